@@ -1,0 +1,1 @@
+"""Data room: raw files become pairs; nothing here knows about encoders."""

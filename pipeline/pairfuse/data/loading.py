@@ -1,0 +1,182 @@
+"""Loading: raw rows become a data set; every decision about bad rows is made here.
+
+Decisions: a text that is empty, or an image that is absent, unreadable or too large, is a missing
+modality. A training pair with neither is an error; a test pair with neither stays and is
+predicted from the class prior. Labels are compared without case and outer spaces and take their
+most frequent spelling. The same guid twice, a training row without a label, a label outside a
+given vocabulary and a guid that holds a path are errors; all bad rows are reported together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pairfuse.console import log
+from pairfuse.data.census import take_census
+from pairfuse.data.decoding import DecodedText, decode_texts
+from pairfuse.data.images import MAX_PIXELS
+from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem
+from pairfuse.data.readers import RawRow, read_rows
+from pairfuse.errors import DataError
+
+_SHOWN = 20
+
+
+def load_dataset(
+    root: Path,
+    *,
+    reader: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    encoding: str = "auto",
+    labels: Sequence[str] = (),
+    strict: bool = False,
+    census: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Dataset:
+    """Read a data set: label files, texts and what is known of each image.
+
+    Args:
+        root: Folder of the data set, or a table file.
+        reader: A name in READERS, or "auto".
+        columns: For a table: part (id, text, image, ...) to column name.
+        encoding: One encoding for all texts, or "auto" to decide by the whole data set.
+        labels: The label vocabulary in order; empty takes the labels found, sorted.
+        strict: A missing or unreadable modality is an error.
+        census: Where facts about images are kept between runs.
+        max_pixels: A larger picture counts as unreadable.
+
+    Raises:
+        DataError: Rows that cannot be used, all of them named.
+    """
+    rows = read_rows(root, reader, columns or {})
+    _refuse(root, _row_errors(rows, labels))
+    texts = _texts(rows, encoding)
+    images = _images(rows, census, max_pixels)
+    spelling = _spellings(rows, labels)
+    pairs, problems = [], []
+    for row in rows:
+        text, facts = texts.get(row.guid), images.get(row.guid)
+        usable = bool(text and text.text.strip())
+        image = row.image if facts and not facts.error else None
+        label = None if row.label is None else spelling[row.label.casefold()]
+        pairs.append(
+            Pair(row.guid, text.text if text and usable else None, image, label, row.split)
+        )
+        problems += _problems(row, text, facts)
+    _note_spellings(rows, spelling)
+    _refuse(root, _pair_errors(pairs, problems, strict=strict))
+    found = {pair.label for pair in pairs if pair.label is not None}
+    return Dataset(
+        root,
+        tuple(pairs),
+        tuple(labels) or tuple(sorted(found)),
+        tuple(problems),
+        {guid: Decoding(text.encoding, text.replaced) for guid, text in texts.items()},
+        images,
+    )
+
+
+def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:
+    errors = [f"{row.where}: {error}" for row in rows for error in row.errors]
+    seen: dict[str, str] = {}
+    known = {label.casefold() for label in labels}
+    for row in rows:
+        if row.guid in seen:
+            errors.append(f"{row.where}: guid {row.guid} was there before, in {seen[row.guid]}")
+        seen.setdefault(row.guid, row.where)
+        if row.label is None and row.split != "test":
+            errors.append(f"{row.where}: pair {row.guid} is for training but has no label")
+        if known and row.label is not None and row.label.casefold() not in known:
+            errors.append(f"{row.where}: label {row.label!r} is not one of {', '.join(labels)}")
+    return errors if rows else ["no rows"]
+
+
+def _texts(rows: Sequence[RawRow], encoding: str) -> dict[str, DecodedText]:
+    """Text of each pair that has one: files are decoded together, table cells are text already."""
+    given = {row.guid: DecodedText(row.text, "table", 0) for row in rows if row.text is not None}
+    files = {row.guid: row.text_file for row in rows if row.text_file and row.guid not in given}
+    raws = {guid: _bytes_of(path) for guid, path in files.items()}
+    present = {guid: raw for guid, raw in raws.items() if raw is not None}
+    decoded = decode_texts(list(present.values()), encoding=encoding)
+    return given | dict(zip(present, decoded, strict=True))
+
+
+def _images(rows: Sequence[RawRow], census: Path | None, max_pixels: int) -> dict[str, ImageFacts]:
+    paths = {row.guid: row.image for row in rows if row.image is not None}
+    return dict(
+        zip(paths, take_census(list(paths.values()), census, max_pixels=max_pixels), strict=True)
+    )
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _problems(row: RawRow, text: DecodedText | None, facts: ImageFacts | None) -> list[Problem]:
+    out = []
+    if text is None:
+        out.append(Problem(row.guid, "text", "missing"))
+    elif not text.text.strip():
+        out.append(Problem(row.guid, "text", "empty"))
+    if facts is None:
+        out.append(Problem(row.guid, "image", "missing"))
+    elif facts.error:
+        out.append(Problem(row.guid, "image", facts.error))
+    if len(out) == 2:
+        what = "nothing to train on" if row.split != "test" else "predicted from the class prior"
+        out.append(Problem(row.guid, "pair", f"neither text nor image: {what}"))
+    return out
+
+
+def _spellings(rows: Iterable[RawRow], labels: Sequence[str]) -> dict[str, str]:
+    """The spelling that stands for each label, by its casefolded form."""
+    if labels:
+        return {label.casefold(): label for label in labels}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if row.label is not None:
+            counts[row.label.casefold()][row.label] += 1
+    return {
+        folded: min(spellings, key=lambda label: (-spellings[label], label))
+        for folded, spellings in counts.items()
+    }
+
+
+def _note_spellings(rows: Sequence[RawRow], spelling: Mapping[str, str]) -> None:
+    odd = Counter(
+        (row.label, spelling[row.label.casefold()])
+        for row in rows
+        if row.label is not None and row.label != spelling[row.label.casefold()]
+    )
+    for (label, taken), count in odd.items():
+        log.warning("%d labels %r are taken as %r", count, label, taken)
+
+
+def _pair_errors(pairs: Sequence[Pair], problems: Sequence[Problem], *, strict: bool) -> list[str]:
+    train = {pair.guid for pair in pairs if pair.split != "test"}
+    if not train:
+        return ["no labelled pair to train on"]
+    if strict:
+        return [f"pair {p.guid}: {p.modality} {p.reason} (--strict)" for p in problems]
+    return [
+        f"pair {p.guid}: {p.reason}; remove its row or give it a text or an image"
+        for p in problems
+        if p.modality == "pair" and p.guid in train
+    ]
+
+
+def _refuse(root: Path, errors: Sequence[str]) -> None:
+    """Report all bad rows at once."""
+    if not errors:
+        return
+    if len(errors) == 1:
+        raise DataError(f"{root}: {errors[0]}")
+    shown = [re.sub(r"\s+", " ", error) for error in errors[:_SHOWN]]
+    more = [f"... and {len(errors) - _SHOWN} more"] if len(errors) > _SHOWN else []
+    raise DataError("\n  ".join([f"{root}: {len(errors)} bad rows", *shown, *more]))

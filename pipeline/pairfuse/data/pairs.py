@@ -1,0 +1,85 @@
+"""Pairs and data sets: what every later room reads; plain values, no file access."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Split = Literal["train", "val", "test"]
+Modality = Literal["text", "image"]
+MODALITIES: tuple[Modality, ...] = ("text", "image")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One text with one image; a modality that is missing or unreadable is None."""
+
+    guid: str
+    text: str | None
+    image: Path | None
+    label: str | None
+    split: Split
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing found wrong with one pair, and the reason in words."""
+
+    guid: str
+    modality: Modality | Literal["pair"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the bytes of one text were read: encoding name and count of replaced characters."""
+
+    encoding: str
+    replaced: int
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What one look at an image file gave; `error` says why it cannot be used.
+
+    `digest` is the sha256 of the file's bytes (hex), `phash` a 64-bit perceptual hash.
+    """
+
+    digest: str
+    size: int
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    format: str = ""
+    phash: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All pairs of a data set in file order, with what was decided while reading."""
+
+    root: Path
+    pairs: tuple[Pair, ...]
+    labels: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    decodings: Mapping[str, Decoding]
+    images: Mapping[str, ImageFacts]
+
+    def split(self, *splits: Split) -> tuple[Pair, ...]:
+        """Pairs of the named splits, in order."""
+        return tuple(pair for pair in self.pairs if pair.split in splits)
+
+    def key(self, pair: Pair, modality: Modality) -> bytes | None:
+        """The sha256 of the content that an encoder of this modality reads, or None if missing."""
+        if modality == "text":
+            return None if pair.text is None else text_key(pair.text)
+        return None if pair.image is None else bytes.fromhex(self.images[pair.guid].digest)
+
+
+def text_key(text: str) -> bytes:
+    """Sha256 of the decoded text (lone surrogates, which no file can hold, are kept apart)."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

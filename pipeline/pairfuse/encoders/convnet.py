@@ -1,0 +1,187 @@
+"""Convolutional networks from one weight file: EfficientNet-Lite0 and torchvision's ResNet-50."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pairfuse.data.pairs import Modality
+from pairfuse.encoders import folder as folders
+from pairfuse.encoders.base import Floats, LoadedEncoder, Precision
+from pairfuse.encoders.image import LoadedImage
+from pairfuse.encoders.network import quiet, torch_dtype
+from pairfuse.errors import EncoderError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Scale the shorter side to `resize`, keep the middle `size` x `size`, standardise channels."""
+
+    resize: int
+    size: int
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ConvNet:
+    """What is known of a network whose weights are one state dict."""
+
+    build: Callable[[], Any]
+    features: Callable[[Any, Tensor], Tensor]
+    dim: int
+    crop: Crop
+
+
+@dataclass(frozen=True)
+class ConvEncoder:
+    """A convolutional network known by its weight file."""
+
+    name: str
+    architecture: str
+    file: Path
+    precision: Precision
+    modality: Modality = "image"
+    batch_size: int = 32
+
+    @property
+    def dim(self) -> int:
+        """Channels after the last convolution."""
+        return CONV_NETS[self.architecture].dim
+
+    @cached_property
+    def made_from(self) -> dict[str, Any]:
+        """The weight file's digest and how an image is cut, scaled and standardised."""
+        return {
+            "kind": self.architecture,
+            "weights": folders.file_digest(self.file),
+            "image": {"backend": "pil", **_plain(CONV_NETS[self.architecture].crop)},
+            "pooling": "mean",
+            "precision": self.precision,
+        }
+
+    def load(self, device: str) -> LoadedEncoder:
+        """Read the weights onto a device, frozen."""
+        import torch
+
+        net = CONV_NETS[self.architecture]
+        with quiet():
+            network = net.build()
+        try:
+            network.load_state_dict(_state_dict(self.file))
+        except Exception as error:
+            raise EncoderError(
+                f"encoder {self.name}: {self.file} holds no {self.architecture} weights "
+                f"({folders.first_line(error)}); copy it again or give another file"
+            ) from None
+        network.requires_grad_(False)
+        dtype = torch_dtype(self.precision)
+        network = network.eval().to(device, dtype, memory_format=torch.channels_last)
+        return LoadedImage(
+            self.name,
+            self.dim,
+            device,
+            self.precision,
+            lambda image: crop_and_scale(image, net.crop),
+            lambda pixels: net.features(network, pixels),
+        )
+
+
+def crop_and_scale(image: Image, crop: Crop) -> Floats:
+    """Pixels (3, size, size) of an RGB image; only the part that is kept is scaled.
+
+    Gives what torchvision's Resize and CenterCrop give, up to rounding at one grey level.
+    """
+    from PIL.Image import Resampling
+
+    width, height = image.size
+    scale = crop.resize / min(width, height)
+    new_width, new_height = (
+        max(crop.resize, int(width * scale)),
+        max(crop.resize, int(height * scale)),
+    )
+    left, top = round((new_width - crop.size) / 2), round((new_height - crop.size) / 2)
+    across, down = width / new_width, height / new_height
+    box = (
+        left * across,
+        top * down,
+        min((left + crop.size) * across, width),
+        min((top + crop.size) * down, height),
+    )
+    resample = Resampling[crop.interpolation.upper()]
+    scaled = image.resize((crop.size, crop.size), resample, box=box)
+    values: Floats = np.asarray(scaled, np.float32) / np.float32(255)  # (H, W, 3)
+    mean, std = np.array(crop.mean, np.float32), np.array(crop.std, np.float32)
+    standardised: Floats = ((values - mean) / std).transpose(2, 0, 1)  # (3, H, W)
+    return np.ascontiguousarray(standardised)
+
+
+def _plain(crop: Crop) -> dict[str, Any]:
+    values = asdict(crop).items()
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values}
+
+
+def _state_dict(file: Path) -> Mapping[str, Any]:
+    """Tensors of one file; a pickle is read by torch's restricted reader, which runs no code."""
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        folders.safetensors_header(file)
+        return load_file(file)
+    import torch
+
+    loaded: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return loaded
+
+
+def _efficientnet_lite0() -> Any:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    return EfficientNet.from_name("efficientnet-lite0")
+
+
+def _efficientnet_features(network: Any, pixels: Tensor) -> Tensor:
+    maps: Tensor = network.extract_features(pixels)  # (B, 1280, 7, 7)
+    return maps.mean((2, 3))
+
+
+def _resnet50() -> Any:
+    from torchvision.models import resnet50
+
+    return resnet50(weights=None)
+
+
+def _resnet_features(network: Any, pixels: Tensor) -> Tensor:
+    for name, part in network.named_children():
+        if name != "fc":
+            pixels = part(pixels)
+    return pixels.flatten(1)  # (B, 2048, 1, 1) → (B, 2048)
+
+
+CONV_NETS = {
+    # Standardised as in TensorFlow's efficientnet/lite (127 and 128 of 255, bicubic, 0.875 of the
+    # short side): the port's classifier is surer with these than with ImageNet's mean and std.
+    "efficientnet-lite0": ConvNet(
+        _efficientnet_lite0,
+        _efficientnet_features,
+        1280,
+        Crop(256, 224, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3),
+    ),
+    # torchvision's ResNet50_Weights.IMAGENET1K_V2.transforms()
+    "resnet50": ConvNet(
+        _resnet50,
+        _resnet_features,
+        2048,
+        Crop(232, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ),
+}

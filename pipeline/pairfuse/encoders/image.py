@@ -1,0 +1,158 @@
+"""Image encoders from a checkpoint folder: its preparation, its network, one vector per image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pairfuse.data.pairs import Modality
+from pairfuse.encoders import folder as folders
+from pairfuse.encoders.base import Floats, LoadedEncoder, Precision, Prepared
+from pairfuse.encoders.network import load_network, quiet, to_floats, torch_dtype
+from pairfuse.errors import EncoderError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+ImagePooling = Literal["pooler or mean", "cls"]
+
+#: Networks whose pooler is trained; a checkpoint without its weights is read at the class token.
+TRAINED_POOLER_TYPES = frozenset(("vit", "deit", "vit_hybrid", "yolos", "vivit"))
+WIDTH_KEYS = ("hidden_size", "hidden_sizes", "hidden_dim", "embed_dims", "num_features")
+
+#: A longer image is first cut to its middle: scaling its short side up could fill the memory.
+MAX_ASPECT = 16
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    """An image network known by its checkpoint folder."""
+
+    name: str
+    folder: Path
+    pooling: ImagePooling
+    precision: Precision
+    modality: Modality = "image"
+    batch_size: int = 32
+
+    @cached_property
+    def dim(self) -> int:
+        """Width of the network's last layer."""
+        width = folders.setting(self.folder, folders.read_config(self.folder), *WIDTH_KEYS)
+        if width is None:
+            raise EncoderError(f"{self.folder}/config.json gives no width ({WIDTH_KEYS[0]})")
+        return width
+
+    @cached_property
+    def made_from(self) -> dict[str, Any]:
+        """Digests of weights and config, image settings, and how patches become one vector."""
+        return {
+            "kind": "image",
+            "weights": folders.weights_digest(folders.weight_files(self.folder)),
+            "config": folders.config_digest(folders.read_config(self.folder)),
+            "image": {"backend": "pil", **folders.image_settings(self.folder)},
+            "pooling": self.pooling,
+            "precision": self.precision,
+        }
+
+    def load(self, device: str) -> LoadedEncoder:
+        """Read the weights onto a device, frozen."""
+        unused = ("pooler.",) if self.pooling == "cls" else ()
+        network = load_network(self.folder, self.precision, device, untrained=unused)
+        return LoadedImage(
+            self.name,
+            self.dim,
+            device,
+            self.precision,
+            load_processor(self.folder),
+            lambda pixels: pool(network(pixel_values=pixels), self.pooling),
+        )
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """From an image to pixels, from pixels to features; shared by all image networks."""
+
+    name: str
+    dim: int
+    device: str
+    precision: Precision
+    pixels: Callable[[Image], Floats]
+    features: Callable[[Tensor], Tensor]
+
+    def prepare(self, raw: Any) -> Prepared:
+        """Pixels of one image, (3, H, W) float32; safe in threads."""
+        return Prepared(self.pixels(raw if raw.mode == "RGB" else raw.convert("RGB")))
+
+    def encode(self, batch: Sequence[Prepared]) -> Floats:
+        """Features (B, D) of prepared images."""
+        import torch
+
+        stacked = torch.from_numpy(np.stack([prepared.value for prepared in batch]))  # (B, 3, H, W)
+        pixels = stacked.to(self.device, torch_dtype(self.precision))
+        with torch.inference_mode():
+            features = self.features(pixels.contiguous(memory_format=torch.channels_last))
+            return to_floats(features, self.name, self.dim)
+
+
+def build_image(name: str, folder: Path, *, precision: Precision) -> ImageEncoder:
+    """Describe the image network in a folder."""
+    config = folders.read_config(folder)
+    tensors = folders.tensor_names(folders.weight_files(folder))
+    folders.image_settings(folder)
+    untrained = config["model_type"] in TRAINED_POOLER_TYPES and not any(
+        "pooler." in tensor for tensor in tensors
+    )
+    return ImageEncoder(name, folder, "cls" if untrained else "pooler or mean", precision)
+
+
+def load_processor(folder: Path) -> Callable[[Image], Floats]:
+    """The checkpoint's own image preparation, on PIL, which is the same on every machine."""
+    with quiet():
+        import transformers
+
+        family: Any = transformers.AutoImageProcessor
+        try:
+            processor = family.from_pretrained(
+                folder, backend="pil", local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:
+            raise EncoderError(
+                f"{folder} does not say how to prepare images: {folders.first_line(error)}"
+            ) from None
+
+    def pixels(image: Image) -> Floats:
+        # given as PIL: an array whose height is 1 or 3 would be taken for channels first
+        output = processor(_trimmed(image), return_tensors="np")
+        values: Floats = np.asarray(output["pixel_values"][0], np.float32)
+        return values
+
+    return pixels
+
+
+def pool(output: Any, pooling: ImagePooling) -> Tensor:
+    """One vector per image: the network's own pooled output, else the mean over tokens or space."""
+    if pooling == "cls":
+        first: Tensor = output.last_hidden_state[:, 0]
+        return first
+    pooled = getattr(output, "pooler_output", None)
+    if pooled is not None:
+        flat: Tensor = pooled.flatten(1)  # (B, C, 1, 1) in ResNet
+        return flat
+    hidden: Tensor = output.last_hidden_state
+    return hidden.mean((2, 3)) if hidden.ndim == 4 else hidden.mean(1)
+
+
+def _trimmed(image: Image) -> Image:
+    width, height = image.size
+    longest = MAX_ASPECT * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    left, top = max(0, width - longest) // 2, max(0, height - longest) // 2
+    return image.crop((left, top, left + min(width, longest), top + min(height, longest)))

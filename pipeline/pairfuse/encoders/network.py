@@ -1,0 +1,133 @@
+"""Networks on devices: which device, which precision, loading without noise, results checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import numpy as np
+
+from pairfuse.encoders.base import Floats, Precision
+from pairfuse.encoders.folder import first_line
+from pairfuse.errors import EncoderError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resolve_device(device: str = "auto") -> str:
+    """The device that `auto` stands for (cuda, then mps, then cpu), or the one named, if here.
+
+    Raises:
+        EncoderError: The name is unknown, or this machine has no such device.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in ("cuda", "mps", "cpu") or (index and not index.isdecimal()):
+        raise EncoderError(f"device {device!r} is not known; use auto, cpu, cuda, cuda:1 or mps")
+    count = torch.cuda.device_count() if kind == "cuda" else int(kind == "cpu" or has_mps)
+    if int(index or 0) >= count:
+        raise EncoderError(
+            f"device {device} is not available here (found {count} {kind}); use auto"
+        )
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> Precision:
+    """The precision that `auto` stands for on this device: bf16 where CUDA has it, else fp32."""
+    if precision == "auto":
+        if not device.startswith("cuda"):
+            return "fp32"
+        import torch
+
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if supported else "fp32"
+    if precision not in get_args(Precision):
+        raise EncoderError(f"precision {precision!r} is not known; use auto, fp32, bf16 or fp16")
+    if precision == "fp16" and device == "cpu":
+        raise EncoderError("precision fp16 does not run on the cpu; use auto, fp32 or bf16")
+    return cast(Precision, precision)
+
+
+def torch_dtype(precision: Precision) -> torch.dtype:
+    """The torch type of a precision."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Load a network without progress bars, log lines or a change to the random state."""
+    import torch
+    from transformers.utils import logging
+
+    library_logging: Any = logging
+    level, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
+    library_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        library_logging.set_verbosity(level)
+        if bars:
+            library_logging.enable_progress_bar()
+
+
+def to_floats(features: torch.Tensor, name: str, dim: int) -> Floats:
+    """Bring features (B, D) to the host as float32; refuse a wrong width and non-numbers."""
+    found: Floats = features.float().cpu().numpy()
+    if found.ndim != 2 or found.shape[1] != dim:
+        raise EncoderError(
+            f"encoder {name} gave features of shape {found.shape}, expected (B, {dim}); "
+            "its config.json does not describe its weights"
+        )
+    if not np.isfinite(found).all():
+        raise EncoderError(f"encoder {name} gave values that are not finite; use precision fp32")
+    return found
+
+
+def load_network(
+    folder: Path, precision: Precision, device: str, *, untrained: Sequence[str] = ()
+) -> Any:
+    """The checkpoint's network on a device: from safetensors alone, no code of its own, frozen.
+
+    Args:
+        untrained: Parts (beginnings of parameter names) that may lack weights as they are not used.
+
+    Raises:
+        EncoderError: It cannot be loaded, or lacks weights that the features need.
+    """
+    with quiet():
+        from transformers import AutoModel
+
+        try:
+            network, info = AutoModel.from_pretrained(
+                folder,
+                dtype=torch_dtype(precision),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except Exception as error:
+            raise EncoderError(f"{folder} cannot be loaded: {first_line(error)}") from None
+    lacking = sorted(key for key in info["missing_keys"] if not key.startswith(tuple(untrained)))
+    if lacking:
+        raise EncoderError(
+            f"{folder} lacks {len(lacking)} trained tensors that are needed, first {lacking[0]}; "
+            "use another pooling or a complete checkpoint"
+        )
+    network.requires_grad_(False)
+    return network.eval().to(device)

@@ -1,0 +1,241 @@
+"""Text encoders from a checkpoint folder: its tokenizer, its network, one vector per text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from pairfuse.data.pairs import Modality
+from pairfuse.encoders import folder as folders
+from pairfuse.encoders.base import Floats, LoadedEncoder, Precision, Prepared, plain_text
+from pairfuse.encoders.network import load_network, quiet, to_floats
+from pairfuse.errors import ConfigError, EncoderError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import Tensor
+
+Pooling = Literal["cls", "mean", "pooler"]
+POOLINGS = ("auto", *get_args(Pooling))
+
+#: Room for the tokenizer's own marks and at least one token of text.
+MIN_LENGTH = 4
+
+#: Networks trained with a summary token in front; all others are averaged unless told otherwise.
+CLS_TYPES = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "convbert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "mpnet",
+        "modernbert",
+        "rembert",
+        "roberta",
+        "roformer",
+        "squeezebert",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
+#: Networks whose first positions are reserved, so that 514 positions hold 512 tokens.
+OFFSET_TYPES = frozenset(
+    {
+        "camembert",
+        "ibert",
+        "mpnet",
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd")
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A text network known by its folder; `load` brings it to a device."""
+
+    name: str
+    folder: Path
+    pooling: Pooling
+    normalize: bool
+    max_length: int
+    precision: Precision
+    modality: Modality = "text"
+    batch_size: int = 64
+
+    @cached_property
+    def dim(self) -> int:
+        """Width of the network's last layer."""
+        width = folders.setting(self.folder, folders.read_config(self.folder), *WIDTH_KEYS)
+        if width is None:
+            raise EncoderError(f"{self.folder}/config.json gives no width ({WIDTH_KEYS[0]})")
+        return width
+
+    @cached_property
+    def made_from(self) -> dict[str, Any]:
+        """Digests of weights, tokenizer and config, and how tokens become one vector."""
+        return {
+            "kind": "text",
+            "weights": folders.weights_digest(folders.weight_files(self.folder)),
+            "tokenizer": folders.tokenizer_digest(self.folder),
+            "config": folders.config_digest(folders.read_config(self.folder)),
+            "pooling": self.pooling,
+            "normalize": self.normalize,
+            "max_length": self.max_length,
+            "precision": self.precision,
+        }
+
+    def load(self, device: str) -> LoadedEncoder:
+        """Read the weights onto a device, frozen."""
+        network = load_network(
+            self.folder, self.precision, device, untrained=_unused_parts(self.pooling)
+        )
+
+        def features(ids: Tensor, mask: Tensor) -> Tensor:
+            return pool(network(input_ids=ids, attention_mask=mask), mask, self.pooling)
+
+        tokenizer, pad_id = load_tokenizer(self.folder, self.max_length)
+        return LoadedText(
+            self.name, self.dim, device, tokenizer, pad_id, features, normalize=self.normalize
+        )
+
+
+@dataclass(frozen=True)
+class LoadedText:
+    """A tokenizer and a function from token ids to features; for single and joint ones."""
+
+    name: str
+    dim: int
+    device: str
+    tokenizer: Tokenizer
+    pad_id: int
+    features: Callable[[Tensor, Tensor], Tensor]
+    normalize: bool = False
+    pad_to: int = 0
+
+    def prepare(self, raw: Any) -> Prepared:
+        """Token ids of one text, cut at the maximal length; sets nothing, so safe in threads."""
+        encoding = self.tokenizer.encode(plain_text(raw))
+        ids = encoding.ids or [self.pad_id]
+        return Prepared(ids, size=len(ids), truncated=bool(encoding.overflowing))
+
+    def encode(self, batch: Sequence[Prepared]) -> Floats:
+        """Features (B, D) of texts padded to the longest among them, or to `pad_to`."""
+        import torch
+
+        longest = max(self.pad_to, *(prepared.size for prepared in batch), 1)
+        ids = torch.full((len(batch), longest), self.pad_id)  # (B, T)
+        mask = torch.zeros_like(ids)
+        for row, prepared in enumerate(batch):
+            ids[row, : prepared.size] = torch.tensor(prepared.value)
+            mask[row, : prepared.size] = 1
+        with torch.inference_mode():
+            features = self.features(ids.to(self.device), mask.to(self.device)).float()
+            if self.normalize:
+                features = torch.nn.functional.normalize(features, dim=-1)
+            return to_floats(features, self.name, self.dim)
+
+
+def build_text(
+    name: str, folder: Path, *, pooling: str, max_length: int, precision: Precision
+) -> TextEncoder:
+    """Describe the text network in a folder; its own recipe decides what `auto` pooling means."""
+    config = folders.read_config(folder)
+    if config.get("is_encoder_decoder"):
+        raise EncoderError(f"encoder {name}: {config['model_type']} needs a decoder's input")
+    folders.weight_files(folder)
+    folders.tokenizer_digest(folder)
+    own, normalize = own_recipe(folder, config, strict=pooling == "auto")
+    chosen = own if pooling == "auto" else cast(Pooling, pooling)
+    positions = folders.setting(folder, config, "max_position_embeddings", "n_positions")
+    if positions and config["model_type"] in OFFSET_TYPES:
+        positions -= int(config.get("pad_token_id", 1)) + 1
+    length = usable_length(max_length, positions)
+    return TextEncoder(name, folder, chosen, normalize, length, precision)
+
+
+def usable_length(max_length: int, positions: int | None) -> int:
+    """The maximal length in tokens that a network with so many positions can take."""
+    if max_length < MIN_LENGTH:
+        raise ConfigError(f"max_length is {max_length}, it must be {MIN_LENGTH} or more")
+    return min(max_length, positions) if positions else max_length
+
+
+def own_recipe(folder: Path, config: dict[str, Any], *, strict: bool) -> tuple[Pooling, bool]:
+    """Pooling and whether to scale to unit length, as the checkpoint says or its family implies."""
+    fallback: Pooling = "cls" if config["model_type"] in CLS_TYPES else "mean"
+    listing = folder / "modules.json"
+    if not listing.is_file():
+        return fallback, False
+    text = listing.read_text("utf-8", "replace")
+    normalize = ".Normalize" in text
+    if strict and ".Dense" in text:
+        raise EncoderError(f"{folder} ends in a Dense layer, not applied here; give a pooling")
+    settings = folder / "1_Pooling" / "config.json"
+    if not settings.is_file():
+        return fallback, normalize
+    found = folders.read_json(settings)
+    if found.get("pooling_mode_mean_tokens") or found.get("pooling_mode") == "mean":
+        return "mean", normalize
+    if found.get("pooling_mode_cls_token") or found.get("pooling_mode") == "cls":
+        return "cls", normalize
+    if strict:
+        raise EncoderError(f"{settings} asks for a pooling not known here; give mean or cls")
+    return fallback, normalize
+
+
+def load_tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
+    """A private tokenizer, truncation set once, and its padding id.
+
+    The fast tokenizers of transformers change their state on each call, which fails in threads
+    ("Already borrowed"); this one is set here and only read afterwards.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        # SigLIP's own class needs sentencepiece; its tokenizer.json says the same without
+        has_json = (folder / "tokenizer.json").is_file()
+        siglip = folders.read_config(folder)["model_type"] == "siglip"
+        family: Any = PreTrainedTokenizerFast if has_json and siglip else AutoTokenizer
+        with quiet():
+            loaded = family.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length)
+    except Exception as error:
+        raise EncoderError(
+            f"the tokenizer in {folder} cannot be used ({folders.first_line(error)}); "
+            "a tokenizer.json is needed"
+        ) from None
+    pad_id = loaded.pad_token_id
+    return tokenizer, 0 if pad_id is None else int(pad_id)
+
+
+def pool(output: Any, mask: Tensor, pooling: Pooling) -> Tensor:
+    """One vector per text, (B, T, D) → (B, D); padding does not enter the mean."""
+    if pooling == "pooler":
+        if getattr(output, "pooler_output", None) is None:
+            raise EncoderError("this network has no pooler; use pooling cls or mean")
+        pooled: Tensor = output.pooler_output
+        return pooled
+    hidden: Tensor = output.last_hidden_state
+    if pooling == "cls":
+        return hidden[:, 0]
+    kept = mask.unsqueeze(-1).float()  # (B, T, 1)
+    return (hidden.float() * kept).sum(1) / kept.sum(1).clamp_min(1)
+
+
+def _unused_parts(pooling: Pooling) -> tuple[str, ...]:
+    return () if pooling == "pooler" else ("pooler.",)

@@ -1,0 +1,33 @@
+"""Errors that a user can mend; everything else is a bug and keeps its traceback.
+
+PairfuseError
+├── DataError         label files, tables, texts, images
+├── EncoderError      weights not found, wrong model, device
+├── StoreError        feature store: damaged, full, locked, incomplete
+├── ConfigError       configuration files and flags
+└── CheckpointError   trained models: missing, incomplete, not made for this data set
+"""
+
+
+class PairfuseError(Exception):
+    """What was wrong, what was found, what to do: one line, lower case, no full stop."""
+
+
+class DataError(PairfuseError):
+    """The data set cannot be used as it is."""
+
+
+class EncoderError(PairfuseError):
+    """An encoder cannot be built or run."""
+
+
+class StoreError(PairfuseError):
+    """A feature store cannot be read or written."""
+
+
+class ConfigError(PairfuseError):
+    """A configuration file or a flag is wrong."""
+
+
+class CheckpointError(PairfuseError):
+    """A trained model cannot be loaded or does not fit the data."""

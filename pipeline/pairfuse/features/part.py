@@ -1,0 +1,246 @@
+"""Part: one immutable HDF5 file of features that says what made it and proves it on reading.
+
+Root attributes: format, format_version, encoder, modality, fingerprint, made_from (JSON), dim,
+rows, created, version. Datasets, contiguous and plain: `keys` (n, 32) uint8, the sha256 of what
+was encoded; `features` (n, D) float32; `checksums` (n, 16) uint8, one per row. The file's name
+is the checksum of all attributes, keys and row checksums, so that a part which was renamed, cut,
+or moved from another encoder's store is refused before a row of it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfuse.errors import StoreError
+
+if TYPE_CHECKING:
+    import h5py
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+FORMAT = "pairfuse-features"
+FORMAT_VERSION = 1
+SUFFIX = ".h5"
+KEY_BYTES = 32
+CHECKSUM_BYTES = 16
+_DATASETS = {"keys": np.dtype("u1"), "features": np.dtype("<f4"), "checksums": np.dtype("u1")}
+_ATTRIBUTES = (
+    "format",
+    "format_version",
+    "encoder",
+    "modality",
+    "fingerprint",
+    "made_from",
+    "dim",
+    "rows",
+    "created",
+    "version",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """An open, checked part: its keys are in memory, its features are read when asked for."""
+
+    path: Path
+    attributes: Mapping[str, Any]
+    keys: Bytes  # (n, 32)
+    checksums: Bytes  # (n, 16)
+
+
+def pack(attributes: Mapping[str, Any], keys: Bytes, features: Floats) -> tuple[str, bytes]:
+    """Lay out one part.
+
+    Args:
+        attributes: All of the root attributes but format, format_version, dim and rows.
+        keys: Shape (n, 32).
+        features: Shape (n, D).
+
+    Returns:
+        The file's name and its bytes.
+    """
+    import h5py
+
+    features = np.ascontiguousarray(features, dtype="<f4")
+    checksums = row_checksums(keys, features)
+    full = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **attributes,
+        "dim": int(features.shape[1]),
+        "rows": len(features),
+    }
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver="v110") as file:
+        for name in _ATTRIBUTES:
+            file.attrs[name] = full[name]
+        file.create_dataset("keys", data=keys)
+        file.create_dataset("checksums", data=checksums)
+        file.create_dataset("features", data=features)
+    return part_name(full, keys, checksums), buffer.getvalue()
+
+
+def open_part(path: Path) -> Part:
+    """Check a part's shape, attributes and name; its features stay on disk.
+
+    Raises:
+        StoreError: The file is not a whole, untouched part of this format.
+        FileNotFoundError: It was removed, as compaction does.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = _read_attributes(file)
+            datasets = {name: _plain_dataset(file, name) for name in _DATASETS}
+            _check_shapes(datasets, attributes, path.stat().st_size)
+            keys, checksums = datasets["keys"][:], datasets["checksums"][:]
+    except FileNotFoundError:
+        raise
+    except StoreError as error:
+        raise StoreError(_refused(path, str(error))) from error
+    except Exception as error:  # HDF5 raises many kinds of error over damaged bytes
+        raise StoreError(_refused(path, _one_line(error))) from error
+    if path.stem != part_name(attributes, keys, checksums).removesuffix(SUFFIX):
+        raise StoreError(_refused(path, "its name is not the checksum of its content"))
+    return Part(path, attributes, keys, checksums)
+
+
+def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
+    """Features of the named rows, each proven by its checksum, shape (len(rows), D).
+
+    Raises:
+        StoreError: A row does not match its checksum, or the file changed since it was opened.
+        FileNotFoundError: The part was removed, as compaction does.
+    """
+    features = read_unchecked(part)
+    chosen = features if _is_all(rows, len(features)) else features[rows]
+    expected = part.checksums[rows]
+    found = row_checksums(part.keys[rows], chosen)
+    wrong = np.flatnonzero((found != expected).any(axis=1))
+    if len(wrong):
+        raise StoreError(_refused(part.path, f"{len(wrong)} of {len(rows)} rows read are damaged"))
+    return chosen
+
+
+def damaged_rows(part: Part) -> NDArray[np.int64]:
+    """Numbers of the rows whose checksum is wrong."""
+    found = row_checksums(part.keys, read_unchecked(part))
+    return np.flatnonzero((found != part.checksums).any(axis=1))
+
+
+def read_unchecked(part: Part) -> Floats:
+    """All features of a part as they lie on disk, memory-mapped, shape (n, D); not yet proven."""
+    import h5py
+
+    shape = (int(part.attributes["rows"]), int(part.attributes["dim"]))
+    try:
+        with h5py.File(part.path, "r") as file:
+            dataset = _plain_dataset(file, "features")
+            offset = dataset.id.get_offset()
+            if dataset.shape != shape or offset is None:
+                raise StoreError(_refused(part.path, "it changed while it was open"))
+    except (FileNotFoundError, StoreError):
+        raise
+    except Exception as error:  # as in open_part
+        raise StoreError(_refused(part.path, _one_line(error))) from error
+    return np.memmap(part.path, dtype="<f4", mode="r", offset=offset, shape=shape)
+
+
+def row_checksums(keys: Bytes, features: Floats) -> Bytes:
+    """First 16 bytes of sha256(key, features) for each row, shape (n, 16)."""
+    out = np.empty((len(keys), CHECKSUM_BYTES), dtype=np.uint8)
+    for row, (key, values) in enumerate(zip(keys, features, strict=True)):
+        digest = hashlib.sha256(key)
+        digest.update(np.ascontiguousarray(values))
+        out[row] = np.frombuffer(digest.digest()[:CHECKSUM_BYTES], dtype=np.uint8)
+    return out
+
+
+def part_name(attributes: Mapping[str, Any], keys: Bytes, checksums: Bytes) -> str:
+    """Name a part by the sha256 of its attributes, keys and row checksums."""
+    plain = {name: attributes[name] for name in _ATTRIBUTES}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(keys))
+    digest.update(np.ascontiguousarray(checksums))
+    return digest.hexdigest()[:32] + SUFFIX
+
+
+def _read_attributes(file: h5py.File) -> dict[str, Any]:
+    """The attributes as plain str and int; anything else is refused."""
+    import h5py
+
+    out: dict[str, Any] = {}
+    for name in _ATTRIBUTES:
+        if name not in file.attrs:
+            raise StoreError(f"attribute {name!r} is missing")
+        kind = file.attrs.get_id(name)
+        if kind.shape != () or (kind.dtype.kind == "O" and not h5py.check_string_dtype(kind.dtype)):
+            raise StoreError(f"attribute {name!r} is not a plain value")
+        value = file.attrs[name]
+        out[name] = int(value) if isinstance(value, np.integer) else value
+        if not isinstance(out[name], (str, int)):
+            raise StoreError(f"attribute {name!r} is not a plain value")
+    if out["format"] != FORMAT or out["format_version"] != FORMAT_VERSION:
+        found = f"{out['format']} version {out['format_version']}"
+        raise StoreError(f"it is of format {found}, this is {FORMAT} version {FORMAT_VERSION}")
+    return out
+
+
+def _plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset that lies in this very file, in one piece: no link, filter, or outside storage."""
+    import h5py
+
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise StoreError(f"dataset {name!r} is missing or is a link to elsewhere")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise StoreError(f"{name!r} is not a dataset")
+    plist = dataset.id.get_create_plist()
+    if (
+        plist.get_layout() != h5py.h5d.CONTIGUOUS
+        or plist.get_external_count()
+        or plist.get_nfilters()
+        or dataset.dtype != _DATASETS[name]
+    ):
+        raise StoreError(f"dataset {name!r} is not plain, contiguous {_DATASETS[name]}")
+    return dataset
+
+
+def _check_shapes(
+    datasets: Mapping[str, h5py.Dataset], attributes: Mapping[str, Any], file_size: int
+) -> None:
+    """Declared shapes agree with each other and fit into the file, before a byte is read."""
+    rows, dim = attributes["rows"], attributes["dim"]
+    if not (isinstance(rows, int) and isinstance(dim, int) and rows > 0 and dim > 0):
+        raise StoreError(f"it declares {rows} rows of width {dim}")
+    widths = {"keys": KEY_BYTES, "checksums": CHECKSUM_BYTES, "features": dim}
+    for name, dataset in datasets.items():
+        if dataset.shape != (rows, widths[name]):
+            raise StoreError(f"dataset {name!r} has shape {dataset.shape}")
+        offset = dataset.id.get_offset()
+        if offset is None or offset + dataset.size * dataset.dtype.itemsize > file_size:
+            raise StoreError(f"dataset {name!r} reaches past the end of the file: it was cut off")
+
+
+def _is_all(rows: NDArray[np.int64], count: int) -> bool:
+    return len(rows) == count and bool((rows == np.arange(count)).all())
+
+
+def _refused(path: Path, reason: str) -> str:
+    return f"{path} is refused: {reason}; run `pairfuse cache verify --repair`, then features again"
+
+
+def _one_line(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]

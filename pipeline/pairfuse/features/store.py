@@ -1,0 +1,274 @@
+"""Feature store: one row per content hash and encoder fingerprint, written once, never rewritten.
+
+A store is the folder `<cache>/features/<encoder>-<first 8 of the fingerprint>/parts`. Writers add
+parts, whole or not at all; what is there is what the folder lists, so resuming needs no journal,
+and two writers cannot harm each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfuse import __version__
+from pairfuse.console import log
+from pairfuse.encoders.base import Encoder, fingerprint
+from pairfuse.errors import StoreError
+from pairfuse.features.part import (
+    SUFFIX,
+    Floats,
+    Part,
+    damaged_rows,
+    open_part,
+    pack,
+    read_rows,
+)
+from pairfuse.files import TEMPORARY, write_bytes
+
+#: More parts than this are joined when an extraction ends.
+COMPACT_ABOVE = 8
+#: A joined part grows to at most this many bytes of features.
+MAX_PART_BYTES = 512 * 2**20
+#: Temporary files older than this, in seconds, belong to a writer that is dead.
+STALE_AFTER = 3600.0
+
+
+@dataclass
+class FeatureStore:
+    """All rows that one encoder, known by its fingerprint, has given so far."""
+
+    folder: Path
+    encoder: str
+    modality: str
+    fingerprint: str
+    dim: int
+    made_from: str = "{}"
+    _parts: dict[str, Part] = field(default_factory=dict, repr=False)
+    _where: dict[bytes, tuple[str, int]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._where
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(self._parts.values())
+
+    def refresh(self) -> None:
+        """List the parts again: others may have added or joined some."""
+        names = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
+        for gone in self._parts.keys() - names:
+            del self._parts[gone]
+        for name in sorted(names - self._parts.keys()):
+            with contextlib.suppress(FileNotFoundError):
+                self._parts[name] = self._check(open_part(self.folder / name))
+        self._where = {
+            key.tobytes(): (name, row)
+            for name, part in self._parts.items()
+            for row, key in enumerate(part.keys)
+        }
+
+    def add(self, keys: Sequence[bytes], features: Floats) -> None:
+        """Commit rows as one part: after this returns they survive a kill and a power cut.
+
+        Raises:
+            StoreError: No space, no permission; what was committed before stays.
+        """
+        if features.shape != (len(keys), self.dim) or not np.isfinite(features).all():
+            raise StoreError(
+                f"{self.encoder} gave features of shape {features.shape} or values that are no "
+                f"number, expected finite ({len(keys)}, {self.dim}); try --precision fp32"
+            )
+        key_rows = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
+        self._write(key_rows, features)
+
+    def read(self, keys: Sequence[bytes]) -> Floats:
+        """Features in the order of the keys, each row proven, shape (len(keys), D).
+
+        Raises:
+            StoreError: A key is not in the store, or a part is damaged.
+        """
+        for attempt in range(3):
+            try:
+                return self._read(keys)
+            except FileNotFoundError:  # joined by another process since we listed
+                if attempt == 2:
+                    raise
+                self.refresh()
+        raise AssertionError("unreachable")
+
+    def compact(self) -> None:
+        """Join small parts into few large ones; every row is proven before its old file goes."""
+        row_bytes = self.dim * 4
+        small = [p for p in self.parts if len(p.keys) * row_bytes < MAX_PART_BYTES // 2]
+        if len(small) <= COMPACT_ABOVE:
+            return
+        batch: list[Part] = []
+        for part in [*small, None]:
+            rows = sum(len(p.keys) for p in batch)
+            if part is None or (rows + len(part.keys)) * row_bytes > MAX_PART_BYTES:
+                self._join(batch)
+                batch = []
+            if part is not None:
+                batch.append(part)
+        self.refresh()
+
+    def sweep(self) -> None:
+        """Remove temporary files that a killed writer left."""
+        for path in self.folder.glob(f"{TEMPORARY}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_AFTER:
+                    path.unlink()
+
+    def _read(self, keys: Sequence[bytes]) -> Floats:
+        wanted: dict[str, list[tuple[int, int]]] = {}
+        for place, key in enumerate(keys):
+            if key not in self._where:
+                raise StoreError(
+                    f"{self.folder.parent} does not hold {sum(k not in self for k in keys)} of "
+                    f"{len(keys)} rows; run `pairfuse features` again to resume"
+                )
+            name, row = self._where[key]
+            wanted.setdefault(name, []).append((place, row))
+        out = np.empty((len(keys), self.dim), dtype=np.float32)
+        for name, pairs in wanted.items():
+            places, rows = np.asarray(pairs, dtype=np.int64).T
+            out[places] = read_rows(self._parts[name], rows)
+        return out
+
+    def _join(self, parts: Sequence[Part]) -> None:
+        if len(parts) < 2:
+            return
+        keys = np.concatenate([part.keys for part in parts])
+        features = np.concatenate(
+            [read_rows(part, np.arange(len(part.keys), dtype=np.int64)) for part in parts]
+        )
+        _, first = np.unique(keys, axis=0, return_index=True)
+        first.sort()
+        joined = self._write(keys[first], features[first])
+        for part in parts:
+            if part.path != joined:
+                part.path.unlink(missing_ok=True)
+
+    def _write(self, keys: NDArray[np.uint8], features: Floats) -> Path:
+        attributes = {
+            "encoder": self.encoder,
+            "modality": self.modality,
+            "fingerprint": self.fingerprint,
+            "made_from": self.made_from,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": __version__,
+        }
+        name, data = pack(attributes, keys, features)
+        path = self.folder / name
+        try:
+            write_bytes(path, data)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {len(data) / 2**20:.1f} MB to {self.folder} ({error.strerror}); "
+                "make room or name another folder with --cache, then run again to resume"
+            ) from error
+        self._parts[name] = part = open_part(path)
+        for row, key in enumerate(part.keys):
+            self._where[key.tobytes()] = (name, row)
+        return path
+
+    def _check(self, part: Part) -> Part:
+        if part.attributes["fingerprint"] != self.fingerprint or part.attributes["dim"] != self.dim:
+            raise StoreError(
+                f"{part.path} is refused: it was made by {part.attributes['encoder']} "
+                f"{part.attributes['fingerprint'][:8]}, not by {self.encoder} "
+                f"{self.fingerprint[:8]}; remove it"
+            )
+        return part
+
+
+def open_store(cache: Path, encoder: Encoder) -> FeatureStore:
+    """Open, or begin, the store of this encoder under `<cache>/features`.
+
+    Raises:
+        StoreError: A part of it is damaged or belongs elsewhere.
+    """
+    mark = fingerprint(encoder)
+    folder = cache / "features" / f"{encoder.name}-{mark[:8]}" / "parts"
+    made_from = json.dumps(encoder.made_from, sort_keys=True)
+    return FeatureStore(folder, encoder.name, encoder.modality, mark, encoder.dim, made_from)
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """What `cache ls` and `cache verify` say of one store."""
+
+    name: str
+    rows: int
+    dim: int
+    parts: int
+    size: int
+    created: str
+    version: str
+    damaged: tuple[str, ...] = ()
+
+
+def list_stores(cache: Path, *, verify: bool = False, repair: bool = False) -> list[StoreFacts]:
+    """Look at every store; with `verify` prove every row, with `repair` remove damaged parts."""
+    folders = sorted(path for path in (cache / "features").glob("*") if path.is_dir())
+    return [_facts(folder, verify=verify or repair, repair=repair) for folder in folders]
+
+
+def remove_store(cache: Path, name: str) -> None:
+    """Delete one store by the name that `cache ls` shows.
+
+    Raises:
+        StoreError: There is no store of this name.
+    """
+    stores = {facts.name for facts in list_stores(cache)}
+    if name not in stores:
+        raise StoreError(f"no store {name!r} in {cache / 'features'}; see `pairfuse cache ls`")
+    shutil.rmtree(cache / "features" / name)
+
+
+def _facts(folder: Path, *, verify: bool, repair: bool) -> StoreFacts:
+    parts: list[Part] = []
+    damaged: list[str] = []
+    files = sorted((folder / "parts").glob(f"*{SUFFIX}"))
+    for path in files:
+        try:
+            part = open_part(path)
+            bad = damaged_rows(part) if verify else np.empty(0, dtype=np.int64)
+            if not part.attributes["fingerprint"].startswith(folder.name[-8:]):
+                raise StoreError(f"{path} is refused: it belongs to another encoder's store")
+        except StoreError as error:
+            damaged.append(str(error))
+        else:
+            parts.append(part)
+            if not len(bad):
+                continue
+            damaged.append(f"{path}: {len(bad)} of {len(part.keys)} rows are damaged")
+        if repair:
+            log.warning("removed %s", path)
+            path.unlink()
+    keys = {key.tobytes() for part in parts for key in part.keys}
+    return StoreFacts(
+        name=folder.name,
+        rows=len(keys),
+        dim=int(parts[0].attributes["dim"]) if parts else 0,
+        parts=len(files),
+        size=sum(path.stat().st_size for path in files if path.exists()),
+        created=min((p.attributes["created"] for p in parts), default=""),
+        version=max((p.attributes["version"] for p in parts), default=""),
+        damaged=tuple(damaged),
+    )

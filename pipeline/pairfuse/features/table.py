@@ -1,0 +1,76 @@
+"""Table of views: features of all pairs side by side, aligned by content key, never by position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfuse.data.pairs import Dataset, Modality, Pair
+from pairfuse.features.store import FeatureStore
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Features of N pairs: `{view: (N, D)}`; where a modality is missing the row is zero and
+    `present` says so."""
+
+    features: Mapping[str, Floats]
+    present: Mapping[str, Bools]
+    modality: Mapping[str, Modality]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.features.values())))
+
+    @property
+    def dims(self) -> dict[str, int]:
+        return {view: features.shape[1] for view, features in self.features.items()}
+
+    def only(self, names: Sequence[str]) -> Views:
+        """The named views alone."""
+        return Views(
+            {name: self.features[name] for name in names},
+            {name: self.present[name] for name in names},
+            {name: self.modality[name] for name in names},
+        )
+
+    def rows(self, index: NDArray[np.integer] | Bools) -> Views:
+        """The chosen rows of every view."""
+        return Views(
+            {name: values[index] for name, values in self.features.items()},
+            {name: values[index] for name, values in self.present.items()},
+            self.modality,
+        )
+
+    def of(self, modality: Modality) -> list[str]:
+        """Names of the views of one modality."""
+        return [name for name, found in self.modality.items() if found == modality]
+
+
+def load_views(dataset: Dataset, pairs: Sequence[Pair], stores: Sequence[FeatureStore]) -> Views:
+    """Read the features of these pairs.
+
+    Raises:
+        StoreError: A store lacks a row, or a part of it is damaged.
+    """
+    features, present, modality = {}, {}, {}
+    for store in stores:
+        kind: Modality = "text" if store.modality == "text" else "image"
+        keys = [dataset.key(pair, kind) for pair in pairs]
+        there = np.array([key is not None for key in keys], dtype=bool)
+        rows = np.zeros((len(pairs), store.dim), dtype=np.float32)
+        rows[there] = store.read([key for key in keys if key is not None])
+        features[store.encoder], present[store.encoder], modality[store.encoder] = rows, there, kind
+    return Views(features, present, modality)
+
+
+def targets_of(pairs: Sequence[Pair], labels: Sequence[str]) -> Ints:
+    """Index of each pair's label in the vocabulary, -1 where there is none, shape (N,)."""
+    index = {label: target for target, label in enumerate(labels)}
+    return np.array([-1 if p.label is None else index[p.label] for p in pairs], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Fusion room: heads over cached features, trained as stacks of models."""

@@ -1,0 +1,109 @@
+"""Balance: class weights and SMOTE, on the training rows of one fold and no others."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfuse.console import log
+from pairfuse.errors import DataError
+from pairfuse.features.table import Views
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Balance = Literal["none", "weights", "smote"]
+BALANCES: tuple[Balance, ...] = ("none", "weights", "smote")
+
+
+def class_weights(targets: Ints, num_classes: int, strength: float = 1.0) -> Floats:
+    """Weigh each class by the inverse of its frequency; the mean weight over rows is 1.
+
+    Args:
+        targets: Shape (N,), values in [0, num_classes).
+        num_classes: C.
+        strength: Exponent in [0, 1]; 0 weighs all classes alike.
+
+    Returns:
+        Shape (C,), float32.
+
+    Raises:
+        DataError: A class has no row.
+    """
+    counts = np.bincount(targets, minlength=num_classes).astype(np.float64)
+    if (counts == 0).any():
+        raise DataError(
+            f"class {int(counts.argmin())} has no training row; use fewer folds or merge classes"
+        )
+    weights = (len(targets) / (num_classes * counts)) ** strength
+    return np.asarray(weights * len(targets) / (weights @ counts), dtype=np.float32)
+
+
+def smote(
+    train: Views, targets: Ints, *, strength: float, seed: int
+) -> tuple[Views, Ints]:
+    """Add synthetic rows to the smaller classes (SMOTE, Chawla et al. 2002).
+
+    Neighbours are sought among training rows with every view present, in the joined features.
+
+    Args:
+        train: Scaled training rows of one fold.
+        targets: Shape (N,).
+        strength: 0 adds nothing, 1 fills every class up to the largest.
+        seed: Seed of the draws.
+
+    Returns:
+        The rows as given, then the synthetic ones; the rows as they were, with a warning, where
+        the smallest class has fewer than two complete rows.
+    """
+    whole = np.all(list(train.present.values()), axis=0)
+    counts = np.bincount(targets[whole], minlength=int(targets.max()) + 1)
+    wanted = _wanted(counts, strength)
+    if not wanted:
+        return train, targets
+    fewest = min(counts[target] for target in wanted)
+    if fewest < 2:
+        log.warning(
+            "SMOTE needs two complete training rows of a class, found %d: the fold trains without",
+            fewest,
+        )
+        return train, targets
+    joined = np.concatenate([values[whole] for values in train.features.values()], axis=1)
+    synthetic, labels = _draw(joined, targets[whole], wanted, min(5, int(fewest) - 1), seed)
+    return _append(train, synthetic), np.concatenate([targets, labels])
+
+
+def _wanted(counts: Ints, strength: float) -> dict[int, int]:
+    """How many rows each growing class should have in the end."""
+    largest = counts.max()
+    goals = {
+        target: round(count * (largest / count) ** strength)
+        for target, count in enumerate(counts.tolist())
+        if count
+    }
+    return {target: goal for target, goal in goals.items() if goal > counts[target]}
+
+
+def _draw(
+    rows: Floats, targets: Ints, wanted: dict[int, int], neighbours: int, seed: int
+) -> tuple[Floats, Ints]:
+    from imblearn.over_sampling import SMOTE
+
+    sampler = SMOTE(sampling_strategy=wanted, k_neighbors=neighbours, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=FutureWarning)
+        grown, labels = sampler.fit_resample(rows, targets)
+    return grown[len(rows) :].astype(np.float32), labels[len(rows) :].astype(np.int64)
+
+
+def _append(train: Views, synthetic: Floats) -> Views:
+    features, present, start = {}, {}, 0
+    for view, values in train.features.items():
+        stop = start + values.shape[1]
+        features[view] = np.concatenate([values, synthetic[:, start:stop]])
+        there = np.ones(len(synthetic), dtype=bool)
+        present[view] = np.concatenate([train.present[view], there])
+        start = stop
+    return Views(features, present, train.modality)

@@ -1,0 +1,68 @@
+"""Recipe: every choice that training makes for one model; what tuning searches and runs keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pairfuse.errors import ConfigError
+from pairfuse.fusion.balance import BALANCES, Balance
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one head is built and trained.
+
+    `reduce` is the number of principal axes kept of each view and `whitening` how far they are
+    evened out (see ViewScaling); `strength` is how far class weights or SMOTE go towards equal
+    classes; `views` are the encoders used (empty: all); `warmup` is the share of all steps.
+    """
+
+    head: str = "concat"
+    width: int = 128
+    dropout: float = 0.3
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    smoothing: float = 0.1
+    balance: Balance = "weights"
+    strength: float = 0.7
+    reduce: int = 128
+    whitening: float = 0.5
+    views: tuple[str, ...] = ()
+    epochs: int = 40
+    patience: int = 15
+    batch: int = 128
+    accumulate: int = 1
+    warmup: float = 0.1
+    clip: float = 1.0
+    monitor: Literal["macro_f1", "loss"] = "macro_f1"
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "width": (1, 65536),
+            "dropout": (0, 0.95),
+            "lr": (0, 10),
+            "weight_decay": (0, 10),
+            "smoothing": (0, 0.9),
+            "strength": (0, 1),
+            "reduce": (1, 65536),
+            "whitening": (0, 1),
+            "epochs": (1, 100_000),
+            "patience": (1, 100_000),
+            "batch": (1, 1_000_000),
+            "accumulate": (1, 10_000),
+            "warmup": (0, 1),
+            "clip": (0, 1e9),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} is {getattr(self, name)}; use {low} to {high}")
+        if self.balance not in BALANCES:
+            raise ConfigError(f"no balance {self.balance!r}; choose one of {', '.join(BALANCES)}")
+        if self.monitor not in ("macro_f1", "loss"):
+            raise ConfigError(f"no monitor {self.monitor!r}; choose macro_f1 or loss")
+
+    @property
+    def shape_key(self) -> tuple[object, ...]:
+        """Models with the same key can be trained in one stack."""
+        return self.head, self.width, self.reduce, self.views, self.batch, self.accumulate

@@ -1,0 +1,90 @@
+"""Scaling: each view is centred, turned to its principal axes and scaled, by training rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfuse.errors import DataError
+from pairfuse.features.table import Views
+
+Floats = NDArray[np.float32]
+
+#: Width that the principal axes are computed for; models take the first few of them.
+MAX_COMPONENTS = 256
+
+
+@dataclass(frozen=True)
+class ViewScaling:
+    """One view's affine map: `(x - mean) @ axes / scale`, shape (N, D) to (N, P)."""
+
+    mean: Floats  # (D,)
+    axes: Floats  # (D, P)
+    deviation: Floats  # (P,), standard deviation along each axis, largest first
+
+    def narrowed(self, width: int, whitening: float) -> ViewScaling:
+        """Keep the first axes and scale them once for all.
+
+        Args:
+            width: Axes to keep.
+            whitening: 1 gives each axis variance 1; 0 keeps their proportions and gives the
+                kept axes variance 1 on average; between, deviation ** (1 - whitening).
+        """
+        deviation = self.deviation[:width]
+        kept = deviation ** (1 - whitening)  # what is left of each axis's own deviation
+        kept = kept / np.sqrt(np.mean(kept**2))
+        return ViewScaling(
+            self.mean, np.ascontiguousarray(self.axes[:, :width] * (kept / deviation)), deviation
+        )
+
+    def apply(self, values: Floats) -> Floats:
+        """Shape (N, D) to (N, P); rows are scaled one by one, whatever their company."""
+        return np.asarray((values - self.mean) @ self.axes, dtype=np.float32)
+
+
+def fit_scaling(train: Views, *, seed: int, components: int = MAX_COMPONENTS) -> dict[str, ViewScaling]:
+    """Fit every view on the training rows in which it is present.
+
+    Raises:
+        DataError: A view is present in fewer than two training rows.
+    """
+    return {
+        view: _fit_view(view, values[train.present[view]], components, seed)
+        for view, values in train.features.items()
+    }
+
+
+def narrow(scaling: Mapping[str, ViewScaling], width: int, whitening: float) -> dict[str, ViewScaling]:
+    """The first `width` axes of every view."""
+    return {view: part.narrowed(width, whitening) for view, part in scaling.items()}
+
+
+def scale(views: Views, scaling: Mapping[str, ViewScaling]) -> Views:
+    """Apply to all rows; a missing row stays zero, which is the training mean."""
+    features = {
+        view: scaling[view].apply(values) * views.present[view][:, None].astype(np.float32)
+        for view, values in views.features.items()
+    }
+    return Views(features, views.present, views.modality)
+
+
+def _fit_view(view: str, values: Floats, components: int, seed: int) -> ViewScaling:
+    """Principal axes by randomised singular value decomposition (Halko et al. 2011)."""
+    from sklearn.utils.extmath import randomized_svd
+
+    rows, dim = values.shape
+    if rows < 2:
+        raise DataError(
+            f"view {view} is present in {rows} training rows of a fold, at least 2 are needed; "
+            "leave its encoder out"
+        )
+    mean = values.mean(axis=0, dtype=np.float64).astype(np.float32)
+    width = min(components, dim, rows - 1)
+    _, singular, axes = randomized_svd(
+        values - mean, n_components=width, n_iter=3, random_state=seed
+    )
+    deviation = np.maximum(singular / np.sqrt(rows - 1), 1e-6).astype(np.float32)
+    return ViewScaling(mean, np.ascontiguousarray(axes.T.astype(np.float32)), deviation)

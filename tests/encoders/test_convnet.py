@@ -1,0 +1,104 @@
+"""Networks from one weight file: preparation as their makers do it, restricted reading of pickles."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from encoders.checkpoints import images
+from pairfuse.encoders import build_encoders, fingerprint
+from pairfuse.encoders.convnet import CONV_NETS, crop_and_scale
+from pairfuse.errors import EncoderError
+
+
+@pytest.fixture(scope="session")
+def resnet50_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from torchvision.models import resnet50
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("torchvision") / "resnet50.pth"
+    torch.save(resnet50(weights=None).state_dict(), file)
+    return file
+
+
+@pytest.mark.parametrize("size", [(640, 480), (300, 901), (232, 232), (57, 40)])
+def test_images_are_prepared_as_torchvision_prepares_them(size: tuple[int, int]) -> None:
+    from torchvision.models import ResNet50_Weights
+
+    picture = images(1)[0].resize(size, Image.Resampling.BICUBIC)
+    expected = ResNet50_Weights.IMAGENET1K_V2.transforms()(picture).numpy()
+    difference = np.abs(crop_and_scale(picture, CONV_NETS["resnet50"].crop) - expected)
+    assert difference.max() < 1.5 / 255 / 0.224
+    assert difference.mean() < 0.1 / 255 / 0.224
+
+
+def test_lite_pixels_lie_between_minus_one_and_one() -> None:
+    crop = CONV_NETS["efficientnet-lite0"].crop
+    black, white = (crop_and_scale(Image.new("RGB", (9, 7), c), crop) for c in ("black", "white"))
+    assert np.allclose(black, -127 / 128)
+    assert np.allclose(white, 1)
+
+
+@pytest.mark.parametrize("spec", ["resnet50={file}", "resnet50={folder}", "image={folder}"])
+def test_resnet50_is_read_from_a_state_dict(spec: str, resnet50_file: Path) -> None:
+    from torchvision.models import resnet50
+
+    given = spec.format(file=resnet50_file, folder=resnet50_file.parent)
+    (encoder,) = build_encoders([given], device="cpu")
+    loaded = encoder.load("cpu")
+    prepared = loaded.prepare(images(1)[0])
+    network = resnet50(weights=None)
+    network.load_state_dict(torch.load(resnet50_file, weights_only=True))
+    network.fc = torch.nn.Identity()
+    with torch.inference_mode():
+        expected = network.eval()(torch.from_numpy(prepared.value)[None]).numpy()
+    assert encoder.dim == 2048
+    assert np.allclose(loaded.encode([prepared]), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_fingerprint_covers_the_bytes_of_the_file(resnet50_file: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "other.pth"
+    copied.write_bytes(resnet50_file.read_bytes())
+    same = [
+        build_encoders([f"resnet50={file}"], device="cpu")[0] for file in (resnet50_file, copied)
+    ]
+    assert fingerprint(same[0]) == fingerprint(same[1])
+    copied.write_bytes(b"other")
+    assert fingerprint(same[0]) != fingerprint(build_encoders([f"image={copied}"], device="cpu")[0])
+
+
+class Trap:
+    """Writes a file when unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("wrap", [lambda trap: trap, lambda trap: {"conv1.weight": trap}])
+def test_a_pickle_that_runs_code_is_refused_unrun(wrap: object, tmp_path: Path) -> None:
+    file, trace = tmp_path / "weights.pth", tmp_path / "ran"
+    torch.save(wrap(Trap(trace)), file)  # type: ignore[operator]
+    with pytest.raises(EncoderError, match="holds no resnet50 weights"):
+        build_encoders([f"resnet50={file}"], device="cpu")[0].load("cpu")
+    file.write_bytes(pickle.dumps(Trap(trace)))
+    with pytest.raises(EncoderError, match="holds no resnet50 weights"):
+        build_encoders([f"resnet50={file}"], device="cpu")[0].load("cpu")
+    assert not trace.exists()
+
+
+def test_efficientnet_tells_pictures_apart() -> None:
+    flat = [Image.new("RGB", (80, 60), colour) for colour in ("red", "green", "blue")]
+    loaded = build_encoders(["efficientnet-lite0"], device="cpu")[0].load("cpu")
+    features = loaded.encode([loaded.prepare(picture) for picture in flat + images(3)])
+    assert np.isfinite(features).all()
+    similarity = np.corrcoef(features)[~np.eye(6, dtype=bool)]
+    assert similarity.max() < 0.99
+    assert (features.std(axis=0) > 0).mean() > 0.5

@@ -1,0 +1,184 @@
+"""Promises that every encoder keeps, over a table of all kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from encoders.checkpoints import WORDS, images
+from pairfuse.encoders import Encoder, build_encoders
+from pairfuse.encoders.base import Floats
+from pairfuse.errors import EncoderError
+
+Make = Callable[[str], Path]
+
+TEXTS = ["a cat", "", "the dog runs in the park", "x " * 100, "\U0001f600", "half a pair \ud83d"]
+
+#: view name: (spec, width)
+CASES = {
+    "bert": ("text={bert}", 16),
+    "sentence-bert": ("text={sentence-bert}", 16),
+    "ngram": ("ngram", 4096),
+    "minilm": ("minilm", 384),
+    "vit": ("image={vit}", 16),
+    "headless-vit": ("image={headless-vit}", 16),
+    "resnet": ("image={resnet}", 24),
+    "efficientnet-lite0": ("efficientnet-lite0", 1280),
+    "clip-text": ("clip={clip}", 12),
+    "clip-image": ("clip={clip}", 12),
+    "siglip-text": ("siglip={siglip}", 16),
+    "siglip-image": ("siglip={siglip}", 16),
+}
+
+
+def build(view: str, checkpoint: Make, **options: object) -> Encoder:
+    spec = CASES[view][0]
+    if "{" in spec:
+        kind = spec[spec.index("{") + 1 : -1]
+        spec = spec.replace(f"{{{kind}}}", str(checkpoint(kind)))
+    encoders = build_encoders([spec], device="cpu", **options)  # type: ignore[arg-type]
+    return next(encoder for encoder in encoders if encoder.name == view)
+
+
+def encode(encoder: Encoder, raws: list[object], batch: int = 64) -> Floats:
+    loaded = encoder.load("cpu")
+    prepared = [loaded.prepare(raw) for raw in raws]
+    parts = [prepared[start : start + batch] for start in range(0, len(prepared), batch)]
+    return np.concatenate([loaded.encode(part) for part in parts])
+
+
+def inputs(encoder: Encoder) -> list[object]:
+    return list(TEXTS if encoder.modality == "text" else images())
+
+
+def cosine_distance(left: Floats, right: Floats) -> Floats:
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    products = (left * right).sum(1)
+    return np.where(lengths > 0, 1 - products / np.maximum(lengths, 1e-12), 0)
+
+
+@pytest.mark.parametrize("view", CASES)
+def test_features_are_finite_float32_of_the_promised_width(view: str, checkpoint: Make) -> None:
+    encoder = build(view, checkpoint)
+    features = encode(encoder, inputs(encoder))
+    assert features.dtype == np.float32
+    assert features.shape == (6, encoder.dim) == (6, CASES[view][1])
+    assert np.isfinite(features).all()
+    assert len(np.unique(features.round(5), axis=0)) > 3
+
+
+@pytest.mark.parametrize("view", CASES)
+def test_features_do_not_depend_on_the_company_in_a_batch(view: str, checkpoint: Make) -> None:
+    encoder = build(view, checkpoint)
+    raws = inputs(encoder)
+    together, alone = encode(encoder, raws), encode(encoder, raws, batch=1)
+    backwards = encode(encoder, raws[::-1], batch=4)[::-1]
+    assert cosine_distance(together, alone).max() < 1e-4
+    assert cosine_distance(together, backwards).max() < 1e-4
+
+
+@pytest.mark.parametrize("view", ["bert", "clip-text", "vit", "efficientnet-lite0"])
+def test_preparing_in_threads_gives_what_one_thread_gives(view: str, checkpoint: Make) -> None:
+    loaded = (encoder := build(view, checkpoint)).load("cpu")
+    raws = inputs(encoder) * 20
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(loaded.prepare, raws))
+    for one, raw in zip(found, raws, strict=True):
+        assert np.array_equal(one.value, loaded.prepare(raw).value)
+
+
+@pytest.mark.parametrize("view", ["bert", "clip-text", "siglip-text"])
+def test_a_text_over_the_maximal_length_is_cut_and_says_so(view: str, checkpoint: Make) -> None:
+    loaded = build(view, checkpoint, max_length=8).load("cpu")
+    short, long = loaded.prepare("a cat"), loaded.prepare("a cat " * 20)
+    assert (short.truncated, long.truncated, long.size) == (False, True, 8)
+
+
+def test_the_maximal_length_never_exceeds_the_networks_positions(checkpoint: Make) -> None:
+    encoder = build("bert", checkpoint, max_length=4000)
+    assert encoder.made_from["max_length"] == 40
+    assert np.isfinite(encode(encoder, ["a cat " * 500])).all()
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "pooler"])
+def test_poolings_are_those_of_the_network_itself(pooling: str, checkpoint: Make) -> None:
+    from transformers import BertModel, BertTokenizerFast
+
+    folder = checkpoint("bert")
+    tokens = BertTokenizerFast.from_pretrained(folder)("a cat sits", return_tensors="pt")
+    with torch.inference_mode():
+        output = BertModel.from_pretrained(folder).eval()(**tokens)
+    hidden = output.last_hidden_state[0]
+    expected = {"cls": hidden[0], "mean": hidden.mean(0), "pooler": output.pooler_output[0]}
+    found = encode(build("bert", checkpoint, pooling=pooling), ["a cat sits", "a " * 30])[0]
+    assert np.allclose(found, expected[pooling].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_towers_give_what_the_library_gives(kind: str, checkpoint: Make) -> None:
+    from transformers import AutoImageProcessor, AutoModel
+
+    folder, picture = checkpoint(kind), images()[0]
+    model = AutoModel.from_pretrained(folder).eval()
+    pixels = AutoImageProcessor.from_pretrained(folder, backend="pil")(picture, return_tensors="pt")
+    text = build(f"{kind}-text", checkpoint)
+    ids = text.load("cpu").prepare("a cat").value
+    full = ids + [2] * (16 - len(ids)) if kind == "siglip" else ids
+    with torch.inference_mode():
+        words = model.get_text_features(input_ids=torch.tensor([full])).pooler_output
+        image = model.get_image_features(**pixels).pooler_output
+    assert np.allclose(encode(text, ["a cat", "the dog runs in"])[:1], words.numpy(), atol=1e-5)
+    found = encode(build(f"{kind}-image", checkpoint), [picture])
+    assert np.allclose(found, image.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("view", ["sentence-bert", "minilm"])
+def test_a_checkpoint_that_lists_normalize_gives_unit_length(view: str, checkpoint: Make) -> None:
+    encoder = build(view, checkpoint)
+    assert encoder.made_from["pooling"] == "mean"
+    assert np.allclose(np.linalg.norm(encode(encoder, list(WORDS)), axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("view", ["vit", "resnet", "clip-image", "efficientnet-lite0"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (50, 3), (5000, 2), (1, 3000)])
+def test_an_image_of_any_shape_is_taken(view: str, size: tuple[int, int], checkpoint: Make) -> None:
+    picture = images(1)[0].resize(size)
+    assert np.isfinite(encode(build(view, checkpoint), [picture, picture.convert("L")])).all()
+
+
+def test_a_checkpoint_without_trained_pooler_is_not_read_through_one(checkpoint: Make) -> None:
+    assert build("headless-vit", checkpoint).made_from["pooling"] == "cls"
+    spec = f"text={checkpoint('headless-bert')}"
+    with pytest.raises(EncoderError, match="trained tensors that are needed"):
+        build_encoders([spec], device="cpu", pooling="pooler")[0].load("cpu")
+
+
+@pytest.mark.parametrize("view", ["bert", "vit", "clip-text", "efficientnet-lite0"])
+def test_bf16_stays_near_fp32_and_does_not_depend_on_company(view: str, checkpoint: Make) -> None:
+    raws = inputs(build(view, checkpoint))
+    half = build(view, checkpoint, precision="bf16")
+    exact = encode(build(view, checkpoint), raws)
+    assert cosine_distance(encode(half, raws), exact).max() < 0.01
+    assert cosine_distance(encode(half, raws), encode(half, raws, batch=1)).max() < 1e-3
+
+
+def test_loading_leaves_the_random_state_and_the_logs_alone(
+    checkpoint: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    for view in ("bert", "clip-text", "efficientnet-lite0"):
+        build(view, checkpoint).load("cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_minilm_puts_sentences_of_like_meaning_together(checkpoint: Make) -> None:
+    texts = ["a cat sits on a mat", "a kitten is on the rug", "the stock market crashed"]
+    cat, kitten, market = encode(build("minilm", checkpoint), list(texts))
+    assert cat @ kitten > cat @ market + 0.3

@@ -1,0 +1,106 @@
+"""Names a user gives: known, unknown, repeated, with a source of their own; nothing heavy to list."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pairfuse.encoders import ENCODERS, build_encoders, resolve_device, resolve_precision
+from pairfuse.errors import ConfigError, EncoderError, PairfuseError
+
+Make = Callable[..., Path]
+
+BUNDLED = ["minilm", "ngram", "efficientnet-lite0"]
+
+WRONG: list[tuple[list[str], dict[str, object], type[PairfuseError], str]] = [
+    (["brt"], {}, ConfigError, "'brt' is not known, nearest: bert"),
+    (["./models/bert"], {}, ConfigError, "text=<folder or hub id>"),
+    (["zzz"], {}, ConfigError, "minilm"),
+    (["bert="], {}, ConfigError, "names no source"),
+    (["ngram=./x"], {}, ConfigError, "has no weights"),
+    (["ngram", "ngram"], {}, ConfigError, "ngram is given twice"),
+    (["minilm"], {"pooling": "max"}, ConfigError, "pooling 'max' is not known"),
+    (["minilm"], {"max_length": 0}, ConfigError, "max_length is 0"),
+    (["minilm"], {"precision": "fp8"}, EncoderError, "precision 'fp8' is not known"),
+    (["minilm"], {"precision": "fp16"}, EncoderError, "fp16 does not run on the cpu"),
+    (["minilm"], {"device": "tpu"}, EncoderError, "device 'tpu' is not known"),
+    (["minilm"], {"device": "cuda:99"}, EncoderError, "cuda:99 is not available here"),
+]
+
+
+@pytest.mark.parametrize(("specs", "options", "error", "message"), WRONG)
+def test_a_wrong_order_is_refused_in_one_line(
+    specs: list[str], options: dict[str, object], error: type[PairfuseError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        build_encoders(specs, **{"device": "cpu", **options})  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_importing_listing_and_describing_need_no_heavy_library() -> None:
+    script = (
+        "import sys; from pairfuse.encoders import ENCODERS, build_encoders, fingerprint\n"
+        f"found = [(e.dim, fingerprint(e)) for e in build_encoders({BUNDLED}, device='cpu')]\n"
+        "print(sorted({'torch', 'transformers', 'sklearn', 'torchvision'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"
+
+
+def test_the_bundled_encoders_need_neither_cache_nor_hub() -> None:
+    encoders = build_encoders(BUNDLED, device="cpu")
+    assert [(each.name, each.modality, each.dim) for each in encoders] == [
+        ("minilm", "text", 384),
+        ("ngram", "text", 4096),
+        ("efficientnet-lite0", "image", 1280),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(set(ENCODERS) - set(BUNDLED)))
+def test_every_other_name_says_how_to_get_its_weights(name: str) -> None:
+    with pytest.raises(EncoderError, match="HF_HUB_OFFLINE is set") as caught:
+        build_encoders([name], device="cpu")
+    assert f"{name}=./models/{name}" in str(caught.value)
+    assert 'ENCODERS="minilm ngram efficientnet-lite0"' in str(caught.value)
+
+
+SOURCES = [
+    ("clip={clip}", ["clip-text", "clip-image"]),
+    ("clip-image={clip}", ["clip-image"]),
+    ("text={clip}", ["clip-text"]),
+    ("image={clip}", ["clip-image"]),
+    ("siglip={siglip}", ["siglip-text", "siglip-image"]),
+    ("minilm={sentence-bert}", ["minilm"]),
+    ("roberta={bert}", ["roberta"]),
+    ("resnet50={resnet}", ["resnet50"]),
+    ("text={bert}", ["bert"]),
+]
+
+
+@pytest.mark.parametrize(("spec", "names"), SOURCES)
+def test_a_name_takes_its_weights_from_a_folder(
+    spec: str, names: list[str], checkpoint: Make
+) -> None:
+    kind = spec[spec.index("{") + 1 : -1]
+    given = spec.replace(f"{{{kind}}}", str(checkpoint(kind)))
+    assert [each.name for each in build_encoders([given], device="cpu")] == names
+
+
+def test_a_relative_path_and_odd_letters_give_a_safe_name(
+    own_copy: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = own_copy("bert", "My Bért_v1.5")
+    monkeypatch.chdir(folder)
+    assert build_encoders(["text=."], device="cpu")[0].name == "my-b-rt-v1.5"
+
+
+def test_auto_precision_is_fp32_off_cuda() -> None:
+    assert resolve_precision("auto", "cpu") == resolve_precision("auto", "mps") == "fp32"
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") in ("cuda", "mps", "cpu")
