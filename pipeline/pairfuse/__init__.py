@@ -1,3 +1,3 @@
-"""Classify pairs of one text and one image: extract features once, train fusion heads many times."""
+"""Classify pairs of one text and one image: extract features once, train many times."""
 
 __version__ = "0.1.0"

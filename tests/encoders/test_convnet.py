@@ -1,4 +1,4 @@
-"""Networks from one weight file: preparation as their makers do it, restricted reading of pickles."""
+"""Networks from one weight file: prepared as their makers do it, pickles never run."""
 
 from __future__ import annotations
 

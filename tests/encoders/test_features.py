@@ -158,7 +158,7 @@ def test_a_checkpoint_without_trained_pooler_is_not_read_through_one(checkpoint:
         build_encoders([spec], device="cpu", pooling="pooler")[0].load("cpu")
 
 
-@pytest.mark.parametrize("view", ["bert", "vit", "clip-text", "efficientnet-lite0"])
+@pytest.mark.parametrize("view", ["bert", "vit", "clip-text", "resnet"])
 def test_bf16_stays_near_fp32_and_does_not_depend_on_company(view: str, checkpoint: Make) -> None:
     raws = inputs(build(view, checkpoint))
     half = build(view, checkpoint, precision="bf16")

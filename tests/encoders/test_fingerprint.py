@@ -30,7 +30,8 @@ def prints(encoders: list[Encoder]) -> list[str]:
 
 def nudge_one_weight(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
-    next(iter(tensors.values())).view(-1)[0] += 0.5
+    first = next(tensor for tensor in tensors.values() if tensor.is_floating_point())
+    first.view(-1)[0] += 0.5
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -1,4 +1,4 @@
-"""Names a user gives: known, unknown, repeated, with a source of their own; nothing heavy to list."""
+"""Names a user gives: known, unknown, repeated, with a source; listing them needs nothing heavy."""
 
 from __future__ import annotations
 
@@ -68,6 +68,12 @@ def test_every_other_name_says_how_to_get_its_weights(name: str) -> None:
         build_encoders([name], device="cpu")
     assert f"{name}=./models/{name}" in str(caught.value)
     assert 'ENCODERS="minilm ngram efficientnet-lite0"' in str(caught.value)
+
+
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_a_hub_id_that_is_not_to_be_had_says_what_to_write_instead(modality: str) -> None:
+    with pytest.raises(EncoderError, match=f"{modality}=./models/model-x"):
+        build_encoders([f"{modality}=some/Model_X"], device="cpu")
 
 
 SOURCES = [

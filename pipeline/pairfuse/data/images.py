@@ -30,7 +30,7 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, draft: int = 0) -> 
     Raises:
         DataError: Why the picture cannot be used.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if not data:
         raise DataError("the file is empty")
@@ -47,7 +47,7 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, draft: int = 0) -> 
             return _to_rgb(_upright(image))
     except DataError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise DataError("not a JPEG, PNG, WebP or GIF picture") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"more pixels than the bound of {max_pixels / 1e6:g} million") from error

@@ -61,7 +61,7 @@ class Entry:
 
 
 def _text(name: str, source: str, options: Options) -> list[Encoder]:
-    folder = weights.find_folder(name, source)
+    folder = weights.find_folder(name, source, key=_key(name, "text"))
     if folders.read_config(folder)["model_type"] in JOINT_TYPES:
         return _towers([(f"{name}-text", "text")], folder, options)
     return [
@@ -78,10 +78,15 @@ def _text(name: str, source: str, options: Options) -> list[Encoder]:
 def _image(name: str, source: str, options: Options) -> list[Encoder]:
     if (file := _state_dict_file(source)) is not None:
         return [ConvEncoder(name, "resnet50", file, options.precision)]
-    folder = weights.find_folder(name, source)
+    folder = weights.find_folder(name, source, key=_key(name, "image"))
     if folders.read_config(folder)["model_type"] in JOINT_TYPES:
         return _towers([(f"{name}-image", "image")], folder, options)
     return [build_image(name, folder, precision=options.precision)]
+
+
+def _key(name: str, modality: Modality) -> str:
+    """What a user writes before `=` to give this encoder a source."""
+    return name if name in ENCODERS else modality
 
 
 def _both(name: str, source: str, options: Options) -> list[Encoder]:

@@ -52,7 +52,7 @@ class ConvEncoder:
     file: Path
     precision: Precision
     modality: Modality = "image"
-    batch_size: int = 32
+    batch_size: int = 16
 
     @property
     def dim(self) -> int:

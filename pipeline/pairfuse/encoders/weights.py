@@ -38,12 +38,13 @@ CONVERSION_AUTHOR = "SFconvertbot"
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 
 
-def find_folder(name: str, source: str) -> Path:
+def find_folder(name: str, source: str, *, key: str = "") -> Path:
     """The local folder of a checkpoint: given, inside a package, cached, or downloaded now.
 
     Args:
         name: The encoder, for messages.
         source: A folder, `package:folder` or a hub id.
+        key: What stands before `=` when a user gives a source; the name if not said.
 
     Raises:
         EncoderError: Says where was looked and what to do instead.
@@ -57,7 +58,7 @@ def find_folder(name: str, source: str) -> Path:
         raise EncoderError(f"encoder {name}: {source} is a file, expected a checkpoint folder")
     if not _HUB_ID.fullmatch(source):
         raise EncoderError(f"encoder {name}: folder {source} does not exist, nor is it a hub id")
-    return _cached(source) or _downloaded(name, source)
+    return _cached(source) or _downloaded(name, source, key or name)
 
 
 def package_path(name: str, source: str) -> Path:
@@ -121,25 +122,25 @@ def _complete(snapshot: Path) -> bool:
     return True
 
 
-def _downloaded(name: str, repository: str) -> Path:
+def _downloaded(name: str, repository: str, key: str) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     looked = f"no folder of that name, no complete copy in {constants.HF_HUB_CACHE}"
     if _offline():
-        raise _not_found(name, repository, f"{looked}, HF_HUB_OFFLINE is set")
+        raise _not_found(name, repository, f"{looked}, HF_HUB_OFFLINE is set", key)
     try:
         revision = _bounded(lambda: _safetensors_revision(repository))
     except (RepositoryNotFoundError, HFValidationError):
         looked = f"{looked}, the hub has no public model of that name"
-        raise _not_found(name, repository, looked) from None
+        raise _not_found(name, repository, looked, key) from None
     except Exception as error:
         reason = _unreachable(constants.ENDPOINT, error)
-        raise _not_found(name, repository, f"{looked}, {reason}") from None
+        raise _not_found(name, repository, f"{looked}, {reason}", key) from None
     if revision is None:
         raise EncoderError(
             f"encoder {name}: {repository} has no safetensors at the hub, and pickles are never "
-            f"read; convert it with transformers' save_pretrained and give {_folder_hint(name)}"
+            f"read; convert it (save_pretrained does) and give {_folder_hint(name, key)}"
         )
     try:
         found = snapshot_download(
@@ -148,7 +149,7 @@ def _downloaded(name: str, repository: str) -> Path:
     except Exception as error:
         raise EncoderError(
             f"encoder {name}: download of {repository} broke off "
-            f"({folders.first_line(error)}); run again to resume, or give {_folder_hint(name)}"
+            f"({folders.first_line(error)}); run again to resume, or give {_folder_hint(name, key)}"
         ) from None
     return Path(str(found))
 
@@ -241,12 +242,12 @@ def _unreachable(server: str, error: BaseException) -> str:
     return f"{server} not reachable ({folders.first_line(error)})"
 
 
-def _folder_hint(name: str) -> str:
-    return f"a local folder, e.g. {name}=./models/{name}"
+def _folder_hint(name: str, key: str = "") -> str:
+    return f"a local folder, e.g. {key or name}=./models/{name}"
 
 
-def _not_found(name: str, wanted: str, looked: str) -> EncoderError:
+def _not_found(name: str, wanted: str, looked: str, key: str = "") -> EncoderError:
     return EncoderError(
         f"encoder {name}: weights of {wanted} not found ({looked}); "
-        f"give {_folder_hint(name)}, or use what needs no download: {NO_DOWNLOAD}"
+        f"give {_folder_hint(name, key)}, or use what needs no download: {NO_DOWNLOAD}"
     )

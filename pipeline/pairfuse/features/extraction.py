@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pairfuse.console import Progress, log, progress
+from pairfuse.console import log, progress
 from pairfuse.data.images import open_image
 from pairfuse.data.pairs import Dataset, Modality
 from pairfuse.encoders.base import Encoder, Floats, LoadedEncoder, Prepared

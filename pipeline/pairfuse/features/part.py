@@ -162,7 +162,7 @@ def row_checksums(keys: Bytes, features: Floats) -> Bytes:
     out = np.empty((len(keys), CHECKSUM_BYTES), dtype=np.uint8)
     for row, (key, values) in enumerate(zip(keys, features, strict=True)):
         digest = hashlib.sha256(key)
-        digest.update(np.ascontiguousarray(values))
+        digest.update(np.ascontiguousarray(values).data)
         out[row] = np.frombuffer(digest.digest()[:CHECKSUM_BYTES], dtype=np.uint8)
     return out
 
@@ -171,8 +171,8 @@ def part_name(attributes: Mapping[str, Any], keys: Bytes, checksums: Bytes) -> s
     """Name a part by the sha256 of its attributes, keys and row checksums."""
     plain = {name: attributes[name] for name in _ATTRIBUTES}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(keys))
-    digest.update(np.ascontiguousarray(checksums))
+    digest.update(np.ascontiguousarray(keys).data)
+    digest.update(np.ascontiguousarray(checksums).data)
     return digest.hexdigest()[:32] + SUFFIX
 
 

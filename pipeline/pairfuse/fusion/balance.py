@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,6 @@ from pairfuse.features.table import Views
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-Balance = Literal["none", "weights", "smote"]
-BALANCES: tuple[Balance, ...] = ("none", "weights", "smote")
 
 
 def class_weights(targets: Ints, num_classes: int, strength: float = 1.0) -> Floats:
@@ -41,9 +38,7 @@ def class_weights(targets: Ints, num_classes: int, strength: float = 1.0) -> Flo
     return np.asarray(weights * len(targets) / (weights @ counts), dtype=np.float32)
 
 
-def smote(
-    train: Views, targets: Ints, *, strength: float, seed: int
-) -> tuple[Views, Ints]:
+def smote(train: Views, targets: Ints, *, strength: float, seed: int) -> tuple[Views, Ints]:
     """Add synthetic rows to the smaller classes (SMOTE, Chawla et al. 2002).
 
     Neighbours are sought among training rows with every view present, in the joined features.

@@ -120,9 +120,7 @@ class GatedHead(nn.Module):
         self.layers = nn.ModuleList(
             StackedLinear(dim, shape.width, seeds) for dim in shape.dims.values()
         )
-        self.gates = StackedLinear(
-            sum(shape.dims.values()), len(shape.dims) * shape.width, seeds
-        )
+        self.gates = StackedLinear(sum(shape.dims.values()), len(shape.dims) * shape.width, seeds)
         self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:

@@ -19,7 +19,11 @@ class StackedAdamW:
     """
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], *, decay: Sequence[float], clip: Sequence[float]
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        decay: Sequence[float],
+        clip: Sequence[float],
     ) -> None:
         self.parameters = dict(parameters)
         device = next(iter(self.parameters.values())).device

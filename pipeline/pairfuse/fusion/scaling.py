@@ -1,4 +1,4 @@
-"""Scaling: each view is centred, turned to its principal axes and scaled, by training rows alone."""
+"""Scaling: each view is centred, turned to its principal axes and scaled by training rows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class ViewScaling:
         return np.asarray((values - self.mean) @ self.axes, dtype=np.float32)
 
 
-def fit_scaling(train: Views, *, seed: int, components: int = MAX_COMPONENTS) -> dict[str, ViewScaling]:
+def fit_scaling(
+    train: Views, *, seed: int, components: int = MAX_COMPONENTS
+) -> dict[str, ViewScaling]:
     """Fit every view on the training rows in which it is present.
 
     Raises:
@@ -57,7 +59,9 @@ def fit_scaling(train: Views, *, seed: int, components: int = MAX_COMPONENTS) ->
     }
 
 
-def narrow(scaling: Mapping[str, ViewScaling], width: int, whitening: float) -> dict[str, ViewScaling]:
+def narrow(
+    scaling: Mapping[str, ViewScaling], width: int, whitening: float
+) -> dict[str, ViewScaling]:
     """The first `width` axes of every view."""
     return {view: part.narrowed(width, whitening) for view, part in scaling.items()}
 

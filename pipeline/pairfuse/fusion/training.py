@@ -7,7 +7,7 @@ depends on the task alone, not on its company in the stack. Models that stop lea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from pairfuse.fusion.balance import class_weights
 from pairfuse.fusion.heads import FusionNetwork, HeadShape
 from pairfuse.fusion.layers import Dropout
 from pairfuse.fusion.optimiser import StackedAdamW
-from pairfuse.fusion.recipe import Recipe
+from pairfuse.recipe import Recipe
 
 Floats = NDArray[np.float32]
 
@@ -51,18 +51,19 @@ class Trained:
     best_value: float = -math.inf
 
 
-Report = Callable[[int, Sequence[float]], Sequence[int]]
+Watch = Callable[[int, Sequence[float]], object]
 
 
 def train_stack(
-    tasks: Sequence[Task], *, device: str = "cpu", watch: Callable[[int], object] | None = None
+    tasks: Sequence[Task], *, device: str = "cpu", watch: Watch | None = None
 ) -> list[Trained]:
     """Train all tasks together; all must have the same `recipe.shape_key` and views.
 
     Args:
         tasks: M tasks.
         device: A torch device's name; on CUDA the forward pass runs in bfloat16.
-        watch: Called after each epoch with the number of models that are still in the stack.
+        watch: Called after each epoch with its number and each task's best value so far; what it
+            raises ends the training.
 
     Returns:
         M models, each with the parameters of its best epoch.
@@ -71,28 +72,22 @@ def train_stack(
     while stack.alive:
         stack.run_epoch()
         if watch:
-            watch(len(stack.alive))
+            watch(stack.epoch, [model.best_value for model in stack.trained])
     return stack.trained
 
 
-def predict_logits(models: Sequence[Trained], views: Sequence[Views], head: str) -> list[Floats]:
-    """Logits of each model on its own rows, shape (N_m, C) each."""
-    return [_predict_one(model, rows, head) for model, rows in zip(models, views, strict=True)]
-
-
-def build_network(models: Sequence[Trained]) -> FusionNetwork:
-    """A network that holds these models as one stack; all must be of one shape."""
-    network = FusionNetwork(models[0].recipe.head, models[0].shape, [0] * len(models))
-    state = {
-        name: torch.stack([torch.from_numpy(model.parameters[name]) for model in models])
-        for name in models[0].parameters
-    }
-    network.load_state_dict(state)
+def build_network(model: Trained) -> FusionNetwork:
+    """The trained network, as a stack of one."""
+    network = FusionNetwork(model.recipe.head, model.shape, [0])
+    network.load_state_dict(
+        {name: torch.from_numpy(values)[None] for name, values in model.parameters.items()}
+    )
     return network.eval()
 
 
-def _predict_one(model: Trained, rows: Views, head: str) -> Floats:
-    network = build_network([model])
+def predict_logits(model: Trained, rows: Views) -> Floats:
+    """Logits for scaled rows, shape (N, C); a row's logits do not depend on the other rows."""
+    network = build_network(model)
     with torch.inference_mode():
         logits = network(
             {view: torch.from_numpy(values)[None] for view, values in rows.features.items()},
@@ -139,19 +134,27 @@ class _Stack:
         """One pass of every model over its own rows, then validation, stopping, snapshots."""
         self.epoch += 1
         plans = [self._plan(model) for model in self.alive]  # (steps_m, B) indices, -1 pads
+        classes = self.tasks[0].num_classes
         train_loss = torch.zeros(len(self.alive), device=self.device)
-        hits = torch.zeros(len(self.alive), device=self.device)
+        cells = torch.zeros(len(self.alive), classes * classes, device=self.device)
         self.network.train()
         for step in range(max(len(plan) for plan in plans)):
             active = torch.tensor([step < len(plan) for plan in plans], device=self.device)
             index = torch.stack(
                 [plan[step] if step < len(plan) else torch.full_like(plan[0], -1) for plan in plans]
             )
-            loss, right = self._step(index.to(self.device), active)
+            loss, seen = self._step(index.to(self.device), active)
             train_loss += loss
-            hits += right
+            cells += seen
         counts = torch.tensor([self.rows[m].count for m in self.alive], device=self.device)
-        self._validate((train_loss / counts).tolist(), (hits / counts).tolist())
+        confusion = cells.reshape(-1, classes, classes)
+        self._validate(
+            {
+                "train_loss": (train_loss / counts).tolist(),
+                "train_accuracy": (_hits(confusion) / counts).tolist(),
+                "train_macro_f1": _macro_f1(confusion).tolist(),
+            }
+        )
 
     def _plan(self, model: int) -> Tensor:
         """Row numbers in a new order, cut into batches, padded with -1: (steps, B)."""
@@ -163,19 +166,19 @@ class _Stack:
         return padded.reshape(steps, batch)
 
     def _step(self, index: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """One update of each active model; returns summed loss and count of right rows, (M,)."""
+        """One update of each active model; returns summed loss (M,) and confusion (M, C * C)."""
         accumulate = self.tasks[0].recipe.accumulate
         real = (index >= 0).sum(dim=1).clamp(min=1)  # (M,)
         losses = torch.zeros(len(self.alive), device=self.device)
-        hits = torch.zeros(len(self.alive), device=self.device)
+        cells = torch.zeros(len(self.alive), self.tasks[0].num_classes ** 2, device=self.device)
         self.network.zero_grad(set_to_none=True)
         for piece in index.chunk(accumulate, dim=1):
-            loss, right = self._loss(piece)
+            loss, seen = self._loss(piece)
             (loss / real).sum().backward()  # type: ignore[no-untyped-call]
             losses += loss.detach()
-            hits += right
+            cells += seen
         self.optimiser.step(self._rates(active), active)
-        return losses, hits
+        return losses, cells
 
     def _loss(self, index: Tensor) -> tuple[Tensor, Tensor]:
         mask = index >= 0
@@ -185,8 +188,7 @@ class _Stack:
             logits = self.network(views, present, self.drop)
         loss = _smoothed_loss(logits.float(), targets, self._smoothing())  # (M, B)
         loss = loss * self.weights.gather(1, targets) * mask
-        right = ((logits.argmax(dim=-1) == targets) & mask).sum(dim=1)
-        return loss.sum(dim=1), right
+        return loss.sum(dim=1), _confusion(targets, logits.argmax(dim=-1), mask, logits.shape[-1])
 
     def _smoothing(self) -> Tensor:
         values = [self.tasks[m].recipe.smoothing for m in self.alive]
@@ -202,23 +204,15 @@ class _Stack:
             self.step[model] += is_active
         return torch.tensor(rates, device=self.device)
 
-    def _validate(self, train_loss: list[float], train_accuracy: list[float]) -> None:
-        scores = self._score()
+    def _validate(self, trained_scores: Mapping[str, Sequence[float]]) -> None:
+        """Score the validation rows, write history, keep the best, let go of those that stopped."""
+        scores = {**trained_scores, **self._score()}
         better, done = [], []
         for place, model in enumerate(self.alive):
-            loss, accuracy, macro_f1 = (values[place] for values in scores)
             trained, recipe = self.trained[model], self.tasks[model].recipe
-            trained.history.append(
-                {
-                    "epoch": self.epoch,
-                    "train_loss": train_loss[place],
-                    "train_accuracy": train_accuracy[place],
-                    "val_loss": loss,
-                    "val_accuracy": accuracy,
-                    "val_macro_f1": macro_f1,
-                }
-            )
-            value = macro_f1 if recipe.monitor == "macro_f1" else -loss
+            row = {name: values[place] for name, values in scores.items()}
+            trained.history.append({"epoch": self.epoch, **row})
+            value = row["val_macro_f1"] if recipe.monitor == "macro_f1" else -row["val_loss"]
             if value > trained.best_value or not trained.parameters:
                 trained.best_value, trained.best_epoch = value, self.epoch
                 better.append(place)
@@ -228,23 +222,26 @@ class _Stack:
         self._keep(better)
         self._drop(done)
 
-    def _score(self) -> tuple[list[float], list[float], list[float]]:
+    def _score(self) -> dict[str, list[float]]:
         """Validation loss, accuracy and macro-F1 of each model."""
         self.network.eval()
         rows = [self.val[m] for m in self.alive]
         longest = max(part.count for part in rows)
         index = torch.arange(longest, device=self.device).expand(len(rows), -1)
-        counts = torch.tensor([part.count for part in rows], device=self.device)[:, None]
-        mask = index < counts
+        counts = torch.tensor([part.count for part in rows], device=self.device)
+        mask = index < counts[:, None]
         with torch.inference_mode():
-            views, present, targets = _gather(rows, torch.minimum(index, counts - 1))
+            views, present, targets = _gather(rows, torch.minimum(index, counts[:, None] - 1))
             logits = self.network(views, present).float()
             loss = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-        guesses = logits.argmax(dim=-1)
-        accuracy = ((guesses == targets) & mask).sum(dim=1) / counts[:, 0]
-        macro_f1 = _macro_f1(targets, guesses, mask, logits.shape[-1])
-        mean_loss = (loss * mask).sum(dim=1) / counts[:, 0]
-        return mean_loss.tolist(), accuracy.tolist(), macro_f1.tolist()
+        classes = logits.shape[-1]
+        confusion = _confusion(targets, logits.argmax(dim=-1), mask, classes)
+        confusion = confusion.reshape(-1, classes, classes)
+        return {
+            "val_loss": ((loss * mask).sum(dim=1) / counts).tolist(),
+            "val_accuracy": (_hits(confusion) / counts).tolist(),
+            "val_macro_f1": _macro_f1(confusion).tolist(),
+        }
 
     def _keep(self, places: Sequence[int]) -> None:
         """Snapshot the parameters of the models that just got better."""
@@ -303,13 +300,21 @@ def _smoothed_loss(logits: Tensor, targets: Tensor, smoothing: Tensor) -> Tensor
     return -(1 - smoothing) * right - smoothing * logs.mean(dim=-1)
 
 
-def _macro_f1(targets: Tensor, guesses: Tensor, mask: Tensor, num_classes: int) -> Tensor:
-    """Macro-F1 of each model over all classes, a class never seen nor guessed counts 0: (M,)."""
-    classes = torch.arange(num_classes, device=targets.device)
-    true = (targets[..., None] == classes) & mask[..., None]  # (M, N, C)
-    guessed = (guesses[..., None] == classes) & mask[..., None]
-    both = (true & guessed).sum(dim=1)
-    return (2 * both / (true.sum(dim=1) + guessed.sum(dim=1)).clamp(min=1)).mean(dim=-1)
+def _confusion(targets: Tensor, guesses: Tensor, mask: Tensor, num_classes: int) -> Tensor:
+    """Counts of (target, guess) over the rows in the mask, shape (M, C * C)."""
+    cells = torch.zeros(len(targets), num_classes**2, device=targets.device)
+    return cells.scatter_add_(1, targets * num_classes + guesses, mask.float())
+
+
+def _hits(confusion: Tensor) -> Tensor:
+    return confusion.diagonal(dim1=-2, dim2=-1).sum(dim=-1)  # (M,)
+
+
+def _macro_f1(confusion: Tensor) -> Tensor:
+    """Mean F1 over all classes, shape (M,); a class never seen nor guessed counts 0."""
+    both = confusion.diagonal(dim1=-2, dim2=-1)
+    total = confusion.sum(dim=-1) + confusion.sum(dim=-2)
+    return (2 * both / total.clamp(min=1)).mean(dim=-1)
 
 
 def _weights(task: Task) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,3 +119,58 @@ def _short(name: str, length: int) -> str:
     """Cut, and mark dollar signs: they would start a formula, and a bad formula is an error."""
     short = name if len(name) <= length else name[: length - 1] + "\u2026"
     return short.replace("$", r"\$")
+
+
+def plot_history(histories: Sequence[Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Draw loss, accuracy and macro-F1 over epochs: each model thin, their mean thick.
+
+    Args:
+        histories: One list of epoch rows for each model, as `Trained.history`.
+        path: The PNG.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    for axes, measure in zip(figure.subplots(1, 3), ("loss", "accuracy", "macro_f1"), strict=True):
+        for side, colour in (("train", "#b06a2c"), ("val", INK)):
+            _plot_curves(axes, histories, f"{side}_{measure}", colour)
+        axes.set_title(measure.replace("_f1", "-F1"))
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    save_png(figure, path)
+
+
+def _plot_curves(
+    axes: Axes, histories: Sequence[Sequence[Mapping[str, float]]], column: str, colour: str
+) -> None:
+    curves = [[row[column] for row in rows] for rows in histories]
+    for curve in curves:
+        axes.plot(range(1, len(curve) + 1), curve, color=colour, alpha=0.2, linewidth=0.8)
+    longest = max(len(curve) for curve in curves)
+    at_epoch = [[c[epoch] for c in curves if epoch < len(c)] for epoch in range(longest)]
+    means = [sum(values) / len(values) for values in at_epoch]
+    label = {"train": "training", "val": "validation"}[column.split("_")[0]]
+    axes.plot(range(1, longest + 1), means, color=colour, linewidth=2, label=label)
+
+
+def plot_arms(
+    names: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    path: Path,
+) -> None:
+    """Draw the out-of-fold macro-F1 of each arm with its 95 % interval, into one PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1.2 + 0.6 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    for row, (value, (low, high)) in enumerate(zip(values, intervals, strict=True)):
+        axes.plot([low, high], [row, row], color=INK, linewidth=2)
+        axes.plot([value], [row], "o", color=INK, markersize=8)
+        axes.annotate(f"{value:.3f}", (value, row), (0, 8), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.5, -0.7)
+    axes.set_xlabel("macro-F1, out-of-fold, with 95 % bootstrap interval")
+    axes.grid(axis="x", alpha=0.3)
+    save_png(figure, path)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pairfuse.errors import ConfigError
-from pairfuse.fusion.balance import BALANCES, Balance
+
+Balance = Literal["none", "weights", "smote"]
+BALANCES: tuple[Balance, ...] = ("none", "weights", "smote")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,253 @@
+"""Command line: flags become a configuration, a command becomes one call of a stage.
+
+Nothing heavy is imported before a command is known, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pairfuse import __version__
+from pairfuse.console import note, say, start_logging
+from pairfuse.errors import PairfuseError
+
+if TYPE_CHECKING:
+    from pairfuse.job import Job
+
+#: Flag, the configuration key it sets, and the rest that argparse wants; in the order of --help.
+FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
+    "data": (
+        ("--data", "data.root", {"metavar": "FOLDER", "help": "data set: a folder or a table"}),
+        ("--reader", "data.reader", {"metavar": "NAME", "help": "auto, guid-tag or table"}),
+        (
+            "--columns",
+            "data.columns",
+            {"metavar": "PART=NAME", "nargs": "+", "help": "columns of a table: id=... text=..."},
+        ),
+        ("--encoding", "data.encoding", {"metavar": "NAME", "help": "one encoding for all texts"}),
+        ("--labels", "data.labels", {"metavar": "LABEL", "nargs": "+", "help": "the vocabulary"}),
+        (
+            "--strict",
+            "data.strict",
+            {"action": "store_true", "help": "a missing or unreadable modality is an error"},
+        ),
+    ),
+    "features": (
+        (
+            "--encoders",
+            "features.encoders",
+            {"metavar": "NAMES", "help": '"minilm ngram efficientnet-lite0", text=<folder>, ...'},
+        ),
+        ("--pooling", "features.pooling", {"metavar": "HOW", "help": "auto, cls, mean or pooler"}),
+        ("--max-length", "features.max_length", {"metavar": "N", "type": int, "help": "tokens"}),
+        ("--precision", "features.precision", {"help": "auto, fp32, bf16 or fp16"}),
+        ("--batch-size", "features.batch_size", {"metavar": "N", "type": int, "help": "0: auto"}),
+        ("--workers", "features.workers", {"metavar": "N", "type": int, "help": "0: one a core"}),
+        ("--device", "features.device", {"metavar": "NAME", "help": "auto, cuda, mps or cpu"}),
+    ),
+    "study": (
+        ("--folds", "study.folds", {"metavar": "K", "type": int, "help": "folds"}),
+        ("--members", "study.members", {"metavar": "M", "type": int, "help": "models a fold"}),
+        (
+            "--trials",
+            "study.trials",
+            {"metavar": "N", "type": int, "help": "trials an arm, those of earlier runs included"},
+        ),
+        ("--seed", "study.seed", {"metavar": "N", "type": int, "help": "same seed, same scores"}),
+        ("--storage", "study.storage", {"metavar": "URL", "help": "an Optuna storage"}),
+    ),
+    "run": (
+        ("--cache", "cache", {"metavar": "FOLDER", "help": "where derived files are kept"}),
+        ("--run", "run", {"metavar": "NAME", "help": "run folder below <cache>/runs"}),
+    ),
+}
+
+#: Command, what it does in one line, and the groups of flags that it takes.
+COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "run": ("features, tune, train, ablate, predict, then a summary", ("features", "study")),
+    "check-data": ("say what the data set holds and what is wrong with it", ()),
+    "features": ("extract what the feature store lacks", ("features",)),
+    "tune": ("search for the best recipe with Optuna; resumes", ("features", "study")),
+    "train": ("fit the best recipe on all folds, keep the ensemble", ("features", "study")),
+    "ablate": ("compare text-only, image-only and fused", ("features", "study")),
+    "predict": ("write labels for the test pairs", ("features",)),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 1 after an error line, 2 after wrong usage."""
+    parsed = _parser().parse_args(arguments)
+    start_logging(verbose=parsed.verbose)
+    _prepare_process()
+    try:
+        _run(parsed)
+    except PairfuseError as error:
+        note(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        note("stopped; what was finished is kept, the same command goes on from there")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    if parsed.command == "demo":
+        from pairfuse.stages import demo_stage
+
+        demo_stage(Path(parsed.folder))
+        return
+    if parsed.command == "encoders":
+        _list_encoders()
+        return
+    if parsed.command == "cache":
+        _cache(parsed)
+        return
+    from pairfuse import stages
+    from pairfuse.config import load_config
+    from pairfuse.job import Job
+
+    job = Job(load_config(parsed.config, _given(parsed)))
+    _ = job.folder  # a wrong name of a run is an error before any work
+    command: Mapping[str, Callable[[Job], object]] = {
+        "run": stages.run_stage,
+        "check-data": stages.check_data_stage,
+        "features": stages.features_stage,
+        "tune": stages.tune_stage,
+        "train": stages.train_stage,
+        "ablate": stages.ablate_stage,
+        "predict": lambda job: stages.predict_stage(job, parsed.out),
+    }
+    command[parsed.command](job)
+
+
+def _given(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The flags that were given, by configuration key."""
+    from pairfuse.config import parse_setting
+
+    keys = {key for group in FLAGS.values() for _, key, _ in group}
+    flags = {key: value for key, value in vars(parsed).items() if key in keys and value is not None}
+    if "data.columns" in flags:
+        flags["data.columns"] = dict(_column(text) for text in flags["data.columns"])
+    return {**flags, **dict(parse_setting(text) for text in parsed.set)}
+
+
+def _column(text: str) -> tuple[str, str]:
+    from pairfuse.errors import ConfigError
+
+    part, equals, name = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--columns {text!r} names no column; write it as text=body")
+    return part, name
+
+
+def _list_encoders() -> None:
+    from pairfuse.encoders import ENCODERS
+
+    for name, entry in ENCODERS.items():
+        say(f"{name:<20}{entry.about}")
+
+
+def _cache(parsed: argparse.Namespace) -> None:
+    from pairfuse.errors import StoreError
+    from pairfuse.features.store import list_stores, remove_store
+
+    cache = Path(parsed.cache or "cache")
+    if parsed.action == "rm":
+        remove_store(cache, parsed.name)
+        say(f"removed {cache / 'features' / parsed.name}")
+        return
+    verify = parsed.action == "verify"
+    repair = verify and parsed.repair
+    stores = list_stores(cache, verify=verify, repair=repair)
+    if parsed.json:
+        say(json.dumps([asdict(facts) for facts in stores], indent=2))
+    else:
+        for facts in stores:
+            proven = "  every row proven" if verify and not facts.damaged else ""
+            say(
+                f"{facts.name:<32}{facts.rows:>9} rows x {facts.dim:<5}"
+                f"{facts.size / 2**20:>9.1f} MB"
+                f"{facts.parts:>5} parts  {facts.created}  {facts.version}{proven}"
+            )
+        if not stores:
+            say(f"no features in {cache}")
+    damaged = [reason for facts in stores for reason in facts.damaged]
+    if damaged and repair:
+        say(f"removed {len(damaged)} damaged parts; run `pairfuse features` to compute them again")
+    elif damaged:
+        raise StoreError("\n  ".join([f"{len(damaged)} damaged parts", *damaged]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pairfuse",
+        description="Classify pairs of one text and one image: extract features once, train many "
+        "times.",
+    )
+    parser.add_argument("--version", action="version", version=f"pairfuse {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (about, groups) in COMMANDS.items():
+        command = _command(commands, name, about)
+        for group in ("data", *groups, "run"):
+            _add_flags(command, group)
+        command.add_argument("--config", type=Path, metavar="FILE", help="TOML of differences")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="any other key"
+        )
+        if name == "predict":
+            command.add_argument("--out", type=Path, metavar="FILE", help="where labels go")
+    demo = _command(commands, "demo", "draw the demo data set")
+    demo.add_argument("folder", nargs="?", default="data/demo")
+    _command(commands, "encoders", "list the encoders that have a name")
+    _add_cache(_command(commands, "cache", "show, prove or remove stored features"))
+    return parser
+
+
+def _command(commands: Any, name: str, about: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about, allow_abbrev=False
+    )
+    command.add_argument("--verbose", action="store_true", help="say more about the work")
+    return command
+
+
+def _add_flags(command: argparse.ArgumentParser, group: str) -> None:
+    section = command.add_argument_group(group)
+    for flag, key, options in FLAGS[group]:
+        section.add_argument(flag, dest=key, default=None, **options)
+
+
+def _add_cache(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, about in (
+        ("ls", "list stores"),
+        ("verify", "prove every row"),
+        ("rm", "remove one store"),
+    ):
+        action = actions.add_parser(name, help=about, description=about)
+        action.add_argument("--cache", metavar="FOLDER", help="default: cache")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        if name == "verify":
+            action.add_argument("--repair", action="store_true", help="remove damaged parts")
+        if name == "rm":
+            action.add_argument("name", help="as `cache ls` shows it")
+
+
+def _prepare_process() -> None:
+    """Settings of this process alone: quiet libraries, pictures over the bound are errors."""
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*Image size .* exceeds limit.*")

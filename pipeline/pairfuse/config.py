@@ -1,0 +1,172 @@
+"""Configuration: defaults < a TOML file of differences < flags; frozen once it is made."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pairfuse.errors import ConfigError
+from pairfuse.recipe import Recipe
+
+#: Encoders that come with the installation: no download, no network.
+EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data set, and how its files are read."""
+
+    root: str = "data/demo"
+    reader: str = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    encoding: str = "auto"
+    labels: tuple[str, ...] = ()
+    strict: bool = False
+    max_pixels: int = 64_000_000
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Which encoders, and how they run; 0 lets batch_size and workers be chosen."""
+
+    encoders: tuple[str, ...] = EMBEDDED
+    pooling: str = "auto"
+    max_length: int = 64
+    precision: str = "auto"
+    device: str = "auto"
+    batch_size: int = 0
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """How models are compared: folds, models for each fold, trials for each arm."""
+
+    folds: int = 5
+    members: int = 3
+    trials: int = 20
+    seed: int = 0
+    storage: str = ""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("folds", 2, 100),
+            ("members", 1, 100),
+            ("trials", 1, 1_000_000),
+            ("seed", 0, 2**31),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} is {getattr(self, name)}; use {low} to {high}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a command needs to know; `run` is the run folder's name, empty for the data's."""
+
+    data: DataConfig = DataConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    study: StudyConfig = StudyConfig()
+    recipe: Recipe = field(default_factory=Recipe)
+    cache: str = "cache"
+    run: str = ""
+
+    @property
+    def run_folder(self) -> Path:
+        """Where results lie: `<cache>/runs/<run>`."""
+        root = Path(self.data.root)
+        name = self.run or (root.stem if root.suffix else root.resolve().name)
+        if "/" in name or "\\" in name or name in {"", ".", ".."} or name.startswith("."):
+            raise ConfigError(f"{name!r} cannot name a run; give a plain name with --run")
+        return Path(self.cache) / "runs" / name
+
+
+def load_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
+    """Make the configuration.
+
+    Args:
+        path: A TOML file of differences, or None.
+        flags: Dotted key (`study.trials`) to value, from the command line.
+
+    Raises:
+        ConfigError: The file is not TOML, a key is unknown, a value is of the wrong type.
+    """
+    config = Config()
+    if path is not None:
+        config = _merged(config, _read_toml(path), f"{path}: ")
+    for dotted, value in flags.items():
+        nested: Any = value
+        for part in reversed(dotted.split(".")):
+            nested = {part: nested}
+        config = _merged(config, nested, "")
+    return config
+
+
+def config_toml(config: Config) -> str:
+    """The whole configuration as TOML; reading it back gives the same configuration."""
+    import tomli_w
+
+    return tomli_w.dumps(asdict(config))
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`recipe.lr=0.01` to ("recipe.lr", 0.01); the value is read as TOML, or else as a word."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text!r} has no value; write it as recipe.lr=0.01")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not TOML ({error})") from error
+
+
+def _merged(config: Any, changes: Mapping[str, Any], where: str) -> Any:
+    names = {part.name: getattr(config, part.name) for part in fields(config)}
+    new: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1) or [", ".join(names)]
+            raise ConfigError(f"{where}unknown key {key!r}; did you mean {near[0]}?")
+        old = names[key]
+        if is_dataclass(old):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}{key} is a section, found {value!r}")
+            new[key] = _merged(old, value, f"{where}{key}.")
+        else:
+            new[key] = _converted(old, value, f"{where}{key}")
+    return replace(config, **new)
+
+
+def _converted(old: Any, value: Any, where: str) -> Any:
+    """The value as the type that the default has."""
+    if isinstance(old, tuple):
+        items = value.split() if isinstance(value, str) else value
+        if isinstance(items, (list, tuple)) and all(isinstance(item, str) for item in items):
+            return tuple(items)
+        raise ConfigError(f"{where} is {value!r}; expected a list of words")
+    if isinstance(old, Mapping):
+        if isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()):
+            return dict(value)
+        raise ConfigError(f"{where} is {value!r}; expected a table of words")
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(old):
+        raise ConfigError(f"{where} is {value!r}; expected {_WORDS[type(old)]}")
+    if isinstance(value, float) and value != value:
+        raise ConfigError(f"{where} is not a number")
+    return value
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}

@@ -1,0 +1,176 @@
+"""Checkpoint: an ensemble as one folder of safetensors and JSON; nothing in it is ever unpickled.
+
+`model.json` is written last and names the sha256 of `weights.safetensors`: a folder without it, or
+with other weights, is incomplete and refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairfuse import __version__
+from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.files import write_bytes, write_json
+from pairfuse.fusion.ensemble import Ensemble, Member
+from pairfuse.fusion.heads import HeadShape
+from pairfuse.fusion.scaling import ViewScaling
+from pairfuse.fusion.training import Trained, build_network
+from pairfuse.recipe import Recipe
+
+FORMAT_VERSION = 1
+DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An ensemble with the encoders it was trained on: how to build them, their fingerprints."""
+
+    ensemble: Ensemble
+    fingerprints: Mapping[str, str]
+    encoder_options: Mapping[str, Any]
+    scores: Mapping[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write weights, then their description."""
+    from safetensors.numpy import save
+
+    ensemble = checkpoint.ensemble
+    weights = save(_tensors(ensemble))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DESCRIPTION).unlink(missing_ok=True)
+    write_bytes(folder / WEIGHTS, weights)
+    recipes = [asdict(member.model.recipe) for member in ensemble.members]
+    write_json(
+        folder / DESCRIPTION,
+        {
+            "format_version": FORMAT_VERSION,
+            "version": __version__,
+            "labels": ensemble.labels,
+            "prior": ensemble.prior.tolist(),
+            "modality": dict(ensemble.modality),
+            "dims": dict(ensemble.dims),
+            "members": len(ensemble.members),
+            "recipe": recipes[0],
+            "fingerprints": dict(checkpoint.fingerprints),
+            "encoder_options": dict(checkpoint.encoder_options),
+            "scores": dict(checkpoint.scores),
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        },
+    )
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint back.
+
+    Raises:
+        CheckpointError: There is none, it is incomplete, or its content is damaged.
+    """
+    from safetensors.numpy import load
+
+    description = _read_description(folder)
+    try:
+        data = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} cannot be read ({error.strerror}); run `pairfuse train` again"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != description.get("weights_sha256"):
+        raise CheckpointError(
+            f"{folder / WEIGHTS} is not the file that {DESCRIPTION} describes; "
+            "run `pairfuse train` again"
+        )
+    try:
+        return _rebuild(description, load(data))
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        raise CheckpointError(
+            f"{folder / DESCRIPTION} does not fit its weights ({str(error)[:120]}); "
+            "run `pairfuse train` again"
+        ) from error
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise CheckpointError(f"no complete model in {folder}; run `pairfuse train` first")
+    try:
+        description = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON; run `pairfuse train` again") from error
+    found = description.get("format_version") if isinstance(description, dict) else None
+    if found != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} is of format version {found!r}, this is version {FORMAT_VERSION}; "
+            "run `pairfuse train` again"
+        )
+    return dict(description)
+
+
+def _tensors(ensemble: Ensemble) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for number, member in enumerate(ensemble.members):
+        for name, values in member.model.parameters.items():
+            out[f"{number}/model/{name}"] = np.ascontiguousarray(values)
+        for view, part in member.scaling.items():
+            out[f"{number}/mean/{view}"] = np.ascontiguousarray(part.mean)
+            out[f"{number}/axes/{view}"] = np.ascontiguousarray(part.axes)
+            out[f"{number}/deviation/{view}"] = np.ascontiguousarray(part.deviation)
+    return out
+
+
+def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Checkpoint:
+    recipe = Recipe(**{**description["recipe"], "views": tuple(description["recipe"]["views"])})
+    labels = tuple(str(label) for label in description["labels"])
+    ensemble = Ensemble(
+        members=tuple(
+            _member(number, description, tensors, recipe)
+            for number in range(int(description["members"]))
+        ),
+        labels=labels,
+        prior=np.asarray(description["prior"], dtype=np.float32),
+        modality=dict(description["modality"]),
+        dims={view: int(dim) for view, dim in description["dims"].items()},
+    )
+    if ensemble.prior.shape != (len(labels),) or not ensemble.members:
+        raise ValueError("labels, prior and members do not agree")
+    return Checkpoint(
+        ensemble,
+        dict(description["fingerprints"]),
+        dict(description["encoder_options"]),
+        dict(description["scores"]),
+    )
+
+
+def _member(
+    number: int, description: Mapping[str, Any], tensors: Mapping[str, Any], recipe: Recipe
+) -> Member:
+    scaling = {
+        view: ViewScaling(
+            tensors[f"{number}/mean/{view}"],
+            tensors[f"{number}/axes/{view}"],
+            tensors[f"{number}/deviation/{view}"],
+        )
+        for view in description["dims"]
+    }
+    shape = HeadShape(
+        {view: part.axes.shape[1] for view, part in sorted(scaling.items())},
+        dict(description["modality"]),
+        len(description["labels"]),
+        recipe.width,
+    )
+    start = f"{number}/model/"
+    parameters = {
+        name.removeprefix(start): values
+        for name, values in tensors.items()
+        if name.startswith(start)
+    }
+    model = Trained(shape, recipe, parameters)
+    build_network(model)  # refuses parameters that do not fit the shape
+    return Member(model, scaling)

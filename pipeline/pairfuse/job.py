@@ -1,0 +1,163 @@
+"""Job: one command's data set, encoders, stores and table, each made once, when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pairfuse.config import Config, config_toml
+from pairfuse.console import log, progress
+from pairfuse.data.census import note_bad
+from pairfuse.data.duplicates import duplicate_groups
+from pairfuse.data.loading import load_dataset
+from pairfuse.data.pairs import Dataset, Pair
+from pairfuse.encoders import Encoder, build_encoders, resolve_device
+from pairfuse.errors import DataError, StoreError
+from pairfuse.features.extraction import Extraction, contents, extract
+from pairfuse.features.store import FeatureStore, open_store
+from pairfuse.features.table import Views, load_views, targets_of
+from pairfuse.files import write_text
+from pairfuse.fusion.ensemble import Prepared, Rows, prepare_rows
+from pairfuse.study.crossfit import Table
+from pairfuse.study.folds import make_folds
+
+
+@dataclass
+class Job:
+    """What the stages of one command share."""
+
+    config: Config
+    _prepared: dict[int, Prepared] = field(default_factory=dict, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.config.run_folder
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.config.cache)
+
+    @property
+    def census(self) -> Path:
+        return self.cache / "census" / "images.jsonl"
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        data = self.config.data
+        return load_dataset(
+            Path(data.root),
+            reader=data.reader,
+            columns=data.columns,
+            encoding=data.encoding,
+            labels=data.labels,
+            strict=data.strict,
+            census=self.census,
+            max_pixels=data.max_pixels,
+        )
+
+    @cached_property
+    def encoders(self) -> list[Encoder]:
+        features = self.config.features
+        return build_encoders(
+            features.encoders,
+            pooling=features.pooling,
+            max_length=features.max_length,
+            precision=features.precision,
+            device=features.device,
+        )
+
+    @cached_property
+    def device(self) -> str:
+        return str(resolve_device(self.config.features.device))
+
+    def extract(self, encoders: Sequence[Encoder]) -> list[tuple[FeatureStore, Extraction]]:
+        """Bring every encoder's store up to this data set."""
+        return [self._extract(encoder) for encoder in encoders]
+
+    def views(self, pairs: Sequence[Pair], encoders: Sequence[Encoder]) -> Views:
+        """Features of these pairs; what the stores lack is extracted first."""
+        stores = [store for store, _ in self.extract(encoders)]
+        return load_views(self.dataset, pairs, stores)
+
+    @cached_property
+    def table(self) -> Table:
+        """The labelled pairs; each with the groups that keep duplicates together."""
+        pairs = self.dataset.split("train", "val")
+        groups = duplicate_groups(self.dataset)
+        labelled = np.array([pair.split != "test" for pair in self.dataset.pairs])
+        labels = self.dataset.labels
+        unused = set(labels) - {pair.label for pair in pairs}
+        if unused:
+            raise DataError(
+                f"label {min(unused)!r} has no training pair; leave it out of the labels"
+            )
+        return Table(
+            self.views(pairs, self.encoders),
+            targets_of(pairs, labels),
+            groups[labelled],
+            tuple(pair.guid for pair in pairs),
+            labels,
+        )
+
+    @cached_property
+    def folds(self) -> list[Rows]:
+        study = self.config.study
+        return make_folds(
+            self.table.targets,
+            self.table.groups,
+            self.table.labels,
+            folds=study.folds,
+            members=study.members,
+            seed=study.seed,
+        )
+
+    def prepared(self, step: int = 1) -> list[Prepared]:
+        """Scalings of every `step`-th row set; each is fitted once."""
+        numbers = range(0, len(self.folds), step)
+        lacking = [number for number in numbers if number not in self._prepared]
+        with progress("scaling folds", len(lacking), unit="models") as bar:
+            for number in lacking:
+                rows = [self.folds[number]]
+                [self._prepared[number]] = prepare_rows(
+                    self.table.views, rows, seed=self.config.study.seed
+                )
+                bar.update()
+        return [self._prepared[number] for number in numbers]
+
+    def begin(self) -> None:
+        """Write down the resolved configuration before any work."""
+        try:
+            write_text(self.folder / "config.toml", config_toml(self.config))
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {self.folder} ({error.strerror}); name another place with --cache"
+            ) from error
+
+    def _extract(self, encoder: Encoder) -> tuple[FeatureStore, Extraction]:
+        store = open_store(self.cache, encoder)
+        features = self.config.features
+        result = extract(
+            contents(self.dataset, encoder.modality),
+            encoder,
+            store,
+            device=features.device,
+            batch_size=features.batch_size,
+            workers=features.workers,
+        )
+        if result.failed:
+            self._note_failed(encoder, result)
+        return store, result
+
+    def _note_failed(self, encoder: Encoder, result: Extraction) -> None:
+        """Images that failed in full decoding count as unreadable from now on."""
+        for digest, reason in result.failed.items():
+            log.warning("%s: %s %s", encoder.name, digest[:12], reason)
+        if encoder.modality == "image":
+            limit = self.config.data.max_pixels
+            note_bad(self.census, result.failed, max_pixels=limit)
+            self.__dict__.pop("dataset", None)

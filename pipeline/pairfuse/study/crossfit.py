@@ -1,0 +1,82 @@
+"""Cross-fitting: models of every fold and the out-of-fold probabilities that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfuse.features.table import Ints, Views
+from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, class_prior, fit_members
+from pairfuse.fusion.training import Watch
+from pairfuse.recipe import Recipe
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The labelled pairs of a data set as arrays, aligned row by row."""
+
+    views: Views
+    targets: Ints  # (N,)
+    groups: Ints  # (N,)
+    guids: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """All members, fold by fold, and the probabilities of rows that none of their makers saw."""
+
+    ensemble: Ensemble
+    probabilities: Floats  # (N, C), out-of-fold
+
+    @property
+    def guesses(self) -> Ints:
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+
+def cross_fit(
+    table: Table,
+    prepared: Sequence[Prepared],
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: str = "cpu",
+    watch: Watch | None = None,
+) -> CrossFit:
+    """Train the recipe on every prepared row set and predict the rows that each holds out."""
+    members = fit_members(
+        table.views,
+        table.targets,
+        prepared,
+        recipe,
+        num_classes=len(table.labels),
+        seed=seed,
+        device=device,
+        watch=watch,
+    )
+    chosen = table.views.only(sorted(recipe.views or table.views.features))
+    ensemble = Ensemble(
+        tuple(members),
+        table.labels,
+        class_prior(table.targets, len(table.labels)),
+        dict(chosen.modality),
+        chosen.dims,
+    )
+    return CrossFit(ensemble, _out_of_fold(chosen, members, prepared, ensemble))
+
+
+def _out_of_fold(
+    views: Views, members: Sequence[Member], prepared: Sequence[Prepared], ensemble: Ensemble
+) -> Floats:
+    """Mean over the members that held a row out; the prior where every view is missing."""
+    total = np.zeros((len(views), len(ensemble.labels)))
+    for member, part in zip(members, prepared, strict=True):
+        total[part.rows.held] += member.predict_proba(views.rows(part.rows.held))
+    lost = ~np.any(list(views.present.values()), axis=0)
+    total[lost] = ensemble.prior
+    return np.asarray(total / total.sum(axis=1, keepdims=True), dtype=np.float32)

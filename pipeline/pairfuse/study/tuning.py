@@ -1,0 +1,238 @@
+"""Tuning: Optuna searches recipes for the best mean macro-F1 over the held-out rows of the folds.
+
+What a trial tries follows from the seed and the trials before it, so a study that was killed and
+resumed ends where an uninterrupted one ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pairfuse.console import log, progress
+from pairfuse.errors import ConfigError
+from pairfuse.features.table import Views
+from pairfuse.fusion.ensemble import Prepared
+from pairfuse.fusion.heads import HEADS
+from pairfuse.recipe import BALANCES, Recipe
+from pairfuse.study.crossfit import Table, cross_fit
+from pairfuse.study.metrics import macro_f1
+
+if TYPE_CHECKING:
+    import optuna
+
+#: Subsets of views are searched while there are at most so many.
+_MAX_SUBSETS = 15
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best recipe of a study and what it took to find it."""
+
+    recipe: Recipe
+    value: float
+    finished: int
+    pruned: int
+    failed: int
+
+
+def tune(
+    table: Table,
+    prepared: Sequence[Prepared],
+    base: Recipe,
+    *,
+    storage: str,
+    name: str,
+    trials: int,
+    seed: int,
+    device: str = "cpu",
+    keep: Callable[[Tuned], object] | None = None,
+) -> Tuned:
+    """Search until the study holds `trials` trials, finished or pruned; keep what earlier runs did.
+
+    Args:
+        table: Labelled rows; its views are those that the arm may use.
+        prepared: One row set for each fold.
+        base: What the search does not touch (epochs, patience, ...); its point is tried first.
+        storage: A journal file's path, or the URL of an Optuna storage.
+        name: Begins the study's name; a hash of data, folds and base follows, so that trials
+            over other data are never mixed in.
+        trials: How many trials the study should hold in the end.
+        seed: Seed of search and training.
+        device: A torch device's name.
+        keep: Called with the best so far after each finished trial, so that a kill loses nothing.
+
+    Raises:
+        ConfigError: The storage cannot be opened, or no trial is finished.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _open_study(storage, f"{name}-{_mark(table, prepared, base, seed)}")
+    _fail_ghosts(study)
+    subsets = view_subsets(table.views)
+    with progress(f"tuning {name}", trials, unit="trials") as bar:
+        bar.update(_count(study))
+        while _count(study) < trials:
+            study.sampler = optuna.samplers.TPESampler(
+                seed=seed + len(study.trials), n_startup_trials=8, multivariate=True
+            )
+            if not study.trials:
+                study.enqueue_trial(_point(base, subsets))
+            study.optimize(
+                lambda trial: _objective(trial, table, prepared, base, subsets, seed, device),
+                n_trials=1,
+            )
+            bar.update()
+            if study.trials[-1].state == optuna.trial.TrialState.COMPLETE:
+                bar.set_postfix_str(f"best macro-F1 {study.best_value:.3f}")
+                if keep:
+                    keep(_best(study, base, subsets))
+    return _best(study, base, subsets)
+
+
+def view_subsets(views: Views) -> list[tuple[str, ...]]:
+    """Sets of views worth trying: at least one view of each modality that there is."""
+    names = sorted(views.features)
+    kinds = set(views.modality.values())
+    every = [
+        subset
+        for size in range(len(names), 0, -1)
+        for subset in combinations(names, size)
+        if {views.modality[name] for name in subset} == kinds
+    ]
+    return every[:_MAX_SUBSETS]
+
+
+def suggest(trial: optuna.Trial, base: Recipe, subsets: Sequence[tuple[str, ...]]) -> Recipe:
+    """Draw one recipe."""
+    views = trial.suggest_categorical("views", [" ".join(subset) for subset in subsets])
+    balance: Any = trial.suggest_categorical("balance", list(BALANCES))
+    return replace(
+        base,
+        views=tuple(str(views).split(" ")),
+        head=trial.suggest_categorical("head", list(HEADS)),
+        width=trial.suggest_categorical("width", [32, 64, 128, 256]),
+        dropout=trial.suggest_float("dropout", 0.0, 0.7),
+        lr=trial.suggest_float("lr", 3e-4, 1e-2, log=True),
+        weight_decay=trial.suggest_float("weight_decay", 1e-3, 1.0, log=True),
+        smoothing=trial.suggest_float("smoothing", 0.0, 0.2),
+        balance=balance,
+        strength=trial.suggest_float("strength", 0.0, 1.0) if balance != "none" else 0.0,
+        reduce=trial.suggest_categorical("reduce", [32, 64, 128, 192]),
+        whitening=trial.suggest_float("whitening", 0.0, 1.0),
+    )
+
+
+def _point(base: Recipe, subsets: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    """The base recipe as a point of the search space."""
+    names = ("head", "width", "dropout", "lr", "weight_decay", "smoothing", "balance", "reduce")
+    values = asdict(base)
+    point = {name: values[name] for name in (*names, "whitening")}
+    point["views"] = " ".join(tuple(sorted(base.views)) or subsets[0])
+    if base.balance != "none":
+        point["strength"] = base.strength
+    return point
+
+
+def _objective(
+    trial: optuna.Trial,
+    table: Table,
+    prepared: Sequence[Prepared],
+    base: Recipe,
+    subsets: Sequence[tuple[str, ...]],
+    seed: int,
+    device: str,
+) -> float:
+    import optuna
+
+    recipe = suggest(trial, base, subsets)
+
+    def watch(epoch: int, values: Sequence[float]) -> None:
+        if epoch % 4 == 0 and np.isfinite(values).all():
+            trial.report(float(np.mean(values)), epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+    fit = cross_fit(table, prepared, recipe, seed=seed, device=device, watch=watch)
+    scores = [
+        macro_f1(table.targets[held], fit.guesses[held], len(table.labels))
+        for held in (part.rows.held for part in prepared)
+    ]
+    return float(np.mean(scores))
+
+
+def _open_study(storage: str, name: str) -> optuna.Study:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    backend: Any = storage
+    if "://" not in storage:
+        Path(storage).parent.mkdir(parents=True, exist_ok=True)
+        backend = optuna.storages.JournalStorage(JournalFileBackend(storage))
+    try:
+        return optuna.create_study(
+            storage=backend,
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=6, n_warmup_steps=8),
+        )
+    except Exception as error:  # each storage raises its own kind
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(
+            f"the study's storage {storage} cannot be opened ({reason}); remove the file, or "
+            "check the URL given by --storage"
+        ) from error
+
+
+def _fail_ghosts(study: optuna.Study) -> None:
+    """Trials that a killed run left RUNNING are marked failed, so that none is waited for."""
+    import optuna
+
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        log.warning("trial %d was left unfinished by an earlier run: marked failed", trial.number)
+
+
+def _count(study: optuna.Study) -> int:
+    import optuna
+
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    return len(study.get_trials(deepcopy=False, states=ended))
+
+
+def _best(study: optuna.Study, base: Recipe, subsets: Sequence[tuple[str, ...]]) -> Tuned:
+    import optuna
+
+    counts = dict.fromkeys(optuna.trial.TrialState, 0)
+    for trial in study.get_trials(deepcopy=False):
+        counts[trial.state] += 1
+    if not counts[optuna.trial.TrialState.COMPLETE]:
+        raise ConfigError("no trial is finished; run `pairfuse tune` with --trials 1 or more")
+    fixed: Any = optuna.trial.FixedTrial(study.best_params)
+    return Tuned(
+        recipe=suggest(fixed, base, subsets),
+        value=float(study.best_value),
+        finished=counts[optuna.trial.TrialState.COMPLETE],
+        pruned=counts[optuna.trial.TrialState.PRUNED],
+        failed=counts[optuna.trial.TrialState.FAIL],
+    )
+
+
+def _mark(table: Table, prepared: Sequence[Prepared], base: Recipe, seed: int) -> str:
+    """Eight hex digits of all that the trials' values depend on."""
+    digest = hashlib.sha256(json.dumps([asdict(base), table.labels, seed]).encode())
+    digest.update(np.ascontiguousarray(table.targets).tobytes())
+    for part in prepared:
+        digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())
+    for view, values in sorted(table.views.features.items()):
+        digest.update(view.encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:8]
