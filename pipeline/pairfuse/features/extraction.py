@@ -23,6 +23,7 @@ from pairfuse.console import log, progress
 from pairfuse.data.images import open_image
 from pairfuse.data.pairs import Dataset, Modality
 from pairfuse.encoders.base import Encoder, Floats, LoadedEncoder, Prepared
+from pairfuse.encoders.network import resolve_device
 from pairfuse.errors import DataError, EncoderError, StoreError
 from pairfuse.features.store import FeatureStore
 
@@ -95,7 +96,7 @@ def extract(
         return result
     _check_space(store, len(missing))
     start = time.perf_counter()
-    loaded = encoder.load(device)
+    loaded = encoder.load(str(resolve_device(device)))
     pending: list[tuple[bytes, Floats]] = []
     last = start
     with progress(f"features {encoder.name}", len(missing)) as bar:
