@@ -135,7 +135,7 @@ def plot_history(histories: Sequence[Sequence[Mapping[str, float]]], path: Path)
         for side, colour in (("train", "#b06a2c"), ("val", INK)):
             _plot_curves(axes, histories, f"{side}_{measure}", colour)
         axes.set_title(measure.replace("_f1", "-F1"))
-        axes.set_xlabel("epoch")
+        axes.set_xlabel("epoch; the mean is of models still in training")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     save_png(figure, path)

@@ -1,0 +1,89 @@
+# Every target is one call of the installed `pairfuse` command.
+# `make` alone lists them. Variables that are not given are not passed on.
+
+DATA ?= data/demo
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= python3.11
+PAIRFUSE := $(BIN)/pairfuse
+
+place = --data "$(DATA)" $(if $(CACHE),--cache "$(CACHE)") $(if $(RUN),--run "$(RUN)") \
+  $(if $(CONFIG),--config "$(CONFIG)") $(if $(ENCODING),--encoding "$(ENCODING)") $(ARGS)
+encode = $(if $(ENCODERS),--encoders "$(ENCODERS)") $(if $(DEVICE),--device "$(DEVICE)") \
+  $(if $(POOLING),--pooling "$(POOLING)") $(if $(MAX_LENGTH),--max-length "$(MAX_LENGTH)") \
+  $(if $(PRECISION),--precision "$(PRECISION)") $(if $(BATCH_SIZE),--batch-size "$(BATCH_SIZE)")
+study = $(if $(TRIALS),--trials "$(TRIALS)") $(if $(FOLDS),--folds "$(FOLDS)") \
+  $(if $(SEED),--seed "$(SEED)")
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup demo check-data features tune train ablate predict test lint format bench clean
+
+help: ## list targets and variables
+	@echo "pairfuse: classify pairs of one text and one image"
+	@echo
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' \
+	  | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@echo
+	@echo "variables, as in: make features DATA=data/mine ENCODERS=\"bert resnet50 clip\""
+	@echo "  DATA        folder of the data set, or a table file  (data/demo)"
+	@echo "  ENCODERS    names, text=FOLDER, image=FOLDER  (minilm ngram efficientnet-lite0)"
+	@echo "  CACHE       where derived files are kept  (cache)"
+	@echo "  RUN         name of the run folder  (the data set's name)"
+	@echo "  TRIALS      trials for each arm, those of earlier runs included  (20)"
+	@echo "  DEVICE      auto, cuda, mps or cpu  (auto)"
+	@echo "  FOLDS SEED POOLING MAX_LENGTH PRECISION BATCH_SIZE ENCODING CONFIG OUT  (see pairfuse --help)"
+	@echo "  ARGS        any other flags of the command"
+
+run: $(STAMP) ## install, draw the demo data if needed, then the whole pipeline
+	@$(PAIRFUSE) run $(place) $(encode) $(study)
+
+setup: $(STAMP) ## make .venv and install; costs nothing when it is done
+
+demo: $(STAMP) ## draw the demo data set into data/demo
+	@$(PAIRFUSE) demo
+
+check-data: $(STAMP) ## say what the data set holds and what is wrong with it
+	@$(PAIRFUSE) check-data $(place)
+
+features: $(STAMP) ## extract what the feature store lacks
+	@$(PAIRFUSE) features $(place) $(encode)
+
+tune: $(STAMP) ## search for the best recipe; resumes
+	@$(PAIRFUSE) tune $(place) $(encode) $(study)
+
+train: $(STAMP) ## fit the best recipe on all folds, keep the ensemble
+	@$(PAIRFUSE) train $(place) $(encode) $(study)
+
+ablate: $(STAMP) ## compare text-only, image-only and fused
+	@$(PAIRFUSE) ablate $(place) $(encode) $(study)
+
+predict: $(STAMP) ## write labels for the test pairs
+	@$(PAIRFUSE) predict $(place) $(if $(DEVICE),--device "$(DEVICE)") $(if $(OUT),--out "$(OUT)")
+
+test: $(STAMP) ## run the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## check style and types
+	@$(BIN)/ruff check pipeline tests
+	@$(BIN)/ruff format --check pipeline tests
+	@$(BIN)/mypy
+
+format: $(STAMP) ## put the code into its usual form
+	@$(BIN)/ruff check --fix pipeline tests
+	@$(BIN)/ruff format pipeline tests
+
+bench: $(STAMP) ## measure how well text encodings are told, beside other tools
+	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
+	@$(BIN)/python tests/bench/bench_decoding.py $(ARGS)
+
+clean: ## remove .venv and what tools left; data/ and cache/ stay (see pairfuse cache rm)
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build pipeline/*.egg-info
+
+$(STAMP): setup.cfg pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || python3 -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pairfuse needs Python 3.11 or newer")'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@echo "installing into $(VENV) (a minute or two the first time)"
+	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]'
+	@touch $@

@@ -1,0 +1,172 @@
+"""Every head keeps the same promises: shapes, gradients, missing views, what it can learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fusion_toys import (
+    DIMS,
+    PLAIN,
+    f1_of,
+    farthest,
+    network,
+    noise,
+    reversed_views,
+    split_task,
+    stand_ins,
+    task,
+    tensors,
+    told_by_both,
+    without,
+)
+from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.features.table import Views
+from pairfuse.fusion.heads import HEADS, FusionNetwork, HeadShape
+from pairfuse.fusion.training import train_stack
+
+every_head = pytest.mark.parametrize("head", list(HEADS))
+STRANGE_VIEWS = [
+    pytest.param(noise(3).only(["words"]), id="fewer"),
+    pytest.param(noise(3, dims={**DIMS, "sound": 2}), id="more"),
+    pytest.param(noise(3, dims={"words": 6, "look": 4}), id="narrower"),
+    pytest.param(noise(3, dims={"words": 6, "sight": 5}), id="renamed"),
+]
+
+
+@every_head
+@pytest.mark.parametrize(("models", "rows"), [(1, 1), (1, 7), (3, 1), (3, 7)])
+def test_logits_have_one_row_for_each_model_and_pair(head: str, models: int, rows: int) -> None:
+    logits = network(head, models=models, classes=4)(*tensors(noise(rows), models))
+    assert logits.shape == (models, rows, 4)
+    assert logits.isfinite().all()
+
+
+@every_head
+def test_the_loss_reaches_every_view(head: str) -> None:
+    features, present = tensors(noise(9))
+    leaves = {view: values.clone().requires_grad_() for view, values in features.items()}
+    network(head)(leaves, present)[..., 0].square().sum().backward()
+    for view in DIMS:
+        gradient = leaves[view].grad
+        assert gradient is not None, view
+        assert (gradient.abs().sum(dim=-1) > 0).all(), view
+
+
+@every_head
+def test_every_parameter_but_unused_stand_ins_gets_a_gradient(head: str) -> None:
+    net = network(head)
+    targets = torch.tensor([[0, 1, 2, 0, 1, 2]])
+    logits = net(*tensors(noise(6)))
+    torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets).backward()
+    for name, parameter in net.named_parameters():
+        if not name.startswith("missing"):
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+@every_head
+@pytest.mark.parametrize("view", list(DIMS))
+def test_a_missing_view_does_not_show_what_its_row_holds(head: str, view: str) -> None:
+    hidden = without(noise(4), view, [1, 2])
+    garbage = {**hidden.features, view: hidden.features[view].copy()}
+    garbage[view][[1, 2]] = 1e6
+    net = network(head)
+    logits = net(*tensors(hidden))
+    assert logits.isfinite().all()
+    assert torch.equal(
+        logits, net(*tensors(Views(garbage, hidden.present, hidden.modality)))
+    )
+
+
+@every_head
+def test_a_pair_without_any_view_gets_finite_logits(head: str) -> None:
+    bare = without(without(noise(4), "words", 2), "look", 2)
+    assert network(head)(*tensors(bare)).isfinite().all()
+
+
+@pytest.mark.parametrize("head", [name for name in HEADS if name != "late"])
+@pytest.mark.parametrize("view", list(DIMS))
+def test_the_stand_in_of_a_missing_view_is_learnt(head: str, view: str) -> None:
+    whole = task(PLAIN.__class__(**{**vars(PLAIN), "head": head, "epochs": 2}))
+    lacking = whole.__class__(**{**vars(whole), "train": without(whole.train, view, range(40))})
+    [model] = train_stack([lacking])
+    moved = {name: float(values.detach().abs().sum()) for name, values in stand_ins(model).items()}
+    assert moved.pop(f"missing.{view}.vector") > 0
+    assert set(moved.values()) == {0.0}
+
+
+def test_late_lets_a_missing_modality_have_no_vote() -> None:
+    net = network("late")
+    lacking = without(noise(5), "look", slice(None))
+    before = net(*tensors(lacking))
+    with torch.no_grad():
+        for parameter in net.head.classifiers[1].parameters():
+            parameter.add_(1.0)
+        net.head.votes[..., 1] += 3
+    assert torch.allclose(before, net(*tensors(lacking)), atol=1e-6)
+    assert not torch.allclose(before, net(*tensors(noise(5))), atol=1e-3)
+
+
+@every_head
+def test_views_may_be_given_in_any_order(head: str) -> None:
+    net = network(head, models=2)
+    assert torch.equal(
+        net(*tensors(noise(5), 2)), net(*tensors(reversed_views(noise(5)), 2))
+    )
+
+
+@every_head
+def test_a_model_trained_on_views_in_another_order_is_the_same(head: str) -> None:
+    recipe = PLAIN.__class__(**{**vars(PLAIN), "head": head, "epochs": 3, "dropout": 0.3})
+    given = task(recipe)
+    turned = given.__class__(
+        **{
+            **vars(given),
+            "train": reversed_views(given.train),
+            "val": reversed_views(given.val),
+        }
+    )
+    [one], [other] = train_stack([given]), train_stack([turned])
+    assert farthest(one, other) == 0
+
+
+@every_head
+@pytest.mark.parametrize("views", STRANGE_VIEWS)
+def test_other_views_than_it_was_built_for_are_refused(head: str, views: Views) -> None:
+    with pytest.raises(CheckpointError, match="was built for views"):
+        network(head)(*tensors(views))
+
+
+def test_an_unknown_head_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=", ".join(HEADS)):
+        FusionNetwork("transformer", HeadShape(DIMS, {}, 2, 8), [0])
+
+
+@every_head
+def test_a_view_may_have_a_dot_in_its_name(head: str) -> None:
+    shape = HeadShape({"bert-v1.5": 3}, {"bert-v1.5": "text"}, 2, 4)
+    views = noise(2, dims={"bert-v1.5": 3})
+    assert FusionNetwork(head, shape, [0])(*tensors(views)).shape == (1, 2, 2)
+
+
+@every_head
+def test_a_label_told_by_one_view_is_learnt(head: str) -> None:
+    recipe = PLAIN.__class__(**{**vars(PLAIN), "head": head, "epochs": 25, "patience": 25})
+    learnt = task(recipe, rows=400, val=200)
+    [model] = train_stack([learnt])
+    assert f1_of(model, learnt.val, learnt.val_targets) > 0.85
+
+
+@every_head
+def test_only_heads_that_join_the_views_learn_an_interaction(head: str) -> None:
+    recipe = PLAIN.__class__(
+        **{**vars(PLAIN), "head": head, "epochs": 40, "patience": 40, "width": 32}
+    )
+    learnt = split_task(*told_by_both(700), 300, recipe)
+    [model] = train_stack([learnt])
+    found = f1_of(model, learnt.val, learnt.val_targets)
+    if head in ("late", "linear"):
+        assert found < 0.7
+    else:
+        assert found > 0.85
