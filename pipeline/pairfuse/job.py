@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -31,7 +31,6 @@ class Job:
     """What the stages of one command share."""
 
     config: Config
-    _prepared: dict[int, Prepared] = field(default_factory=dict, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -116,18 +115,15 @@ class Job:
             seed=study.seed,
         )
 
-    def prepared(self, step: int = 1) -> list[Prepared]:
-        """Scalings of every `step`-th row set; each is fitted once."""
-        numbers = range(0, len(self.folds), step)
-        lacking = [number for number in numbers if number not in self._prepared]
-        with progress("scaling folds", len(lacking), unit="models") as bar:
-            for number in lacking:
-                rows = [self.folds[number]]
-                [self._prepared[number]] = prepare_rows(
-                    self.table.views, rows, seed=self.config.study.seed
-                )
+    @cached_property
+    def prepared(self) -> list[Prepared]:
+        """Every row set with the scaling that was fitted on its training rows."""
+        out = []
+        with progress("scaling folds", len(self.folds), unit="models") as bar:
+            for rows in self.folds:
+                out += prepare_rows(self.table.views, [rows], seed=self.config.study.seed)
                 bar.update()
-        return [self._prepared[number] for number in numbers]
+        return out
 
     def begin(self) -> None:
         """Write down the resolved configuration before any work."""

@@ -20,15 +20,15 @@ class Recipe:
     classes; `views` are the encoders used (empty: all); `warmup` is the share of all steps.
     """
 
-    head: str = "concat"
-    width: int = 128
-    dropout: float = 0.3
-    lr: float = 2e-3
+    head: str = "projected"
+    width: int = 64
+    dropout: float = 0.4
+    lr: float = 1e-3
     weight_decay: float = 0.05
     smoothing: float = 0.1
     balance: Balance = "weights"
-    strength: float = 0.7
-    reduce: int = 128
+    strength: float = 0.5
+    reduce: int = 64
     whitening: float = 0.5
     views: tuple[str, ...] = ()
     epochs: int = 40

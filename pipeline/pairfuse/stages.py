@@ -26,10 +26,10 @@ from pairfuse.study.ablation import (
     Difference,
     arm_views,
     compare_arms,
+    fit_recipes,
     only_views,
     run_arm,
 )
-from pairfuse.study.crossfit import cross_fit
 from pairfuse.study.metrics import Scores, score
 from pairfuse.study.tuning import Tuned, tune
 
@@ -79,29 +79,31 @@ def tune_stage(job: Job) -> Tuned:
     study = job.config.study
     best = tune(
         job.table,
-        job.prepared(study.members),
+        job.prepared,
         job.config.recipe,
         storage=study.storage or str(job.folder / "study.log"),
         name=FUSED,
         trials=study.trials,
         seed=study.seed,
+        members=study.members,
         device=job.device,
         keep=lambda found: _write_best(job, found),
     )
     _write_best(job, best)
     say(
-        f"tune      best macro-F1 {best.value:.3f} over {study.folds} folds "
-        f"({best.finished} trials finished, {best.pruned} pruned): {_in_words(best.recipe)}"
+        f"tune      best trial's macro-F1 {best.value:.3f} over {study.folds} folds "
+        f"({best.finished} trials finished, {best.pruned} pruned); the best {len(best.recipes)}:"
     )
+    for recipe in best.recipes:
+        say(f"          {_in_words(recipe)}")
     return best
 
 
 def train_stage(job: Job) -> Scores:
-    """Fit the best recipe on all folds and keep the fold models as one ensemble."""
+    """Fit the best recipes on all folds and keep the fold models as one ensemble."""
     job.begin()
-    recipe = _read_best(job)
-    fit = cross_fit(
-        job.table, job.prepared(), recipe, seed=job.config.study.seed, device=job.device
+    fit = fit_recipes(
+        job.table, job.prepared, _read_best(job), seed=job.config.study.seed, device=job.device
     )
     table = job.table
     scores = score(
@@ -128,7 +130,7 @@ def ablate_stage(job: Job) -> tuple[list[Arm], list[Difference]]:
     study = job.config.study
     arms = []
     for name, views in arm_views(job.table).items():
-        table, prepared = only_views(job.table, job.prepared(), views)
+        table, prepared = only_views(job.table, job.prepared, views)
         arms.append(
             run_arm(
                 name,
@@ -216,31 +218,31 @@ def _write_best(job: Job, best: Tuned) -> None:
     text = tomli_w.dumps(
         {
             "features": {"encoders": list(job.config.features.encoders)},
-            "recipe": asdict(best.recipe),
+            "recipes": [asdict(recipe) for recipe in best.recipes],
         }
     )
-    head = f"# mean macro-F1 over folds: {best.value:.4f}, trials finished: {best.finished}\n"
+    head = f"# best trial: mean macro-F1 {best.value:.4f}; trials finished: {best.finished}\n"
     write_text(job.folder / "best.toml", head + text)
 
 
-def _read_best(job: Job) -> Recipe:
-    """The tuned recipe, or the configured one where nothing was tuned."""
+def _read_best(job: Job) -> tuple[Recipe, ...]:
+    """The tuned recipes, or the configured one where nothing was tuned."""
     path = job.folder / "best.toml"
     if not path.is_file():
         say(f"train     no {path}: taking the default recipe (`pairfuse tune` finds a better one)")
-        return job.config.recipe
+        return (job.config.recipe,)
     try:
         found: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-        recipe = Recipe(**{**found["recipe"], "views": tuple(found["recipe"]["views"])})
+        recipes = tuple(Recipe(**{**r, "views": tuple(r["views"])}) for r in found["recipes"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); run `pairfuse tune` again") from error
-    absent = set(recipe.views) - set(job.table.views.features)
+    absent = {view for recipe in recipes for view in recipe.views} - set(job.table.views.features)
     if absent:
         raise ConfigError(
             f"{path} was tuned with view {min(absent)}, which is not among --encoders; "
             f'name the same ones: --encoders "{" ".join(found["features"]["encoders"])}"'
         )
-    return recipe
+    return recipes
 
 
 def _write_history(path: Path, histories: Sequence[Sequence[dict[str, float]]]) -> None:
@@ -266,7 +268,11 @@ def _write_ablation(job: Job, arms: Sequence[Arm]) -> None:
         ),
         [
             (
-                *(arm.name, " ".join(arm.recipe.views), arm.scores.rows),
+                *(
+                    arm.name,
+                    " ".join(sorted({view for each in arm.recipes for view in each.views})),
+                    arm.scores.rows,
+                ),
                 *(
                     f"{value:.4f}"
                     for value in (

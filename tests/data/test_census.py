@@ -4,12 +4,12 @@ import logging
 from pathlib import Path
 
 import pytest
-from toys import picture, saved
 
 from pairfuse.data import census
 from pairfuse.data.census import load_notes, note_bad, take_census
 from pairfuse.data.images import MAX_PIXELS, look
 from pairfuse.data.pairs import ImageFacts
+from toys import picture, saved
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ bad rows are reported at once.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -179,7 +180,8 @@ def _table_records(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str
     if path.suffix.lower() == ".jsonl":
         return _jsonl_records(path)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(_text_of(path).splitlines(keepends=True), delimiter=delimiter)
+    # newline="" leaves line ends to the csv module; str.splitlines would also cut at U+2028.
+    reader = csv.reader(io.StringIO(_text_of(path), newline=""), delimiter=delimiter)
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:

@@ -26,6 +26,8 @@ from pairfuse.recipe import Recipe
 
 FORMAT_VERSION = 1
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+#: What rebuilding raises from a description that lacks something or is of other types.
+_MISFITS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError)
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             "prior": ensemble.prior.tolist(),
             "modality": dict(ensemble.modality),
             "dims": dict(ensemble.dims),
-            "members": len(ensemble.members),
-            "recipe": recipes[0],
+            "recipes": recipes,
             "fingerprints": dict(checkpoint.fingerprints),
             "encoder_options": dict(checkpoint.encoder_options),
             "scores": dict(checkpoint.scores),
@@ -73,6 +74,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: There is none, it is incomplete, or its content is damaged.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     description = _read_description(folder)
@@ -89,9 +91,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     try:
         return _rebuild(description, load(data))
-    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+    except (*_MISFITS, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
-            f"{folder / DESCRIPTION} does not fit its weights ({str(error)[:120]}); "
+            f"{folder / DESCRIPTION} does not fit its weights ({reason}); "
             "run `pairfuse train` again"
         ) from error
 
@@ -126,12 +129,11 @@ def _tensors(ensemble: Ensemble) -> dict[str, Any]:
 
 
 def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Checkpoint:
-    recipe = Recipe(**{**description["recipe"], "views": tuple(description["recipe"]["views"])})
+    recipes = [Recipe(**{**each, "views": tuple(each["views"])}) for each in description["recipes"]]
     labels = tuple(str(label) for label in description["labels"])
     ensemble = Ensemble(
         members=tuple(
-            _member(number, description, tensors, recipe)
-            for number in range(int(description["members"]))
+            _member(number, description, tensors, recipe) for number, recipe in enumerate(recipes)
         ),
         labels=labels,
         prior=np.asarray(description["prior"], dtype=np.float32),
@@ -157,7 +159,7 @@ def _member(
             tensors[f"{number}/axes/{view}"],
             tensors[f"{number}/deviation/{view}"],
         )
-        for view in description["dims"]
+        for view in recipe.views or description["dims"]
     }
     shape = HeadShape(
         {view: part.axes.shape[1] for view, part in sorted(scaling.items())},

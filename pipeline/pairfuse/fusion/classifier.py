@@ -88,7 +88,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Inputs) -> NDArray[Any]:  # noqa: N803
         """The most probable label of each row."""
-        chosen: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        guesses = self.predict_proba(X).argmax(axis=1)
+        chosen: NDArray[Any] = self.classes_[guesses]
         return chosen
 
     def _views(self, inputs: Inputs) -> Views:

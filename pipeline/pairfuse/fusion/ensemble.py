@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse.data.pairs import Modality
-from pairfuse.errors import CheckpointError
+from pairfuse.errors import CheckpointError, ConfigError
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.balance import smote
+from pairfuse.fusion.heads import HEADS
 from pairfuse.fusion.scaling import ViewScaling, fit_scaling, narrow, scale
 from pairfuse.fusion.training import Task, Trained, Watch, predict_logits, train_stack
 from pairfuse.recipe import Recipe
@@ -29,9 +30,10 @@ class Member:
     scaling: Mapping[str, ViewScaling]
 
     def predict_proba(self, views: Views) -> Floats:
-        """Class probabilities, shape (N, C)."""
+        """Class probabilities, shape (N, C); other views than its own are not looked at."""
+        own = views.only(list(self.scaling))
         chunks = [
-            _softmax(predict_logits(self.model, scale(views.rows(rows), self.scaling)))
+            _softmax(predict_logits(self.model, scale(own.rows(rows), self.scaling)))
             for rows in np.split(np.arange(len(views)), range(_CHUNK, len(views), _CHUNK))
         ]
         return np.concatenate(chunks)
@@ -110,7 +112,11 @@ def fit_members(
         seed: Model m is seeded by `seed + 1000 * m`.
         device: A torch device's name.
         watch: See `train_stack`.
+
+    Raises:
+        ConfigError: The recipe names an unknown head or view.
     """
+    check_recipe(recipe, views)
     chosen = views.only(sorted(recipe.views or views.features))
     tasks, scalings = [], []
     for number, part in enumerate(prepared):
@@ -133,6 +139,22 @@ def fit_members(
         scalings.append(scaling)
     models = _trained_together(tasks, device, watch)
     return [Member(model, scaling) for model, scaling in zip(models, scalings, strict=True)]
+
+
+def check_recipe(recipe: Recipe, views: Views) -> None:
+    """Refuse a recipe whose head is unknown or whose views are not there.
+
+    Raises:
+        ConfigError: Says which.
+    """
+    if recipe.head not in HEADS:
+        raise ConfigError(f"no head {recipe.head!r}; choose one of {', '.join(HEADS)}")
+    absent = set(recipe.views) - set(views.features)
+    if absent:
+        raise ConfigError(
+            f"the recipe uses view {min(absent)!r}, there are {', '.join(views.features)}; "
+            "name its encoder with --encoders, or leave recipe.views empty"
+        )
 
 
 def _trained_together(tasks: Sequence[Task], device: str, watch: Watch | None) -> list[Trained]:

@@ -100,6 +100,8 @@ class AttentionHead(nn.Module):
         self.project = Projections(shape, seeds)
         self.key = StackedLinear(shape.width, shape.width, seeds)
         self.score = StackedLinear(shape.width, 1, seeds)
+        # The softmax over views cancels it; AdamW would make steps of its rounding errors.
+        self.score.bias.requires_grad_(False)
         self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:

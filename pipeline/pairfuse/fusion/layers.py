@@ -40,14 +40,25 @@ class Missing(nn.Module):
 
 
 class Dropout:
-    """Inverted dropout with a rate and a generator for each of the M models."""
+    """Inverted dropout with a rate and a generator for each of the M models.
+
+    Models that are not `active` draw nothing: one that waits for longer epochs of others goes on
+    where it was.
+    """
 
     def __init__(self, rates: Tensor, generators: Sequence[torch.Generator]) -> None:
         self.keep = (1 - rates).reshape(-1, 1, 1)  # (M, 1, 1)
         self.generators = list(generators)
+        self.active = [True] * len(self.generators)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        noise = torch.stack([torch.rand(inputs.shape[1:], generator=g) for g in self.generators])
+        shape = inputs.shape[1:]
+        noise = torch.stack(
+            [
+                torch.rand(shape, generator=generator) if active else torch.zeros(shape)
+                for generator, active in zip(self.generators, self.active, strict=True)
+            ]
+        )
         kept = noise.to(inputs.device) < self.keep.to(inputs.device)
         return inputs * kept / self.keep.to(inputs.device)
 
@@ -55,6 +66,7 @@ class Dropout:
         """Go on with the named models only."""
         self.keep = self.keep[list(models)]
         self.generators = [self.generators[model] for model in models]
+        self.active = [True] * len(self.generators)
 
 
 def no_dropout(inputs: Tensor) -> Tensor:

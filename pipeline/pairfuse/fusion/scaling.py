@@ -14,7 +14,7 @@ from pairfuse.features.table import Views
 Floats = NDArray[np.float32]
 
 #: Width that the principal axes are computed for; models take the first few of them.
-MAX_COMPONENTS = 256
+MAX_COMPONENTS = 128
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _fit_view(view: str, values: Floats, components: int, seed: int) -> ViewScal
     mean = values.mean(axis=0, dtype=np.float64).astype(np.float32)
     width = min(components, dim, rows - 1)
     _, singular, axes = randomized_svd(
-        values - mean, n_components=width, n_iter=3, random_state=seed
+        values - mean, n_components=width, n_iter=2, random_state=seed
     )
     deviation = np.maximum(singular / np.sqrt(rows - 1), 1e-6).astype(np.float32)
     return ViewScaling(mean, np.ascontiguousarray(axes.T.astype(np.float32)), deviation)

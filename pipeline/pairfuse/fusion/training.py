@@ -172,6 +172,7 @@ class _Stack:
         losses = torch.zeros(len(self.alive), device=self.device)
         cells = torch.zeros(len(self.alive), self.tasks[0].num_classes ** 2, device=self.device)
         self.network.zero_grad(set_to_none=True)
+        self.drop.active = active.tolist()
         for piece in index.chunk(accumulate, dim=1):
             loss, seen = self._loss(piece)
             (loss / real).sum().backward()  # type: ignore[no-untyped-call]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pairfuse.console import progress
 from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
 from pairfuse.fusion.ensemble import Prepared
 from pairfuse.recipe import Recipe
-from pairfuse.study.crossfit import CrossFit, Table, cross_fit
+from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.metrics import Interval, Scores, difference, score
 from pairfuse.study.tuning import tune
 
@@ -21,7 +22,7 @@ class Arm:
     """One row of the ablation table, from out-of-fold predictions."""
 
     name: str
-    recipe: Recipe
+    recipes: tuple[Recipe, ...]
     scores: Scores
     fit: CrossFit
 
@@ -73,23 +74,33 @@ def run_arm(
     seed: int,
     device: str,
 ) -> Arm:
-    """Tune one arm, then fit its best recipe on all folds with all members.
-
-    The search uses the first member of each fold; `prepared` holds K * members row sets.
-    """
+    """Tune one arm, then fit its best recipes on all folds with all members."""
     best = tune(
         table,
-        prepared[::members],
+        prepared,
         base,
         storage=storage,
         name=name,
         trials=trials,
         seed=seed,
+        members=members,
         device=device,
     )
-    fit = cross_fit(table, prepared, best.recipe, seed=seed, device=device)
+    fit = fit_recipes(table, prepared, best.recipes, seed=seed, device=device)
     scores = score(table.targets, fit.guesses, table.groups, table.labels, seed=seed)
-    return Arm(name, best.recipe, scores, fit)
+    return Arm(name, best.recipes, scores, fit)
+
+
+def fit_recipes(
+    table: Table, prepared: Sequence[Prepared], recipes: Sequence[Recipe], *, seed: int, device: str
+) -> CrossFit:
+    """One ensemble of all recipes, each fitted on every row set."""
+    with progress("fitting folds", len(recipes), unit="recipes") as bar:
+        fits = []
+        for recipe in recipes:
+            fits.append(cross_fit(table, prepared, recipe, seed=seed, device=device))
+            bar.update()
+    return combine(fits)
 
 
 def compare_arms(arms: Sequence[Arm], table: Table, *, seed: int) -> list[Difference]:

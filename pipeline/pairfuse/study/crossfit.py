@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,19 @@ def cross_fit(
         chosen.dims,
     )
     return CrossFit(ensemble, _out_of_fold(chosen, members, prepared, ensemble))
+
+
+def combine(fits: Sequence[CrossFit]) -> CrossFit:
+    """One ensemble of several recipes' members; each recipe has the same say."""
+    ensembles = [fit.ensemble for fit in fits]
+    ensemble = replace(
+        ensembles[0],
+        members=tuple(member for each in ensembles for member in each.members),
+        modality={view: kind for each in ensembles for view, kind in each.modality.items()},
+        dims={view: dim for each in ensembles for view, dim in each.dims.items()},
+    )
+    mean = np.mean([fit.probabilities for fit in fits], axis=0)
+    return CrossFit(ensemble, np.asarray(mean, dtype=np.float32))
 
 
 def _out_of_fold(

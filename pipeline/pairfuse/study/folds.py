@@ -37,14 +37,15 @@ def make_folds(
         K * members row sets, fold by fold.
 
     Raises:
-        DataError: A class has fewer groups than there are folds.
+        DataError: A class has fewer groups than there are folds (two folds need four).
     """
     counts = [len(np.unique(groups[targets == t])) for t in range(len(labels))]
     scarce = int(np.argmin(counts))
-    if counts[scarce] < max(folds, 3):
+    needed = 4 if folds == 2 else folds  # one side of two must leave some to train and to watch
+    if counts[scarce] < needed:
         raise DataError(
             f"label {labels[scarce]!r} has {counts[scarce]} different pairs, {folds} folds need "
-            f"{max(folds, 3)}; label more, merge labels, or use --folds 2"
+            f"{needed}; label more, merge labels, or use --folds 2"
         )
     out = []
     for outer, held in enumerate(_split(targets, groups, folds, seed)):

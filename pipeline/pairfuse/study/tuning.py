@@ -1,5 +1,7 @@
 """Tuning: Optuna searches recipes for the best mean macro-F1 over the held-out rows of the folds.
 
+A trial trains one model a fold. The best trials of the best few heads, not the single luckiest,
+become the ensemble.
 What a trial tries follows from the seed and the trials before it, so a study that was killed and
 resumed ends where an uninterrupted one ends.
 """
@@ -19,7 +21,7 @@ import numpy as np
 from pairfuse.console import log, progress
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Views
-from pairfuse.fusion.ensemble import Prepared
+from pairfuse.fusion.ensemble import Prepared, check_recipe
 from pairfuse.fusion.heads import HEADS
 from pairfuse.recipe import BALANCES, Recipe
 from pairfuse.study.crossfit import Table, cross_fit
@@ -30,13 +32,24 @@ if TYPE_CHECKING:
 
 #: Subsets of views are searched while there are at most so many.
 _MAX_SUBSETS = 15
+#: The best trial of so many heads vote together: different heads err on different pairs.
+FINALISTS = 3
+_RANGES = {
+    "dropout": (0.0, 0.7),
+    "lr": (3e-4, 5e-3),
+    "weight_decay": (1e-3, 1.0),
+    "smoothing": (0.0, 0.2),
+}
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best recipe of a study and what it took to find it."""
+    """The best recipes of a study, best first, and what it took to find them.
 
-    recipe: Recipe
+    `value` is the mean macro-F1 over folds of the best trial.
+    """
+
+    recipes: tuple[Recipe, ...]
     value: float
     finished: int
     pruned: int
@@ -52,6 +65,7 @@ def tune(
     name: str,
     trials: int,
     seed: int,
+    members: int = 1,
     device: str = "cpu",
     keep: Callable[[Tuned], object] | None = None,
 ) -> Tuned:
@@ -59,39 +73,48 @@ def tune(
 
     Args:
         table: Labelled rows; its views are those that the arm may use.
-        prepared: One row set for each fold.
-        base: What the search does not touch (epochs, patience, ...); its point is tried first.
+        prepared: K * members row sets, fold by fold.
+        base: What the search does not touch (epochs, patience, ...); its point is tried first,
+            then the same point with each other head.
         storage: A journal file's path, or the URL of an Optuna storage.
         name: Begins the study's name; a hash of data, folds and base follows, so that trials
             over other data are never mixed in.
         trials: How many trials the study should hold in the end.
         seed: Seed of search and training.
+        members: Models for each fold; a trial trains the first.
         device: A torch device's name.
         keep: Called with the best so far after each finished trial, so that a kill loses nothing.
 
     Raises:
-        ConfigError: The storage cannot be opened, or no trial is finished.
+        ConfigError: The storage cannot be opened, no trial is finished, or the base recipe names
+            an unknown head or view.
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's error is raised anyway
+    check_recipe(base, table.views)
     study = _open_study(storage, f"{name}-{_mark(table, prepared, base, seed)}")
     _fail_ghosts(study)
+    firsts = prepared[::members]
     subsets = view_subsets(table.views)
+    if base.views and tuple(sorted(base.views)) not in subsets:
+        subsets.append(tuple(sorted(base.views)))
     with progress(f"tuning {name}", trials, unit="trials") as bar:
         bar.update(_count(study))
         while _count(study) < trials:
             study.sampler = optuna.samplers.TPESampler(
-                seed=seed + len(study.trials), n_startup_trials=8, multivariate=True
+                seed=seed + _count(study, "RUNNING"), n_startup_trials=8, multivariate=True
             )
-            if not study.trials:
-                study.enqueue_trial(_point(base, subsets))
+            if not _count(study, "RUNNING", "WAITING"):
+                for head in dict.fromkeys((base.head, *HEADS)):
+                    study.enqueue_trial(_point(replace(base, head=head), subsets))
             study.optimize(
-                lambda trial: _objective(trial, table, prepared, base, subsets, seed, device),
+                lambda trial: _objective(trial, table, firsts, base, subsets, seed, device),
                 n_trials=1,
             )
             bar.update()
-            if study.trials[-1].state == optuna.trial.TrialState.COMPLETE:
+            told = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
+            if max(told, key=_ended).state == optuna.trial.TrialState.COMPLETE:
                 bar.set_postfix_str(f"best macro-F1 {study.best_value:.3f}")
                 if keep:
                     keep(_best(study, base, subsets))
@@ -119,23 +142,23 @@ def suggest(trial: optuna.Trial, base: Recipe, subsets: Sequence[tuple[str, ...]
         base,
         views=tuple(str(views).split(" ")),
         head=trial.suggest_categorical("head", list(HEADS)),
-        width=trial.suggest_categorical("width", [32, 64, 128, 256]),
-        dropout=trial.suggest_float("dropout", 0.0, 0.7),
-        lr=trial.suggest_float("lr", 3e-4, 1e-2, log=True),
-        weight_decay=trial.suggest_float("weight_decay", 1e-3, 1.0, log=True),
-        smoothing=trial.suggest_float("smoothing", 0.0, 0.2),
+        width=trial.suggest_categorical("width", sorted({32, 64, 128, 256, base.width})),
+        dropout=trial.suggest_float("dropout", *_RANGES["dropout"]),
+        lr=trial.suggest_float("lr", *_RANGES["lr"], log=True),
+        weight_decay=trial.suggest_float("weight_decay", *_RANGES["weight_decay"], log=True),
+        smoothing=trial.suggest_float("smoothing", *_RANGES["smoothing"]),
         balance=balance,
         strength=trial.suggest_float("strength", 0.0, 1.0) if balance != "none" else 0.0,
-        reduce=trial.suggest_categorical("reduce", [32, 64, 128, 192]),
+        reduce=trial.suggest_categorical("reduce", sorted({32, 64, 128, base.reduce})),
         whitening=trial.suggest_float("whitening", 0.0, 1.0),
     )
 
 
 def _point(base: Recipe, subsets: Sequence[tuple[str, ...]]) -> dict[str, Any]:
-    """The base recipe as a point of the search space."""
-    names = ("head", "width", "dropout", "lr", "weight_decay", "smoothing", "balance", "reduce")
+    """The base recipe as a point of the search space, the nearest one if it lies outside."""
     values = asdict(base)
-    point = {name: values[name] for name in (*names, "whitening")}
+    point = {name: values[name] for name in ("head", "width", "balance", "reduce", "whitening")}
+    point |= {name: min(max(values[name], low), high) for name, (low, high) in _RANGES.items()}
     point["views"] = " ".join(tuple(sorted(base.views)) or subsets[0])
     if base.balance != "none":
         point["strength"] = base.strength
@@ -174,10 +197,10 @@ def _open_study(storage: str, name: str) -> optuna.Study:
     from optuna.storages.journal import JournalFileBackend
 
     backend: Any = storage
-    if "://" not in storage:
-        Path(storage).parent.mkdir(parents=True, exist_ok=True)
-        backend = optuna.storages.JournalStorage(JournalFileBackend(storage))
     try:
+        if "://" not in storage:
+            Path(storage).parent.mkdir(parents=True, exist_ok=True)
+            backend = optuna.storages.JournalStorage(JournalFileBackend(storage))
         return optuna.create_study(
             storage=backend,
             study_name=name,
@@ -194,19 +217,26 @@ def _open_study(storage: str, name: str) -> optuna.Study:
 
 
 def _fail_ghosts(study: optuna.Study) -> None:
-    """Trials that a killed run left RUNNING are marked failed, so that none is waited for."""
+    """Trials that a killed run left RUNNING are marked failed; a set point is set again."""
     import optuna
 
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        if "fixed_params" in trial.system_attrs:
+            study.enqueue_trial(trial.system_attrs["fixed_params"])
         log.warning("trial %d was left unfinished by an earlier run: marked failed", trial.number)
 
 
-def _count(study: optuna.Study) -> int:
+def _count(study: optuna.Study, *more: str) -> int:
+    """Trials that ended, and those in `more` states; failed ones never count."""
     import optuna
 
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return len(study.get_trials(deepcopy=False, states=ended))
+    states = tuple(optuna.trial.TrialState[name] for name in ("COMPLETE", "PRUNED", *more))
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
+def _ended(trial: optuna.trial.FrozenTrial) -> float:
+    return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
 
 
 def _best(study: optuna.Study, base: Recipe, subsets: Sequence[tuple[str, ...]]) -> Tuned:
@@ -217,14 +247,25 @@ def _best(study: optuna.Study, base: Recipe, subsets: Sequence[tuple[str, ...]])
         counts[trial.state] += 1
     if not counts[optuna.trial.TrialState.COMPLETE]:
         raise ConfigError("no trial is finished; run `pairfuse tune` with --trials 1 or more")
-    fixed: Any = optuna.trial.FixedTrial(study.best_params)
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    ranked = sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))
+    by_head: dict[str, optuna.trial.FrozenTrial] = {}
+    for trial in ranked:
+        by_head.setdefault(trial.params["head"], trial)
+    chosen = list(by_head.values())[:FINALISTS]
     return Tuned(
-        recipe=suggest(fixed, base, subsets),
+        recipes=tuple(suggest(_fixed(t.params), base, subsets) for t in chosen),
         value=float(study.best_value),
         finished=counts[optuna.trial.TrialState.COMPLETE],
         pruned=counts[optuna.trial.TrialState.PRUNED],
         failed=counts[optuna.trial.TrialState.FAIL],
     )
+
+
+def _fixed(params: dict[str, Any]) -> Any:
+    import optuna
+
+    return optuna.trial.FixedTrial(params)
 
 
 def _mark(table: Table, prepared: Sequence[Prepared], base: Recipe, seed: int) -> str:

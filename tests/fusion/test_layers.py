@@ -1,0 +1,121 @@
+"""Imports point down the rooms, no cycle; layers of a stack leave each other alone."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+import torch
+
+import pairfuse
+from pairfuse.fusion.layers import Dropout, Missing, StackedLinear
+
+PACKAGE = Path(pairfuse.__file__).parent
+#: Low to high; a module imports from its own room and from lower ones.
+ROOMS = (
+    ("errors",),
+    ("files", "console", "recipe"),
+    ("config",),
+    ("data",),
+    ("encoders",),
+    ("features",),
+    ("fusion",),
+    ("study",),
+    ("report",),
+    ("job",),
+    ("stages",),
+    ("cli",),
+    ("__main__",),
+)
+HEIGHT = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__") or "__init__"
+
+
+def _imports(path: Path) -> set[str]:
+    """Modules of the package that this file imports, inside functions too."""
+    found: set[str] = set()
+    known = {_name(file) for file in FILES}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            parts = [f"{node.module}.{alias.name}" for alias in node.names]
+            submodules = [part for part in parts if part.removeprefix("pairfuse.") in known]
+            names = submodules or [node.module]
+        else:
+            continue
+        found |= {name.removeprefix("pairfuse.") for name in names if name.startswith("pairfuse.")}
+    return (found & known) - {_name(path)}
+
+
+def _seeded(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_imports_point_down(path: Path) -> None:
+    room = _name(path).split(".")[0]
+    if room == "__init__":
+        assert _imports(path) == set()
+        return
+    above = {name for name in _imports(path) if HEIGHT[name.split(".")[0]] > HEIGHT[room]}
+    assert above == set()
+
+
+def test_imports_hold_no_cycle() -> None:
+    graph = {_name(path): _imports(path) for path in FILES}
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert set(order) >= {"cli", "stages", "fusion.training"}
+
+
+def test_a_layer_of_a_stack_is_the_layer_alone() -> None:
+    inputs = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(9))
+    together = StackedLinear(4, 2, _seeded(7, 8, 9))(inputs)
+    for place, seed in enumerate((7, 8, 9)):
+        alone = StackedLinear(4, 2, _seeded(seed))(inputs[place : place + 1])
+        assert torch.allclose(alone[0], together[place], atol=1e-6)
+
+
+def test_a_stacked_layer_maps_as_torch_does() -> None:
+    layer, torchs = StackedLinear(4, 2, _seeded(1)), torch.nn.Linear(4, 2)
+    with torch.no_grad():
+        torchs.weight.copy_(layer.weight[0].T)
+        torchs.bias.copy_(layer.bias[0, 0])
+    inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(layer(inputs[None])[0], torchs(inputs), atol=1e-6)
+
+
+def test_dropout_keeps_its_share_and_the_mean() -> None:
+    drop = Dropout(torch.tensor([0.0, 0.25, 0.9]), _seeded(1, 2, 3))
+    dropped = drop(torch.ones(3, 400, 100))
+    assert torch.equal(dropped[0], torch.ones(400, 100))
+    for place, rate in ((1, 0.25), (2, 0.9)):
+        assert (dropped[place] == 0).float().mean() == pytest.approx(rate, abs=0.01)
+        assert dropped[place].mean() == pytest.approx(1, abs=0.05)
+
+
+def test_dropout_goes_on_the_same_when_another_model_leaves() -> None:
+    ones = torch.ones(2, 6, 6)
+    stays, shrinks = (Dropout(torch.tensor([0.5, 0.5]), _seeded(1, 2)) for _ in range(2))
+    assert torch.equal(stays(ones), shrinks(ones))
+    shrinks.select([1])
+    assert torch.equal(stays(ones)[1], shrinks(ones[:1])[0])
+
+
+def test_a_present_row_passes_and_a_missing_one_is_replaced() -> None:
+    layer = Missing(3, 2)
+    with torch.no_grad():
+        layer.vector.copy_(torch.tensor([7.0, 8.0]).reshape(2, 1, 1).expand(-1, -1, 3))
+    inputs = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
+    out = layer(inputs, torch.tensor([[True, False], [False, True]]))
+    assert torch.equal(out[0, 0], inputs[0, 0])
+    assert torch.equal(out[1, 1], inputs[1, 1])
+    assert out[0, 1].tolist() == [7.0] * 3
+    assert out[1, 0].tolist() == [8.0] * 3

@@ -1,0 +1,218 @@
+"""Training: a model is the same in any company, its best epoch is kept, each option works."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fusion_toys import (
+    PLAIN,
+    f1_of,
+    farthest,
+    noise,
+    split_task,
+    task,
+    told_by_words,
+    without,
+)
+from pairfuse.features.table import Ints, Views
+from pairfuse.fusion.heads import HEADS
+from pairfuse.fusion.training import Task, Trained, predict_logits, train_stack
+
+COLUMNS = [
+    "epoch",
+    *("train_loss", "train_accuracy", "train_macro_f1"),
+    *("val_loss", "val_accuracy", "val_macro_f1"),
+]
+#: What may differ in one stack.
+OTHERS = [
+    {"lr": 0.03, "dropout": 0.0},
+    {"lr": 0.001, "dropout": 0.6, "weight_decay": 0.9},
+    {"smoothing": 0.3, "balance": "weights", "clip": 0.05},
+    {"epochs": 2},
+    {"patience": 1, "lr": 0.5},
+    {"monitor": "loss", "warmup": 0.8},
+]
+
+
+def _alone(given: Task) -> Trained:
+    [model] = train_stack([given])
+    return model
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _lopsided(rows: int, *, seed: int = 0) -> tuple[Views, Ints]:
+    """Two classes that overlap; one row in eight is of the second."""
+    random = np.random.default_rng(seed)
+    targets = (random.random(rows) < 1 / 8).astype(np.int64)
+    views = noise(rows, seed=seed)
+    views.features["words"][:, 0] += 1.2 * targets
+    return views, targets
+
+
+@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("place", [0, 3, len(OTHERS)])
+def test_a_model_is_the_same_alone_and_in_a_stack(head: str, place: int) -> None:
+    recipe = replace(PLAIN, head=head, dropout=0.3, balance="weights", epochs=6)
+    ours = replace(
+        task(recipe, rows=100, seed=5), train=without(task(rows=100).train, "look", [1, 2, 3])
+    )
+    stack = [
+        task(replace(recipe, **changes), rows=70 + 30 * number, seed=number, world=number)
+        for number, changes in enumerate(OTHERS)
+    ]
+    stack.insert(place, ours)
+    alone, together = _alone(ours), train_stack(stack)[place]
+    assert farthest(alone, together) < 1e-4
+    assert alone.best_epoch == together.best_epoch
+    difference = predict_logits(alone, ours.val) - predict_logits(together, ours.val)
+    assert abs(difference).max() < 1e-3
+
+
+def test_the_stack_lets_models_stop_at_their_own_epoch() -> None:
+    stack = [task(replace(PLAIN, epochs=epochs)) for epochs in (2, 7, 4)]
+    assert [len(model.history) for model in train_stack(stack)] == [2, 7, 4]
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    recipe = replace(PLAIN, dropout=0.4)
+    one, other = _alone(task(recipe, seed=3)), _alone(task(recipe, seed=3))
+    assert farthest(one, other) == 0
+    assert one.history == other.history
+
+
+def test_another_seed_gives_another_model() -> None:
+    assert farthest(_alone(task(seed=3)), _alone(task(seed=4))) > 0.01
+
+
+@pytest.mark.parametrize("monitor", ["macro_f1", "loss"])
+def test_the_best_epoch_is_the_one_kept(monitor: str) -> None:
+    given = task(replace(PLAIN, monitor=monitor, lr=0.2, epochs=15, patience=15))
+    model = _alone(given)
+    sign = 1 if monitor == "macro_f1" else -1
+    watched = [sign * row[f"val_{monitor}"] for row in model.history]
+    assert model.best_value == max(watched)
+    assert model.best_epoch == 1 + watched.index(max(watched))
+    assert model.best_epoch < len(model.history), "the last epoch is the best: this shows nothing"
+
+
+def test_the_kept_parameters_give_the_validation_score_of_the_best_epoch() -> None:
+    given = task(replace(PLAIN, lr=0.2, epochs=15, patience=15))
+    model = _alone(given)
+    best = model.history[model.best_epoch - 1]
+    assert f1_of(model, given.val, given.val_targets) == pytest.approx(best["val_macro_f1"])
+    chances = _softmax(predict_logits(model, given.val))
+    loss = -np.log(chances[np.arange(len(chances)), given.val_targets]).mean()
+    assert loss == pytest.approx(best["val_loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("patience", [1, 3, 6])
+def test_training_stops_when_patience_is_used_up(patience: int) -> None:
+    given = task(replace(PLAIN, lr=0.5, epochs=60, patience=patience))
+    model = _alone(given)
+    assert len(model.history) == model.best_epoch + patience < 60
+
+
+def test_the_two_monitors_may_choose_different_epochs() -> None:
+    chosen = {
+        monitor: _alone(task(replace(PLAIN, monitor=monitor, lr=0.2, epochs=15, patience=15)))
+        for monitor in ("macro_f1", "loss")
+    }
+    assert chosen["macro_f1"].history == chosen["loss"].history
+    assert chosen["macro_f1"].best_epoch != chosen["loss"].best_epoch
+
+
+@pytest.mark.parametrize("accumulate", [2, 4, 32])
+@pytest.mark.parametrize("rows", [128, 101])
+def test_accumulated_pieces_equal_the_whole_batch(accumulate: int, rows: int) -> None:
+    recipe = replace(PLAIN, epochs=4, balance="weights", lr=0.003)
+    whole = _alone(task(recipe, rows=rows))
+    pieces = _alone(task(replace(recipe, accumulate=accumulate), rows=rows))
+    assert farthest(whole, pieces) < 1e-4
+
+
+def test_class_weights_raise_the_recall_of_the_rare_class() -> None:
+    found = {}
+    for balance in ("none", "weights"):
+        recipe = replace(PLAIN, balance=balance, strength=1.0, monitor="loss")
+        given = split_task(*_lopsided(800), 400, recipe)
+        guesses = predict_logits(_alone(given), given.val).argmax(axis=1)
+        found[balance] = (guesses[given.val_targets == 1] == 1).mean()
+    assert found["weights"] > found["none"] + 0.1
+
+
+def test_label_smoothing_lowers_confidence() -> None:
+    sure = [
+        _softmax(predict_logits(_alone(given), given.val)).max(axis=1).mean()
+        for given in (task(replace(PLAIN, smoothing=s, epochs=20)) for s in (0.0, 0.3))
+    ]
+    assert sure[1] < sure[0] - 0.05
+
+
+def test_weight_decay_shrinks_the_weights() -> None:
+    sizes = [
+        np.abs(_alone(task(replace(PLAIN, weight_decay=decay))).parameters["head.hidden.weight"])
+        for decay in (0.0, 5.0)
+    ]
+    assert sizes[1].mean() < 0.9 * sizes[0].mean()
+
+
+def test_history_has_a_row_for_each_epoch_with_the_same_columns() -> None:
+    model = _alone(task(PLAIN))
+    assert [list(row) for row in model.history] == [COLUMNS] * PLAIN.epochs
+    assert [row["epoch"] for row in model.history] == list(range(1, PLAIN.epochs + 1))
+    for row in model.history:
+        assert all(
+            0 <= row[name] <= 1 for name in COLUMNS if "loss" not in name and name != "epoch"
+        )
+
+
+def test_training_learns_and_history_shows_it() -> None:
+    history = _alone(task(PLAIN, rows=300)).history
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+    assert history[-1]["val_macro_f1"] > history[0]["val_macro_f1"]
+
+
+def test_a_watcher_sees_every_epoch_and_may_end_the_training() -> None:
+    seen: list[tuple[int, list[float]]] = []
+
+    def watch(epoch: int, values: object) -> None:
+        seen.append((epoch, list(values)))  # type: ignore[call-overload]
+        if epoch == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_stack([task(PLAIN), task(PLAIN, seed=1)], watch=watch)
+    assert [epoch for epoch, _ in seen] == [1, 2, 3]
+    assert all(len(values) == 2 for _, values in seen)
+    assert seen[0][1] <= seen[2][1]
+
+
+def test_a_row_alone_gets_the_logits_it_gets_in_company() -> None:
+    given = task(PLAIN)
+    model = _alone(given)
+    together = predict_logits(model, given.val)
+    for row in (0, 17, 59):
+        alone = predict_logits(model, given.val.rows(np.array([row])))
+        assert np.allclose(alone[0], together[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 31, 32, 33])
+def test_any_number_of_rows_can_be_trained_on(rows: int) -> None:
+    views, targets = told_by_words(rows + 20)
+    given = split_task(views, targets, 20, replace(PLAIN, epochs=2))
+    model = _alone(given)
+    assert all(np.isfinite(values).all() for values in model.parameters.values())
+
+
+def test_steps_are_counted_for_each_model_by_its_own_rows() -> None:
+    short = replace(PLAIN, epochs=3)
+    stack = [task(short, rows=40), task(short, rows=200)]
+    for model, given in zip(train_stack(stack), stack, strict=True):
+        assert farthest(model, _alone(given)) < 1e-5

@@ -1,0 +1,118 @@
+"""Folds: every row held out once, groups never on two sides, the same for a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pairfuse.errors import DataError
+from pairfuse.features.table import Ints
+from pairfuse.fusion.ensemble import Rows
+from pairfuse.study.folds import make_folds
+
+LABELS = ("negative", "neutral", "positive")
+SHARES = np.array([0.3, 0.15, 0.55])
+SIZES = [(2, 1), (2, 3), (5, 1), (5, 3), (7, 2)]
+every_size = pytest.mark.parametrize(("folds", "members"), SIZES)
+
+
+def _given(rows: int = 300, *, seed: int = 0) -> tuple[Ints, Ints]:
+    """Labels of unequal classes; every third row is a copy of another one, now and then a few."""
+    random = np.random.default_rng(seed)
+    targets = random.choice(3, size=rows, p=SHARES).astype(np.int64)
+    groups = np.arange(rows, dtype=np.int64)
+    groups[::3] = random.integers(0, rows // 10, len(groups[::3]))
+    return targets, groups
+
+
+def _folds(folds: int = 5, members: int = 3, *, seed: int = 0, rows: int = 300) -> list[Rows]:
+    return make_folds(*_given(rows), LABELS, folds=folds, members=members, seed=seed)
+
+
+def _numbers(parts: list[Rows]) -> list[list[list[int]]]:
+    return [[part.train.tolist(), part.val.tolist(), part.held.tolist()] for part in parts]
+
+
+@every_size
+def test_every_row_is_held_out_once_by_each_member(folds: int, members: int) -> None:
+    found = _folds(folds, members)
+    assert len(found) == folds * members
+    for member in range(members):
+        held = np.concatenate([part.held for part in found[member::members]])
+        assert sorted(held.tolist()) == list(range(300))
+
+
+@every_size
+def test_the_three_sets_of_a_fold_share_no_row_and_no_group(folds: int, members: int) -> None:
+    _, groups = _given()
+    for part in _folds(folds, members):
+        sides = [set(groups[rows].tolist()) for rows in (part.train, part.val, part.held)]
+        assert all(sides)
+        assert not sides[0] & sides[1]
+        assert not sides[0] & sides[2]
+        assert not sides[1] & sides[2]
+        assert len(part.train) + len(part.val) + len(part.held) == 300
+
+
+@every_size
+def test_each_set_has_about_the_shares_of_the_whole(folds: int, members: int) -> None:
+    targets, _ = _given()
+    whole = np.bincount(targets) / len(targets)
+    for part in _folds(folds, members):
+        for rows in (part.train, part.held):
+            shares = np.bincount(targets[rows], minlength=3) / len(rows)
+            assert abs(shares - whole).max() < 0.12
+        assert set(targets[part.val].tolist()) == {0, 1, 2}
+
+
+def test_members_of_a_fold_hold_out_the_same_rows_and_watch_others() -> None:
+    found = _folds(5, 3)
+    for start in range(0, 15, 3):
+        members = found[start : start + 3]
+        assert {tuple(part.held.tolist()) for part in members} == {tuple(members[0].held.tolist())}
+        watched = [set(part.val.tolist()) for part in members]
+        assert not watched[0] & watched[1]
+        assert not watched[1] & watched[2]
+
+
+def test_about_one_row_in_eight_watches() -> None:
+    for part in _folds(5, 3):
+        share = len(part.val) / (len(part.val) + len(part.train))
+        assert 0.06 < share < 0.2
+
+
+def test_the_same_seed_gives_the_same_folds() -> None:
+    assert _numbers(_folds(seed=4)) == _numbers(_folds(seed=4))
+    assert _numbers(_folds(seed=4)) != _numbers(_folds(seed=5))
+
+
+def test_more_members_leave_the_earlier_ones_as_they_were() -> None:
+    one, three = _folds(5, 1), _folds(5, 3)
+    assert _numbers(one) == _numbers(three[::3])
+
+
+@pytest.mark.parametrize(("folds", "pairs"), [(5, 4), (5, 1), (3, 2), (2, 3), (4, 0)])
+def test_a_class_with_too_few_different_pairs_is_an_error_that_names_it(
+    folds: int, pairs: int
+) -> None:
+    targets = np.array([0] * 50 + [1] * 50 + [2] * pairs, dtype=np.int64)
+    groups = np.arange(len(targets), dtype=np.int64)
+    with pytest.raises(DataError, match=f"label 'positive' has {pairs} different pairs"):
+        make_folds(targets, groups, LABELS, folds=folds, members=1, seed=0)
+
+
+def test_copies_do_not_count_as_different_pairs() -> None:
+    targets = np.array([0] * 50 + [1] * 50 + [2] * 30, dtype=np.int64)
+    groups = np.arange(len(targets), dtype=np.int64)
+    groups[100:] = 100 + np.arange(30) % 2
+    with pytest.raises(DataError, match="'positive' has 2 different pairs"):
+        make_folds(targets, groups, LABELS, folds=5, members=1, seed=0)
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_as_few_pairs_as_there_are_folds_are_enough(folds: int) -> None:
+    fewest = 4 if folds == 2 else folds
+    targets = np.array([0] * 40 + [1] * fewest, dtype=np.int64)
+    groups = np.arange(len(targets), dtype=np.int64)
+    for part in make_folds(targets, groups, LABELS[:2], folds=folds, members=2, seed=0):
+        assert set(targets[part.train].tolist()) == {0, 1}

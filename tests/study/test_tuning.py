@@ -1,0 +1,238 @@
+"""Tuning: a study goes on where it was, counts trials in total, never mixes data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from fusion_toys import PLAIN, noise, table, told_by_words, warnings_logged
+from pairfuse.errors import ConfigError
+from pairfuse.features.table import Views
+from pairfuse.fusion.ensemble import prepare_rows
+from pairfuse.study import tuning
+from pairfuse.study.crossfit import Table, cross_fit
+from pairfuse.study.folds import make_folds
+from pairfuse.study.metrics import macro_f1
+from pairfuse.study.tuning import Tuned, tune, view_subsets
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+BASE = replace(PLAIN, width=32, reduce=32, weight_decay=0.01, epochs=2, lr=0.005)
+
+
+def _given(seed: int = 0) -> Table:
+    return table(*told_by_words(90, seed=seed))
+
+
+def _tune(log: Path, trials: int, *, given: Table | None = None, **options: Any) -> Tuned:
+    given = given or _given()
+    rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
+    parts = prepare_rows(given.views, rows, seed=0)
+    options = {"base": BASE, "name": "toy", "seed": 0, **options}
+    base = options.pop("base")
+    return tune(given, parts, base, storage=str(log), trials=trials, **options)
+
+
+def _storage(log: Path) -> optuna.storages.JournalStorage:
+    return optuna.storages.JournalStorage(JournalFileBackend(str(log)))
+
+
+def _studies(log: Path) -> list[optuna.Study]:
+    storage = _storage(log)
+    names = optuna.get_all_study_names(storage)
+    return [optuna.load_study(study_name=name, storage=storage) for name in names]
+
+
+def _values(log: Path) -> list[float | None]:
+    """Values of the trials that ended well."""
+    return [trial.value for trial in _studies(log)[0].trials if trial.state in ENDED]
+
+
+def test_three_trials_and_three_more_equal_six_at_once(tmp_path: Path) -> None:
+    at_once = _tune(tmp_path / "one.log", 6)
+    _tune(tmp_path / "two.log", 3)
+    resumed = _tune(tmp_path / "two.log", 6)
+    assert resumed == at_once
+    assert _values(tmp_path / "two.log") == _values(tmp_path / "one.log")
+
+
+def test_a_study_killed_in_a_trial_ends_where_an_unbroken_one_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed process leaves its trial RUNNING, and nobody tells Optuna."""
+    log = tmp_path / "killed.log"
+    for done in (0, 2):
+        if done:
+            _tune(log, done)
+        with monkeypatch.context() as patch:
+            patch.setattr(optuna.Study, "optimize", _die_in_a_trial)
+            with pytest.raises(ZeroDivisionError):
+                _tune(log, 6)
+    with warnings_logged() as said:
+        resumed = _tune(log, 6)
+    assert ["was left unfinished" in line for line in said] == [True]
+    unbroken = _tune(tmp_path / "unbroken.log", 6)
+    assert resumed == replace(unbroken, failed=2)
+    assert sorted(_values(log)) == sorted(_values(tmp_path / "unbroken.log"))
+
+
+def _die_in_a_trial(study: optuna.Study, objective: object, n_trials: int) -> None:
+    study.ask()
+    raise ZeroDivisionError
+
+
+def test_a_ghost_is_marked_failed(tmp_path: Path) -> None:
+    _tune(tmp_path / "study.log", 1)
+    [study] = _studies(tmp_path / "study.log")
+    study.ask()
+    assert _tune(tmp_path / "study.log", 1).failed == 1
+    states = {trial.state for trial in _studies(tmp_path / "study.log")[0].trials}
+    assert TrialState.RUNNING not in states
+
+
+def test_trials_are_counted_in_total(tmp_path: Path) -> None:
+    first = _tune(tmp_path / "study.log", 2)
+    assert _tune(tmp_path / "study.log", 2) == first
+    assert _tune(tmp_path / "study.log", 1) == first
+    assert len(_values(tmp_path / "study.log")) == 2
+
+
+OTHER: dict[str, dict[str, Any]] = {
+    "features": {"given": _given(seed=1)},
+    "labels": {"given": replace(_given(), labels=("x", "y", "z"))},
+    "base": {"base": replace(BASE, epochs=3)},
+    "seed": {"seed": 1},
+    "name": {"name": "text-only"},
+}
+
+
+@pytest.mark.parametrize("what", list(OTHER))
+def test_anything_else_in_the_same_journal_is_another_study(what: str, tmp_path: Path) -> None:
+    _tune(tmp_path / "study.log", 2)
+    assert _tune(tmp_path / "study.log", 1, **OTHER[what]).finished == 1
+    studies = _studies(tmp_path / "study.log")
+    assert sorted(len(s.get_trials(states=ENDED)) for s in studies) == [1, 2]
+
+
+def test_the_base_is_tried_first_and_the_best_is_never_worse(tmp_path: Path) -> None:
+    base = _tune(tmp_path / "study.log", 1)
+    wanted = replace(BASE, views=("look", "words"), strength=0.0)
+    assert base.recipes[0] == wanted
+    assert _tune(tmp_path / "study.log", 5).value >= base.value
+
+
+def test_the_value_is_that_of_the_recipe_on_the_held_out_rows(tmp_path: Path) -> None:
+    best, given = _tune(tmp_path / "study.log", 4), _given()
+    rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
+    fit = cross_fit(given, prepare_rows(given.views, rows, seed=0), best.recipes[0], seed=0)
+    scores = [macro_f1(given.targets[r.held], fit.guesses[r.held], 3) for r in rows]
+    assert best.value == pytest.approx(np.mean(scores), abs=1e-9)
+
+
+OUTSIDE: list[dict[str, Any]] = [
+    {"width": 48},
+    {"reduce": 7},
+    {"views": ("words",)},
+    {"lr": 0.5},
+    {"weight_decay": 0.0},
+    {"dropout": 0.9},
+    {"smoothing": 0.5},
+    {"balance": "smote", "strength": 0.2},
+]
+
+
+@pytest.mark.parametrize("changes", OUTSIDE, ids=str)
+def test_a_base_outside_the_search_space_is_tried_as_near_as_can_be(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = _tune(tmp_path / "study.log", 1, base=replace(BASE, **changes)).recipes[0]
+    for name in changes.keys() & {"width", "reduce", "views", "balance", "strength"}:
+        assert getattr(recipe, name) == changes[name]
+    assert recipe.lr == 0.005
+    assert recipe.epochs == BASE.epochs
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"head": "x"}, "no head"), ({"views": ("x",)}, "view 'x'")]
+)
+def test_a_base_that_fits_nothing_is_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _tune(tmp_path / "study.log", 1, base=replace(BASE, **changes))
+    assert not (tmp_path / "study.log").exists()
+
+
+def test_the_best_so_far_is_handed_out_after_each_trial(tmp_path: Path) -> None:
+    kept: list[Tuned] = []
+    best = _tune(tmp_path / "study.log", 4, keep=kept.append)
+    values = [found.value for found in kept]
+    assert values == sorted(values)
+    assert kept[-1].recipes == best.recipes
+    assert [found.finished for found in kept] == list(range(1, len(kept) + 1))
+
+
+def test_a_broken_trial_keeps_its_error_and_the_study_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "cross_fit", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            _tune(tmp_path / "study.log", 2)
+    assert _tune(tmp_path / "study.log", 2).finished == 2
+
+
+def test_a_hopeless_trial_is_pruned_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: trial.number == 1)
+    found = _tune(tmp_path / "study.log", 3, base=replace(BASE, epochs=4))
+    assert (found.finished, found.pruned, found.failed) == (2, 1, 0)
+
+
+STORAGES = {
+    "a folder": lambda folder: folder,
+    "no journal": lambda folder: _written(folder / "study.log", "no journal\n"),
+    "no such database": lambda folder: "sqlite:////no/such/folder/x.db",
+    "no such kind": lambda folder: "nonsense://host/x",
+}
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("kind", list(STORAGES))
+def test_a_storage_that_cannot_be_opened_is_an_error_in_one_line(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be opened") as caught:
+        _tune(STORAGES[kind](tmp_path), 1)
+    assert "\n" not in str(caught.value)
+
+
+MIXES = [
+    ({"t": "text"}, [("t",)]),
+    ({"t": "text", "i": "image"}, [("i", "t")]),
+    (
+        {"t": "text", "u": "text", "i": "image"},
+        [("i", "t", "u"), ("i", "t"), ("i", "u")],
+    ),
+    ({"b": "text", "a": "text"}, [("a", "b"), ("a",), ("b",)]),
+]
+
+
+@pytest.mark.parametrize(("modality", "wanted"), MIXES)
+def test_a_subset_has_every_modality_that_there_is(modality: Any, wanted: object) -> None:
+    drawn = noise(2, dims=dict.fromkeys(modality, 2))
+    assert view_subsets(Views(drawn.features, drawn.present, modality)) == wanted
+
+
+def test_subsets_of_many_views_are_bounded() -> None:
+    many = {f"view-{number}": 2 for number in range(9)}
+    assert len(view_subsets(noise(2, dims=many))) == 15

@@ -1,0 +1,242 @@
+"""The whole way, from drawn pairs to labels, once; then what each stage promised of its files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+
+from pairfuse.cli import main
+from pairfuse.config import load_config
+from pairfuse.data.demo import draw_demo
+from pairfuse.errors import CheckpointError
+from pairfuse.job import Job
+from pairfuse.stages import predict_stage
+
+TEST_PAIRS = 12
+QUICK = [
+    *("--encoders", "ngram efficientnet-lite0", "--trials", "2", "--folds", "2"),
+    *("--members", "1", "--seed", "0", "--set", "recipe.epochs=5"),
+]
+BARE = "bare-pair"  # a test pair of which neither text nor image is there
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn data set; one test pair has neither file."""
+    folder = tmp_path_factory.mktemp("stages") / "toy"
+    draw_demo(folder, pairs=80, test_pairs=TEST_PAIRS)
+    with (folder / "test_without_label.txt").open("a", encoding="utf-8") as file:
+        file.write(f"{BARE},null\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one `pairfuse run` leaves; read only."""
+    folder = tmp_path_factory.mktemp("cache")
+    assert _command("run", root, folder) == 0
+    return folder
+
+
+@pytest.fixture
+def own(cache: Path, tmp_path: Path) -> Path:
+    """A copy of the cache that a test may change."""
+    return Path(copytree(cache, tmp_path / "cache"))
+
+
+def _command(name: str, root: Path, cache: Path, *more: str) -> int:
+    options = QUICK if name in ("run", "tune", "train", "ablate") else []
+    if name == "features":
+        options = QUICK[:2]
+    return main([name, "--data", str(root), "--cache", str(cache), *options, *more])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _guids(root: Path, name: str) -> list[str]:
+    lines = (root / name).read_text("utf-8-sig").splitlines()[1:]
+    return [line.split(",")[0] for line in lines]
+
+
+def _edit_json(path: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), "utf-8")
+
+
+def test_a_run_leaves_every_file_it_promises(cache: Path) -> None:
+    found = {path.name for path in (cache / "runs" / "toy").iterdir()}
+    assert found >= {
+        *("config.toml", "study.log", "best.toml", "model", "scores.json", "history.csv"),
+        *("history.png", "ablation.csv", "ablation.png", "out_of_fold.csv"),
+        *("test_labels.csv", "test_probabilities.csv"),
+    }
+    assert not [path for path in cache.rglob("*") if path.name.startswith(".writing-")]
+
+
+def test_features_are_computed_once(
+    root: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (cache / "features").rglob("*") if p.is_file()}
+    assert _command("features", root, cache) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert all("nothing computed" in line for line in said)
+    after = {p: p.stat().st_mtime_ns for p in (cache / "features").rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_test_labels_are_in_file_order_with_a_known_label_each(root: Path, cache: Path) -> None:
+    path = cache / "runs" / "toy" / "test_labels.csv"
+    assert path.read_text("utf-8").splitlines()[0] == "guid,tag"
+    rows = _rows(path)
+    assert [row["guid"] for row in rows] == _guids(root, "test_without_label.txt")
+    assert len(rows) == TEST_PAIRS + 1
+    assert {row["tag"] for row in rows} <= {"positive", "neutral", "negative"}
+
+
+def test_probabilities_sum_to_one_and_the_largest_is_the_label(cache: Path) -> None:
+    run = cache / "runs" / "toy"
+    labels = _rows(run / "test_labels.csv")
+    for row, label in zip(_rows(run / "test_probabilities.csv"), labels, strict=True):
+        chances = {name[2:]: float(p) for name, p in row.items() if name.startswith("p_")}
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+        assert max(chances, key=chances.__getitem__) == row["tag"] == label["tag"]
+        assert row["guid"] == label["guid"]
+
+
+def test_a_pair_without_text_and_image_gets_the_prior_and_the_flag(cache: Path) -> None:
+    run = cache / "runs" / "toy"
+    rows = _rows(run / "test_probabilities.csv")
+    bare = next(row for row in rows if row["guid"] == BARE)
+    model = json.loads((run / "model" / "model.json").read_text("utf-8"))
+    for label, prior in zip(model["labels"], model["prior"], strict=True):
+        assert float(bare[f"p_{label}"]) == pytest.approx(prior, abs=1e-6)
+    assert [row["guid"] for row in rows if row["flags"] == "prior"] == [BARE]
+
+
+def test_the_ablation_has_three_arms_on_the_same_rows(cache: Path) -> None:
+    rows = _rows(cache / "runs" / "toy" / "ablation.csv")
+    assert [row["arm"] for row in rows] == ["text-only", "image-only", "fused"]
+    assert [row["views"] for row in rows[:2]] == ["ngram", "efficientnet-lite0"]
+    assert {row["rows"] for row in rows} == {"80"}
+    for row in rows:
+        low, value, high = (float(row[f"macro_f1{end}"]) for end in ("_low", "", "_high"))
+        assert low <= value <= high
+
+
+def test_out_of_fold_guesses_give_the_scores_of_the_ablation(root: Path, cache: Path) -> None:
+    run = cache / "runs" / "toy"
+    rows = _rows(run / "out_of_fold.csv")
+    assert sorted(row["guid"] for row in rows) == sorted(_guids(root, "train.txt"))
+    for arm in _rows(run / "ablation.csv"):
+        right = np.mean([row["tag"] == row[arm["arm"]] for row in rows])
+        assert right == pytest.approx(float(arm["accuracy"]), abs=1e-4)
+
+
+def test_history_has_the_rows_of_every_model(cache: Path) -> None:
+    rows = _rows(cache / "runs" / "toy" / "history.csv")
+    assert {row["model"] for row in rows} == {"0", "1"}
+    for model in ("0", "1"):
+        epochs = [int(row["epoch"]) for row in rows if row["model"] == model]
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert len(epochs) <= 5
+
+
+def test_the_kept_configuration_reproduces_the_run(cache: Path, tmp_path: Path) -> None:
+    run = cache / "runs" / "toy"
+    again = tmp_path / "again"
+    options = ["--config", str(run / "config.toml"), "--cache", str(again)]
+    copytree(cache / "features", again / "features")
+    for command in ("tune", "train", "predict"):
+        assert main([command, *options]) == 0
+    for name in ("test_probabilities.csv", "scores.json", "history.csv", "best.toml"):
+        assert (again / "runs" / "toy" / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_the_same_command_again_gives_the_same_bytes(root: Path, own: Path) -> None:
+    run = own / "runs" / "toy"
+    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert _command("run", root, own) == 0
+    changed = {path.name for path, data in before.items() if path.read_bytes() != data}
+    assert changed <= {"config.toml", "study.log"}  # the one names the cache, the other grows
+
+
+def test_a_run_may_have_another_name_and_labels_another_place(root: Path, own: Path) -> None:
+    run, place = own / "runs" / "toy", own / "elsewhere" / "labels.csv"
+    run.rename(own / "runs" / "renamed")
+    assert _command("predict", root, own, "--run", "renamed", "--out", str(place)) == 0
+    wanted = (own / "runs" / "renamed" / "test_labels.csv").read_bytes()
+    assert place.read_bytes() == wanted
+    assert place.with_name("test_probabilities.csv").is_file()
+    assert not run.exists()
+
+
+def test_predict_needs_no_training_configuration(root: Path, own: Path) -> None:
+    """The encoders are those of the model, whatever is configured."""
+    wanted = (own / "runs" / "toy" / "test_labels.csv").read_bytes()
+    assert _command("predict", root, own, "--encoders", "minilm") == 0
+    assert (own / "runs" / "toy" / "test_labels.csv").read_bytes() == wanted
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "incomplete": (lambda model: (model / "model.json").unlink(), "no complete model"),
+    "other weights": (lambda model: (model / "weights.safetensors").write_bytes(b"x"), "not the"),
+    "other encoder": (
+        lambda model: _edit_json(
+            model / "model.json", lambda d: d["fingerprints"].update(ngram="0" * 64)
+        ),
+        "encoder ngram is not the one",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_predict_refuses_a_model_that_does_not_fit(case: str, root: Path, own: Path) -> None:
+    change, message = REFUSED[case]
+    change(own / "runs" / "toy" / "model")
+    job = Job(load_config(None, {"data.root": str(root), "cache": str(own)}))
+    with pytest.raises(CheckpointError, match=message):
+        predict_stage(job, None)
+
+
+def test_predict_refuses_a_data_set_with_a_label_that_the_model_lacks(
+    root: Path, own: Path, tmp_path: Path
+) -> None:
+    other = Path(copytree(root, tmp_path / "toy"))
+    text = (other / "train.txt").read_text("utf-8")
+    (other / "train.txt").write_text(text.replace("neutral", "mixed"), "utf-8")
+    job = Job(load_config(None, {"data.root": str(other), "cache": str(own)}))
+    with pytest.raises(CheckpointError, match="has 'mixed'"):
+        predict_stage(job, None)
+
+
+def test_train_refuses_a_recipe_tuned_on_other_encoders(
+    root: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(
+            ["train", "--data", str(root), "--cache", str(own), "--encoders", "efficientnet-lite0"]
+        )
+        == 1
+    )
+    assert "name the same ones: --encoders" in capsys.readouterr().err
+
+
+def test_best_toml_holds_the_recipe_and_its_score(cache: Path) -> None:
+    text = (cache / "runs" / "toy" / "best.toml").read_text("utf-8")
+    assert re.match(r"# .*macro-F1.*: 0\.\d+", text)
+    found = tomllib.loads(text)
+    assert found["recipe"]["epochs"] == 5
+    assert set(found["recipe"]["views"]) <= set(found["features"]["encoders"])
