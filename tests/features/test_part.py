@@ -85,7 +85,7 @@ def test_a_flipped_bit_in_a_feature_spoils_its_row_alone(path: Path) -> None:
     part = open_part(path)
     assert damaged_rows(part).tolist() == [2]
     assert (read_rows(part, np.array([0, 1, 3, 4])) == rows()[1][[0, 1, 3, 4]]).all()
-    with pytest.raises(StoreError, match="1 of 5 rows read are damaged.*cache verify --repair"):
+    with pytest.raises(StoreError, match=r"1 of 5 rows read are damaged.*cache verify --repair"):
         read_rows(part, ALL)
 
 

@@ -142,7 +142,7 @@ def test_a_part_moved_in_from_another_encoder_is_refused(
     add(other, [1])
     path = other.parts[0].path
     path.rename(store.folder / path.name)
-    with pytest.raises(StoreError, match="it was made by other .*, not by toy"):
+    with pytest.raises(StoreError, match=r"it was made by other .*, not by toy"):
         store.refresh()
 
 
@@ -334,6 +334,6 @@ def test_a_name_that_is_no_store_removes_nothing(
     add(store, [0])
     (tmp_path / "x").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(StoreError, match="no store .*see `pairfuse cache ls`"):
+    with pytest.raises(StoreError, match=r"no store .*see `pairfuse cache ls`"):
         remove_store(tmp_path, name)
     assert sorted(tmp_path.rglob("*")) == before

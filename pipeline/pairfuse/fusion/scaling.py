@@ -15,6 +15,8 @@ Floats = NDArray[np.float32]
 
 #: Width that the principal axes are computed for; models take the first few of them.
 MAX_COMPONENTS = 128
+#: Views up to this width get exact axes.
+_EXACT_UP_TO = 512
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,7 @@ def scale(views: Views, scaling: Mapping[str, ViewScaling]) -> Views:
 
 
 def _fit_view(view: str, values: Floats, components: int, seed: int) -> ViewScaling:
-    """Principal axes by randomised singular value decomposition (Halko et al. 2011)."""
-    from sklearn.utils.extmath import randomized_svd
-
+    """Principal axes of one view's training rows."""
     rows, dim = values.shape
     if rows < 2:
         raise DataError(
@@ -87,8 +87,23 @@ def _fit_view(view: str, values: Floats, components: int, seed: int) -> ViewScal
         )
     mean = values.mean(axis=0, dtype=np.float64).astype(np.float32)
     width = min(components, dim, rows - 1)
-    _, singular, axes = randomized_svd(
-        values - mean, n_components=width, n_iter=2, random_state=seed
-    )
+    singular, axes = _axes(values - mean, width, seed)
     deviation = np.maximum(singular / np.sqrt(rows - 1), 1e-6).astype(np.float32)
     return ViewScaling(mean, np.ascontiguousarray(axes.T.astype(np.float32)), deviation)
+
+
+def _axes(centred: Floats, width: int, seed: int) -> tuple[Floats, Floats]:
+    """Largest singular values (P,) and right singular vectors (P, D).
+
+    Narrow views exactly, by the eigenvectors of D x D products; wide ones by randomised singular
+    value decomposition (Halko et al. 2011).
+    """
+    from sklearn.utils.extmath import randomized_svd
+
+    if centred.shape[1] > _EXACT_UP_TO:
+        _, singular, axes = randomized_svd(centred, width, n_iter=2, random_state=seed)
+        return singular, axes
+    exact = centred.astype(np.float64)
+    squares, vectors = np.linalg.eigh(exact.T @ exact)
+    singular = np.sqrt(np.maximum(squares[::-1][:width], 0)).astype(np.float32)
+    return singular, vectors[:, ::-1][:, :width].T.astype(np.float32)
