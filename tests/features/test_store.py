@@ -226,22 +226,14 @@ def test_a_reader_that_listed_the_old_parts_still_reads_after_compaction(
 
 
 def test_compaction_of_a_damaged_part_stops_and_removes_nothing(store: FeatureStore) -> None:
-    many_parts(store)
-    flip_a_feature(
-        store.parts[4].path, int(np.flatnonzero([k in rows_of(store, 4) for k in keys(36)])[0])
-    )
+    numbers = many_parts(store)
+    part = store.parts[4]
+    held = {row.tobytes() for row in part.keys}
+    flip_a_feature(part.path, next(number for number in numbers if key(number) in held))
     before = sorted(store.folder.iterdir())
     with pytest.raises(StoreError, match="damaged"):
         store.compact()
     assert sorted(store.folder.iterdir()) == before
-
-
-def keys(count: int) -> list[bytes]:
-    return [key(number) for number in range(count)]
-
-
-def rows_of(store: FeatureStore, part: int) -> set[bytes]:
-    return {row.tobytes() for row in store.parts[part].keys}
 
 
 def test_two_compactions_at_once_lose_nothing(store: FeatureStore, tmp_path: Path) -> None:

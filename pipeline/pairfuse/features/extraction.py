@@ -90,7 +90,7 @@ def extract(
         StoreError: A part cannot be written; what was committed before stays.
     """
     store.sweep()
-    missing = {key: content for key, content in wanted.items() if key not in store}
+    missing = {key: wanted[key] for key in store.missing(list(wanted))}
     result = Extraction(encoder.name, len(wanted), len(wanted) - len(missing))
     if not missing:
         return result

@@ -23,6 +23,7 @@ from pairfuse import __version__
 from pairfuse.console import log
 from pairfuse.encoders.base import Encoder, fingerprint
 from pairfuse.errors import StoreError
+from pairfuse.features.index import KeyIndex, as_rows, build_index
 from pairfuse.features.part import (
     SUFFIX,
     Floats,
@@ -53,16 +54,21 @@ class FeatureStore:
     dim: int
     made_from: str = "{}"
     _parts: dict[str, Part] = field(default_factory=dict, repr=False)
-    _where: dict[bytes, tuple[str, int]] = field(default_factory=dict, repr=False)
+    _built: KeyIndex | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.refresh()
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._index)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._where
+        return not self.missing([key])
+
+    def missing(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Those of the keys that have no row, in their order."""
+        found = self._index.find(as_rows(keys))
+        return [key for key, row in zip(keys, found.tolist(), strict=True) if row < 0]
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -76,11 +82,7 @@ class FeatureStore:
         for name in sorted(names - self._parts.keys()):
             with contextlib.suppress(FileNotFoundError):
                 self._parts[name] = self._check(open_part(self.folder / name))
-        self._where = {
-            key.tobytes(): (name, row)
-            for name, part in self._parts.items()
-            for row, key in enumerate(part.keys)
-        }
+        self._built = None
 
     def add(self, keys: Sequence[bytes], features: Floats) -> None:
         """Commit rows as one part: after this returns they survive a kill and a power cut.
@@ -93,8 +95,7 @@ class FeatureStore:
                 f"{self.encoder} gave features of shape {features.shape} or values that are no "
                 f"number, expected finite ({len(keys)}, {self.dim}); try --precision fp32"
             )
-        key_rows = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
-        self._write(key_rows, features)
+        self._write(as_rows(keys), features)
 
     def read(self, keys: Sequence[bytes]) -> Floats:
         """Features in the order of the keys, each row proven, shape (len(keys), D).
@@ -112,7 +113,10 @@ class FeatureStore:
         raise AssertionError("unreachable")
 
     def compact(self) -> None:
-        """Join small parts into few large ones; every row is proven before its old file goes."""
+        """Join small parts into few large ones; every row is proven before its old file goes.
+
+        Where another process joins the same parts, it is left to it.
+        """
         row_bytes = self.dim * 4
         small = [p for p in self.parts if len(p.keys) * row_bytes < MAX_PART_BYTES // 2]
         if len(small) <= COMPACT_ABOVE:
@@ -121,7 +125,8 @@ class FeatureStore:
         for part in [*small, None]:
             rows = sum(len(p.keys) for p in batch)
             if part is None or (rows + len(part.keys)) * row_bytes > MAX_PART_BYTES:
-                self._join(batch)
+                with contextlib.suppress(FileNotFoundError):
+                    self._join(batch)
                 batch = []
             if part is not None:
                 batch.append(part)
@@ -135,20 +140,27 @@ class FeatureStore:
                     path.unlink()
 
     def _read(self, keys: Sequence[bytes]) -> Floats:
-        wanted: dict[str, list[tuple[int, int]]] = {}
-        for place, key in enumerate(keys):
-            if key not in self._where:
-                raise StoreError(
-                    f"{self.folder.parent} does not hold {sum(k not in self for k in keys)} of "
-                    f"{len(keys)} rows; run `pairfuse features` again to resume"
-                )
-            name, row = self._where[key]
-            wanted.setdefault(name, []).append((place, row))
+        index = self._index
+        found = index.find(as_rows(keys))
+        lacking = int((found < 0).sum())
+        if lacking:
+            raise StoreError(
+                f"{self.folder.parent} does not hold {lacking} of {len(keys)} rows; "
+                "run `pairfuse features` again to resume"
+            )
         out = np.empty((len(keys), self.dim), dtype=np.float32)
-        for name, pairs in wanted.items():
-            places, rows = np.asarray(pairs, dtype=np.int64).T
-            out[places] = read_rows(self._parts[name], rows)
+        numbers = index.part[found]
+        for number in np.unique(numbers).tolist():
+            places = np.flatnonzero(numbers == number)
+            out[places] = read_rows(self.parts[number], index.row[found[places]])
         return out
+
+    @property
+    def _index(self) -> KeyIndex:
+        """Built anew after parts came or went."""
+        if self._built is None:
+            self._built = build_index([part.keys for part in self.parts])
+        return self._built
 
     def _join(self, parts: Sequence[Part]) -> None:
         if len(parts) < 2:
@@ -182,9 +194,8 @@ class FeatureStore:
                 f"cannot write {len(data) / 2**20:.1f} MB to {self.folder} ({error.strerror}); "
                 "make room or name another folder with --cache, then run again to resume"
             ) from error
-        self._parts[name] = part = open_part(path)
-        for row, key in enumerate(part.keys):
-            self._where[key.tobytes()] = (name, row)
+        self._parts[name] = open_part(path)
+        self._built = None
         return path
 
     def _check(self, part: Part) -> Part:

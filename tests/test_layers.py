@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pairfuse
+
+PACKAGE = Path(pairfuse.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+#: From low to high; a room imports from itself and from lower rooms. Rooms of one row are level.
+ROOMS = (
+    ("", "errors"),
+    ("files", "console", "recipe"),
+    ("config",),
+    ("data",),
+    ("encoders",),
+    ("features",),
+    ("fusion",),
+    ("study",),
+    ("report",),
+    ("job",),
+    ("stages",),
+    ("cli",),
+    ("__main__",),
+)
+HEIGHT = {room: height for height, row in enumerate(ROOMS) for room in row}
+HEAVY = ("torch", "transformers", "torchvision", "numpy", "PIL", "h5py", "sklearn", "optuna")
+
+
+def dotted(path: Path) -> str:
+    """`features.store` for features/store.py; empty for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts).removesuffix("__init__").rstrip(".")
+
+
+NAMES = {dotted(path) for path in MODULES}
+
+
+def room(name: str) -> str:
+    return name.split(".")[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules of the package that this one imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name} imports relatively"
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in found:
+            if name.split(".")[0] == "pairfuse":
+                inner = name.removeprefix("pairfuse").lstrip(".")
+                yield inner if inner in NAMES else inner.rpartition(".")[0]
+
+
+@pytest.fixture(params=MODULES, ids=dotted)
+def module(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def test_a_module_imports_from_its_own_room_and_lower_ones(module: Path) -> None:
+    own = room(dotted(module))
+    for name in imports(module):
+        lower = HEIGHT[room(name)] < HEIGHT[own]
+        assert lower or room(name) == own, f"{dotted(module)} imports {name}"
+
+
+def test_a_module_has_at_most_400_lines_and_says_what_it_holds(module: Path) -> None:
+    source = module.read_text("utf-8")
+    assert len(source.splitlines()) <= 400
+    assert ast.get_docstring(ast.parse(source))
+
+
+def test_the_imports_are_found_inside_functions_too() -> None:
+    assert "features.store" in imports(PACKAGE / "cli.py")
+    assert "data.duplicates" in imports(PACKAGE / "data" / "images.py")
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {dotted(path): set(imports(path)) for path in MODULES}
+    while leaves := {name for name, needed in graph.items() if not needed & graph.keys()}:
+        for name in leaves:
+            del graph[name]
+    assert not graph, "each of these is on a circle or needs one"
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "--version", "train --help", "features --help", "cache ls --help"]
+)
+def test_help_imports_nothing_heavy(arguments: str) -> None:
+    code = (
+        "import sys, pairfuse.cli\n"
+        "try:\n"
+        f"    pairfuse.cli.main({arguments.split()!r})\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert done.stderr.strip() == "[]"
