@@ -73,9 +73,10 @@ format: $(STAMP) ## put the code into its usual form
 	@$(BIN)/ruff check --fix pipeline tests
 	@$(BIN)/ruff format pipeline tests
 
-bench: $(STAMP) ## measure how well text encodings are told, beside other tools
+bench: $(STAMP) ## measure: text encodings told right, what the safety of the store costs
 	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
 	@$(BIN)/python tests/bench/bench_decoding.py $(ARGS)
+	@$(BIN)/python tests/bench/bench_cache.py
 
 clean: ## remove .venv and what tools left; data/ and cache/ stay (see pairfuse cache rm)
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build pipeline/*.egg-info

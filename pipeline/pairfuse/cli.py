@@ -6,15 +6,14 @@ Nothing heavy is imported before a command is known, so that `--help` answers at
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairfuse import __version__
+from pairfuse.cache_cli import add_actions, run_cache
 from pairfuse.console import note, say, start_logging
 from pairfuse.errors import PairfuseError
 
@@ -110,7 +109,7 @@ def _run(parsed: argparse.Namespace) -> None:
         _list_encoders()
         return
     if parsed.command == "cache":
-        _cache(parsed)
+        run_cache(parsed)
         return
     from pairfuse import stages
     from pairfuse.config import load_config
@@ -157,37 +156,6 @@ def _list_encoders() -> None:
         say(f"{name:<20}{entry.about}")
 
 
-def _cache(parsed: argparse.Namespace) -> None:
-    from pairfuse.errors import StoreError
-    from pairfuse.features.store import list_stores, remove_store
-
-    cache = Path(parsed.cache or "cache")
-    if parsed.action == "rm":
-        remove_store(cache, parsed.name)
-        say(f"removed {cache / 'features' / parsed.name}")
-        return
-    verify = parsed.action == "verify"
-    repair = verify and parsed.repair
-    stores = list_stores(cache, verify=verify, repair=repair)
-    if parsed.json:
-        say(json.dumps([asdict(facts) for facts in stores], indent=2))
-    else:
-        for facts in stores:
-            proven = "  every row proven" if verify and not facts.damaged else ""
-            say(
-                f"{facts.name:<32}{facts.rows:>9} rows x {facts.dim:<5}"
-                f"{facts.size / 2**20:>9.1f} MB"
-                f"{facts.parts:>5} parts  {facts.created}  {facts.version}{proven}"
-            )
-        if not stores:
-            say(f"no features in {cache}")
-    damaged = [reason for facts in stores for reason in facts.damaged]
-    if damaged and repair:
-        say(f"removed {len(damaged)} damaged parts; run `pairfuse features` to compute them again")
-    elif damaged:
-        raise StoreError("\n  ".join([f"{len(damaged)} damaged parts", *damaged]))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pairfuse",
@@ -209,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = _command(commands, "demo", "draw the demo data set")
     demo.add_argument("folder", nargs="?", default="data/demo")
     _command(commands, "encoders", "list the encoders that have a name")
-    _add_cache(_command(commands, "cache", "show, prove or remove stored features"))
+    add_actions(_command(commands, "cache", "show, prove, hand over or remove stored features"))
     return parser
 
 
@@ -225,22 +193,6 @@ def _add_flags(command: argparse.ArgumentParser, group: str) -> None:
     section = command.add_argument_group(group)
     for flag, key, options in FLAGS[group]:
         section.add_argument(flag, dest=key, default=None, **options)
-
-
-def _add_cache(command: argparse.ArgumentParser) -> None:
-    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, about in (
-        ("ls", "list stores"),
-        ("verify", "prove every row"),
-        ("rm", "remove one store"),
-    ):
-        action = actions.add_parser(name, help=about, description=about)
-        action.add_argument("--cache", metavar="FOLDER", help="default: cache")
-        action.add_argument("--json", action="store_true", help="print JSON")
-        if name == "verify":
-            action.add_argument("--repair", action="store_true", help="remove damaged parts")
-        if name == "rm":
-            action.add_argument("name", help="as `cache ls` shows it")
 
 
 def _prepare_process() -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
+import re
+import time
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-#: Temporary files begin so; a reader never opens one, a writer may remove an old one.
+#: Temporary files begin so; a reader never opens one, a writer removes those of dead writers.
 TEMPORARY = ".writing-"
+#: Where it cannot be known that the writer is dead, it is taken for dead after so many seconds.
+STALE_AFTER = 3600.0
+_OWNER = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{8})-([1-9][0-9]*)-[0-9a-f]{8}")
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -23,7 +30,8 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         OSError: The folder cannot be written or is full; the temporary file is gone by then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{uuid4().hex[:8]}"
+    sweep(path.parent)
+    temporary = path.parent / temporary_name()
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -35,6 +43,24 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def temporary_name() -> str:
+    """A new name that says which process of which machine owns the file."""
+    return f"{TEMPORARY}{_machine()}-{os.getpid()}-{uuid4().hex[:8]}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files of dead writers: at once where it is sure, else when they are old."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            owner = _OWNER.fullmatch(path.name)
+            if owner and owner[1] == _machine():
+                dead = not _is_alive(int(owner[2]))
+            else:
+                dead = time.time() - path.stat().st_mtime > STALE_AFTER
+            if dead:
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
@@ -63,3 +89,23 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     writer.writerow(header)
     writer.writerows(rows)
     write_text(path, buffer.getvalue())
+
+
+@cache
+def _machine() -> str:
+    """Eight hex digits for where process numbers mean the same: this boot, this container."""
+    marks = [os.uname().nodename]
+    with contextlib.suppress(OSError):  # only Linux says these
+        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        marks.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True

@@ -42,6 +42,14 @@ def test_a_second_census_decodes_nothing(
     assert len(looked) == 4
 
 
+def test_a_census_of_another_set_forgets_nothing(
+    paths: list[Path], tmp_path: Path, looked: list[bytes]
+) -> None:
+    for some in (paths[:3], paths[3:], paths):
+        take_census(some, tmp_path / "notes")
+    assert len(looked) == 4
+
+
 def test_a_renamed_copy_is_known_by_its_content(
     paths: list[Path], tmp_path: Path, looked: list[bytes]
 ) -> None:

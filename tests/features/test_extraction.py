@@ -210,6 +210,19 @@ def test_killed_again_and_again_it_still_ends(cache: Path, monkeypatch: pytest.M
     assert encoder.rows == len(kept(cache, wanted)) == 90
 
 
+def test_an_extraction_leaves_few_parts_and_no_rubbish_of_dead_writers(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "COMMIT_SECONDS", 0)
+    folder = open_store(cache, ToyEncoder()).folder
+    folder.mkdir(parents=True)
+    (folder / ".writing-1-dead").write_bytes(b"half a part")
+    os.utime(folder / ".writing-1-dead", (0, 0))
+    run(texts(90), ToyEncoder(), cache)
+    assert len(kept(cache, texts(90))) == 90
+    assert len(list(folder.iterdir())) == 1
+
+
 def test_a_commit_ends_when_much_is_pending(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extraction, "COMMIT_BYTES", 16 * 16)
     run(texts(40), ToyEncoder(), cache)

@@ -1,78 +1,15 @@
-"""Imports point down the rooms, no cycle; layers of a stack leave each other alone."""
+"""Layers of a stack leave each other alone."""
 
 from __future__ import annotations
-
-import ast
-from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
 import torch
 
-import pairfuse
 from pairfuse.fusion.layers import Dropout, Missing, StackedLinear
-
-PACKAGE = Path(pairfuse.__file__).parent
-#: Low to high; a module imports from its own room and from lower ones.
-ROOMS = (
-    ("errors",),
-    ("files", "console", "recipe"),
-    ("config",),
-    ("data",),
-    ("encoders",),
-    ("features",),
-    ("fusion",),
-    ("study",),
-    ("report",),
-    ("job",),
-    ("stages",),
-    ("cli",),
-    ("__main__",),
-)
-HEIGHT = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}
-FILES = sorted(PACKAGE.rglob("*.py"))
-
-
-def _name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__") or "__init__"
-
-
-def _imports(path: Path) -> set[str]:
-    """Modules of the package that this file imports, inside functions too."""
-    found: set[str] = set()
-    known = {_name(file) for file in FILES}
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            parts = [f"{node.module}.{alias.name}" for alias in node.names]
-            submodules = [part for part in parts if part.removeprefix("pairfuse.") in known]
-            names = submodules or [node.module]
-        else:
-            continue
-        found |= {name.removeprefix("pairfuse.") for name in names if name.startswith("pairfuse.")}
-    return (found & known) - {_name(path)}
 
 
 def _seeded(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_imports_point_down(path: Path) -> None:
-    room = _name(path).split(".")[0]
-    if room == "__init__":
-        assert _imports(path) == set()
-        return
-    above = {name for name in _imports(path) if HEIGHT[name.split(".")[0]] > HEIGHT[room]}
-    assert above == set()
-
-
-def test_imports_hold_no_cycle() -> None:
-    graph = {_name(path): _imports(path) for path in FILES}
-    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
-    assert set(order) >= {"cli", "stages", "fusion.training"}
 
 
 def test_a_layer_of_a_stack_is_the_layer_alone() -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse import __version__
-from pairfuse.console import log
 from pairfuse.encoders.base import Encoder, fingerprint
 from pairfuse.errors import StoreError
 from pairfuse.features.index import KeyIndex, as_rows, build_index
@@ -28,19 +25,16 @@ from pairfuse.features.part import (
     SUFFIX,
     Floats,
     Part,
-    damaged_rows,
     open_part,
     pack,
     read_rows,
 )
-from pairfuse.files import TEMPORARY, write_bytes
+from pairfuse.files import sweep, write_bytes
 
 #: More parts than this are joined when an extraction ends.
 COMPACT_ABOVE = 8
 #: A joined part grows to at most this many bytes of features.
 MAX_PART_BYTES = 512 * 2**20
-#: Temporary files older than this, in seconds, belong to a writer that is dead.
-STALE_AFTER = 3600.0
 
 
 @dataclass
@@ -75,13 +69,15 @@ class FeatureStore:
         return tuple(self._parts.values())
 
     def refresh(self) -> None:
-        """List the parts again: others may have added or joined some."""
-        names = {path.name for path in self.folder.glob(f"*{SUFFIX}")}
-        for gone in self._parts.keys() - names:
-            del self._parts[gone]
-        for name in sorted(names - self._parts.keys()):
-            with contextlib.suppress(FileNotFoundError):
-                self._parts[name] = self._check(open_part(self.folder / name))
+        """List the parts again, until none comes or goes: others may add or join some meanwhile."""
+        seen: set[str] | None = None
+        while seen != (names := {path.name for path in self.folder.glob(f"*{SUFFIX}")}):
+            for gone in self._parts.keys() - names:
+                del self._parts[gone]
+            for name in sorted(names - self._parts.keys()):
+                with contextlib.suppress(FileNotFoundError):
+                    self._parts[name] = self._check(open_part(self.folder / name))
+            seen = names
         self._built = None
 
     def add(self, keys: Sequence[bytes], features: Floats) -> None:
@@ -134,10 +130,7 @@ class FeatureStore:
 
     def sweep(self) -> None:
         """Remove temporary files that a killed writer left."""
-        for path in self.folder.glob(f"{TEMPORARY}*"):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > STALE_AFTER:
-                    path.unlink()
+        sweep(self.folder)
 
     def _read(self, keys: Sequence[bytes]) -> Floats:
         index = self._index
@@ -194,8 +187,11 @@ class FeatureStore:
                 f"cannot write {len(data) / 2**20:.1f} MB to {self.folder} ({error.strerror}); "
                 "make room or name another folder with --cache, then run again to resume"
             ) from error
-        self._parts[name] = open_part(path)
-        self._built = None
+        try:
+            self._parts[name] = open_part(path)
+            self._built = None
+        except FileNotFoundError:  # another process has joined it already
+            self.refresh()
         return path
 
     def _check(self, part: Part) -> Part:
@@ -218,68 +214,3 @@ def open_store(cache: Path, encoder: Encoder) -> FeatureStore:
     folder = cache / "features" / f"{encoder.name}-{mark[:8]}" / "parts"
     made_from = json.dumps(encoder.made_from, sort_keys=True)
     return FeatureStore(folder, encoder.name, encoder.modality, mark, encoder.dim, made_from)
-
-
-@dataclass(frozen=True)
-class StoreFacts:
-    """What `cache ls` and `cache verify` say of one store."""
-
-    name: str
-    rows: int
-    dim: int
-    parts: int
-    size: int
-    created: str
-    version: str
-    damaged: tuple[str, ...] = ()
-
-
-def list_stores(cache: Path, *, verify: bool = False, repair: bool = False) -> list[StoreFacts]:
-    """Look at every store; with `verify` prove every row, with `repair` remove damaged parts."""
-    folders = sorted(path for path in (cache / "features").glob("*") if path.is_dir())
-    return [_facts(folder, verify=verify or repair, repair=repair) for folder in folders]
-
-
-def remove_store(cache: Path, name: str) -> None:
-    """Delete one store by the name that `cache ls` shows.
-
-    Raises:
-        StoreError: There is no store of this name.
-    """
-    stores = {facts.name for facts in list_stores(cache)}
-    if name not in stores:
-        raise StoreError(f"no store {name!r} in {cache / 'features'}; see `pairfuse cache ls`")
-    shutil.rmtree(cache / "features" / name)
-
-
-def _facts(folder: Path, *, verify: bool, repair: bool) -> StoreFacts:
-    parts: list[Part] = []
-    damaged: list[str] = []
-    files = sorted((folder / "parts").glob(f"*{SUFFIX}"))
-    for path in files:
-        try:
-            part = open_part(path)
-            bad = damaged_rows(part) if verify else np.empty(0, dtype=np.int64)
-            if not part.attributes["fingerprint"].startswith(folder.name[-8:]):
-                raise StoreError(f"{path} is refused: it belongs to another encoder's store")
-        except StoreError as error:
-            damaged.append(str(error))
-        else:
-            parts.append(part)
-            if not len(bad):
-                continue
-            damaged.append(f"{path}: {len(bad)} of {len(part.keys)} rows are damaged")
-        if repair:
-            log.warning("removed %s", path)
-            path.unlink()
-    keys = {key.tobytes() for part in parts for key in part.keys}
-    return StoreFacts(
-        name=folder.name,
-        rows=len(keys),
-        dim=int(parts[0].attributes["dim"]) if parts else 0,
-        parts=len(files),
-        size=sum(path.stat().st_size for path in files if path.exists()),
-        created=min((p.attributes["created"] for p in parts), default=""),
-        version=max((p.attributes["version"] for p in parts), default=""),
-        damaged=tuple(damaged),
-    )

@@ -1,0 +1,171 @@
+"""`pairfuse cache`: ls, verify, gc, export, import and rm of feature stores."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pairfuse.console import say
+from pairfuse.errors import StoreError
+
+#: Action and what it does in one line.
+ACTIONS: Mapping[str, str] = {
+    "ls": "list stores: rows, width, size, when and by which version they were made",
+    "verify": "prove every row of every store",
+    "gc": "drop the rows that no data set uses; asks first",
+    "export": "pack one store into one file for another machine",
+    "import": "take over an exported file; every row is proven first",
+    "rm": "remove one store",
+}
+
+
+def add_actions(command: argparse.ArgumentParser) -> None:
+    """The flags of each action."""
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, about in ACTIONS.items():
+        action = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
+        action.add_argument("--cache", metavar="FOLDER", default="cache", help="default: cache")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        if name == "verify":
+            action.add_argument(
+                "--repair", action="store_true", help="keep sound rows, remove damaged ones"
+            )
+        if name == "gc":
+            action.add_argument(
+                "--keep", nargs="+", metavar="FOLDER", default=[], help="data sets outside data/"
+            )
+            action.add_argument("--yes", action="store_true", help="do not ask")
+        if name in {"rm", "export"}:
+            action.add_argument("name", help="as `cache ls` shows it")
+        if name in {"export", "import"}:
+            action.add_argument("file", type=Path, help="a .tar file")
+
+
+def run_cache(parsed: argparse.Namespace) -> None:
+    """Run one action.
+
+    Raises:
+        StoreError: Damage was found, or what was named is not there.
+    """
+    _ACTIONS[parsed.action](parsed)
+
+
+def _ls(parsed: argparse.Namespace) -> None:
+    from pairfuse.features.upkeep import list_stores
+
+    _report(parsed, list_stores(Path(parsed.cache)), proven=False)
+
+
+def _verify(parsed: argparse.Namespace) -> None:
+    from pairfuse.features.upkeep import verify_stores
+
+    _report(parsed, verify_stores(Path(parsed.cache), repair=parsed.repair), proven=True)
+
+
+def _report(parsed: argparse.Namespace, stores: list[Any], *, proven: bool) -> None:
+    damaged = [reason for facts in stores for reason in facts.damaged]
+    lost = [f"row {key}" for facts in stores for key in facts.lost]
+    if parsed.json:
+        say(json.dumps([asdict(facts) for facts in stores], indent=2))
+    else:
+        for facts in stores:
+            say(_line(facts, proven=proven))
+        if not stores:
+            say(f"no features in {parsed.cache}")
+    if damaged and proven and parsed.repair:
+        if not parsed.json:
+            say(f"mended {len(damaged)} damaged parts; run `pairfuse features` for what was lost")
+        return
+    if damaged:
+        shown = [*damaged, *lost[:20], *(["..."] if len(lost) > 20 else [])]
+        raise StoreError("\n  ".join([f"{len(damaged)} damaged parts in {parsed.cache}", *shown]))
+
+
+def _line(facts: Any, *, proven: bool) -> str:
+    size = facts.size / 2**20
+    line = (
+        f"{facts.name:<32}{facts.rows:>9} rows x {facts.dim:<5}{size:>9.1f} MB"
+        f"{facts.parts:>5} parts  {facts.created}  {facts.version}"
+    )
+    if proven and not facts.damaged:
+        line += f"  every row proven, {size / max(facts.seconds, 1e-6):.0f} MB/s"
+    return line
+
+
+def _gc(parsed: argparse.Namespace) -> None:
+    from pairfuse.features.upkeep import thin_out
+
+    cache, used = Path(parsed.cache), _used_keys(parsed)
+    unused = thin_out(cache, used, remove=False)
+    total = sum(unused.values())
+    if not total:
+        _say_or_json(parsed, unused, "every row is used by a data set: nothing to drop")
+        return
+    if not parsed.yes:
+        if not sys.stdin.isatty():
+            raise StoreError(f"{total} rows are used by no data set; add --yes to drop them")
+        say("\n".join(f"{name:<32}{count:>9} unused rows" for name, count in unused.items()))
+        if input(f"drop {total} rows? [y/N] ").strip().lower() not in {"y", "yes"}:
+            say("nothing dropped")
+            return
+    thin_out(cache, used, remove=True)
+    _say_or_json(parsed, unused, f"dropped {total} rows that no data set uses")
+
+
+def _used_keys(parsed: argparse.Namespace) -> set[bytes]:
+    """Keys of all contents of the data sets in data/ and of those named by --keep."""
+    from pairfuse.data.loading import load_dataset
+    from pairfuse.data.pairs import MODALITIES
+    from pairfuse.features.extraction import contents
+
+    data = Path("data")
+    roots = [path for path in data.iterdir() if path.is_dir()] if data.is_dir() else []
+    used: set[bytes] = set()
+    for root in [*roots, *(Path(folder) for folder in parsed.keep)]:
+        dataset = load_dataset(root, census=Path(parsed.cache) / "census" / "images.jsonl")
+        for modality in MODALITIES:
+            used |= contents(dataset, modality).keys()
+    return used
+
+
+def _export(parsed: argparse.Namespace) -> None:
+    from pairfuse.features.upkeep import export_store
+
+    rows = export_store(Path(parsed.cache), parsed.name, parsed.file)
+    found = {"store": parsed.name, "rows": rows, "file": str(parsed.file)}
+    _say_or_json(parsed, found, f"packed {rows} rows of {parsed.name} into {parsed.file}")
+
+
+def _import(parsed: argparse.Namespace) -> None:
+    from pairfuse.features.upkeep import import_store
+
+    name, rows = import_store(Path(parsed.cache), parsed.file)
+    found = {"store": name, "rows": rows, "file": str(parsed.file)}
+    _say_or_json(parsed, found, f"took over {rows} rows into {name}, every row proven")
+
+
+def _rm(parsed: argparse.Namespace) -> None:
+    from pairfuse.features.upkeep import remove_store
+
+    remove_store(Path(parsed.cache), parsed.name)
+    folder = Path(parsed.cache) / "features" / parsed.name
+    _say_or_json(parsed, {"removed": parsed.name}, f"removed {folder}")
+
+
+def _say_or_json(parsed: argparse.Namespace, value: object, words: str) -> None:
+    say(json.dumps(value, indent=2) if parsed.json else words)
+
+
+_ACTIONS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "ls": _ls,
+    "verify": _verify,
+    "gc": _gc,
+    "export": _export,
+    "import": _import,
+    "rm": _rm,
+}

@@ -1,0 +1,239 @@
+"""Upkeep: list, prove, mend, thin out, hand over and remove feature stores."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tarfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfuse.console import progress
+from pairfuse.errors import StoreError
+from pairfuse.features.part import SUFFIX, Part, damaged_rows, open_part, pack, read_unchecked
+from pairfuse.files import TEMPORARY, sync_folder, write_bytes
+
+_STORE = re.compile(r"[a-z0-9][a-z0-9.-]*-[0-9a-f]{8}")
+_MEMBER = re.compile(rf"({_STORE.pattern})/([0-9a-f]{{32}}{re.escape(SUFFIX)})")
+_KEYS = ("encoder", "modality", "fingerprint", "made_from", "created", "version")
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """What is known of one store; `damaged` names each bad part, `lost` the keys of bad rows."""
+
+    name: str
+    rows: int
+    dim: int
+    parts: int
+    size: int
+    created: str
+    version: str
+    damaged: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def list_stores(cache: Path) -> list[StoreFacts]:
+    """Look at the head of every part of every store."""
+    return [_facts(folder, prove=False, repair=False) for folder in _folders(cache)]
+
+
+def verify_stores(cache: Path, *, repair: bool = False) -> list[StoreFacts]:
+    """Prove every row of every store.
+
+    Args:
+        cache: The cache folder.
+        repair: Keep the sound rows of a damaged part in a new one and remove the damaged one;
+            `features` then computes what was lost.
+    """
+    return [_facts(folder, prove=True, repair=repair) for folder in _folders(cache)]
+
+
+def remove_store(cache: Path, name: str) -> None:
+    """Delete one store by the name that `cache ls` shows.
+
+    Raises:
+        StoreError: There is no store of this name.
+    """
+    shutil.rmtree(_folder(cache, name))
+
+
+def thin_out(cache: Path, used: Collection[bytes], *, remove: bool) -> dict[str, int]:
+    """Count, and with `remove` drop, the rows of every store whose key is not among `used`.
+
+    Returns:
+        Unused rows by store.
+
+    Raises:
+        StoreError: A part is damaged.
+    """
+    out = {}
+    for folder in _folders(cache):
+        count = 0
+        for path in _files(folder):
+            part = open_part(path)
+            unused = np.array([key.tobytes() not in used for key in part.keys], dtype=bool)
+            count += int(unused.sum())
+            if remove and unused.any():
+                _rewrite(part, np.flatnonzero(~unused))
+        out[folder.name] = count
+        if remove and not _files(folder):
+            shutil.rmtree(folder)
+    return out
+
+
+def export_store(cache: Path, name: str, target: Path) -> int:
+    """Pack one store into one tar file; returns the number of rows.
+
+    Raises:
+        StoreError: There is no such store, a row of it is damaged, or the file cannot be written.
+    """
+    folder, rows = _folder(cache, name), 0
+    temporary = target.parent / f"{TEMPORARY}{os.getpid()}-{uuid4().hex[:8]}"
+    try:
+        with _writing(target), tarfile.open(temporary, "x") as archive:
+            for path in _files(folder):
+                rows += len(_proven(path).keys)
+                archive.add(path, f"{name}/{path.name}", recursive=False)
+        temporary.replace(target)
+        sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows
+
+
+def import_store(cache: Path, source: Path) -> tuple[str, int]:
+    """Take over a store that `export_store` packed; every row is proven before it is kept.
+
+    Returns:
+        The store's name and the number of rows in the file.
+
+    Raises:
+        StoreError: The file is no export, or a part of it is damaged.
+    """
+    rows, names = 0, set()
+    try:
+        with tarfile.open(source, "r:") as archive:
+            for member in archive:
+                found = _MEMBER.fullmatch(member.name)
+                stream = archive.extractfile(member) if member.isreg() and found else None
+                if found is None or stream is None:
+                    raise StoreError(f"{source} holds {member.name[:80]!r}, which no export holds")
+                names.add(found[1])
+                rows += _take(cache, found[1], found[2], stream.read())
+    except (tarfile.TarError, EOFError) as error:
+        raise StoreError(f"{source} is not a whole export ({error}); export it again") from error
+    except OSError as error:
+        raise StoreError(f"{source} cannot be taken over ({error.strerror or error})") from error
+    if len(names) != 1:
+        raise StoreError(f"{source} holds {len(names)} stores, expected one; export it again")
+    return names.pop(), rows
+
+
+def _take(cache: Path, name: str, file: str, data: bytes) -> int:
+    """Write one part beside the store, prove it, and only then move it in."""
+    folder = cache / "features" / name / "parts"
+    trial = cache / "features" / f"{TEMPORARY}import-{uuid4().hex[:8]}"
+    try:
+        write_bytes(trial / file, data)
+        part = _proven(trial / file)
+        if f"{part.attributes['encoder']}-{part.attributes['fingerprint'][:8]}" != name:
+            raise StoreError(f"part {file} was made by another encoder than {name}")
+        folder.mkdir(parents=True, exist_ok=True)
+        (trial / file).replace(folder / file)
+        sync_folder(folder)
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+    return len(part.keys)
+
+
+def _proven(path: Path) -> Part:
+    part = open_part(path)
+    bad = damaged_rows(part)
+    if len(bad):
+        raise StoreError(f"{path} is refused: {len(bad)} of {len(part.keys)} rows are damaged")
+    return part
+
+
+def _facts(folder: Path, *, prove: bool, repair: bool) -> StoreFacts:
+    start = time.perf_counter()
+    sound: list[Part] = []
+    damaged: list[str] = []
+    lost: list[str] = []
+    files = _files(folder)
+    size = sum(path.stat().st_size for path in files)
+    with progress(f"proving {folder.name}"[:22], len(files) if prove else 0, unit="parts") as bar:
+        for path in files:
+            try:
+                part = open_part(path)
+                if not part.attributes["fingerprint"].startswith(folder.name[-8:]):
+                    raise StoreError(f"{path} is refused: it belongs to another encoder's store")
+                bad = damaged_rows(part) if prove else np.empty(0, dtype=np.int64)
+            except StoreError as error:
+                damaged.append(str(error))
+                if repair:
+                    path.unlink()
+                continue
+            finally:
+                bar.update()
+            sound.append(part)
+            if len(bad):
+                damaged.append(f"{path}: {len(bad)} of {len(part.keys)} rows are damaged")
+                lost += [part.keys[row].tobytes().hex() for row in bad.tolist()]
+                if repair:
+                    _rewrite(part, np.setdiff1d(np.arange(len(part.keys)), bad))
+    keys = {key.tobytes() for part in sound for key in part.keys} - {bytes.fromhex(k) for k in lost}
+    return StoreFacts(
+        name=folder.name,
+        rows=len(keys),
+        dim=int(sound[0].attributes["dim"]) if sound else 0,
+        parts=len(files),
+        size=size,
+        created=min((part.attributes["created"] for part in sound), default=""),
+        version=max((part.attributes["version"] for part in sound), default=""),
+        damaged=tuple(damaged),
+        lost=tuple(lost),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _rewrite(part: Part, keep: NDArray[np.integer]) -> None:
+    """Replace a part by one that holds the named rows alone; the new one is there first."""
+    if len(keep):
+        kept = {name: part.attributes[name] for name in _KEYS}
+        name, data = pack(kept, part.keys[keep], read_unchecked(part)[keep])
+        write_bytes(part.path.with_name(name), data)
+    part.path.unlink(missing_ok=True)
+
+
+def _folders(cache: Path) -> list[Path]:
+    found = (cache / "features").glob("*")
+    return sorted(path for path in found if path.is_dir() and _STORE.fullmatch(path.name))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted((folder / "parts").glob(f"*{SUFFIX}"))
+
+
+def _folder(cache: Path, name: str) -> Path:
+    for folder in _folders(cache):
+        if folder.name == name:
+            return folder
+    raise StoreError(f"no store {name!r} in {cache / 'features'}; see `pairfuse cache ls`")
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot write {target} ({error.strerror or error})") from error
