@@ -6,6 +6,7 @@ Nothing heavy is imported before a command is known, so that `--help` answers at
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,14 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     ),
 }
 
+#: A full or closed disk is no bug: it gets one line, no traceback.
+UNWRITABLE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+        *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    }
+)
+
 #: Command, what it does in one line, and the groups of flags that it takes.
 COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "run": ("features, tune, train, ablate, predict, then a summary", ("features", "study")),
@@ -95,6 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        note(
+            f"error: cannot write {error.filename or 'to the disk'} ({error.strerror}); make room "
+            "or name another place with --cache, then run again to resume"
+        )
         return 1
     return 0
 

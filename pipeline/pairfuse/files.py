@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,11 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk says no name, others the temporary one
         raise
     sync_folder(path.parent)
 
@@ -61,6 +64,25 @@ def sweep(folder: Path) -> None:
                 dead = time.time() - path.stat().st_mtime > STALE_AFTER
             if dead:
                 path.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the lock on this file; the kernel frees it when the holder dies, however it dies.
+
+    Args:
+        path: Made if it is not there; where it cannot be made or locked, there is no lock.
+        on_wait: Called once if another process holds it.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # some network file systems know no locks
+            file = held.enter_context(path.open("ab"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def sync_folder(folder: Path) -> None:

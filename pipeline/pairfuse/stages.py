@@ -16,7 +16,12 @@ from pairfuse.encoders import build_encoders, fingerprint
 from pairfuse.errors import CheckpointError, ConfigError
 from pairfuse.features.table import Views
 from pairfuse.files import write_csv, write_json, write_text
-from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pairfuse.fusion.checkpoint import (
+    Checkpoint,
+    drop_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from pairfuse.job import Job
 from pairfuse.recipe import Recipe
 from pairfuse.report.plots import plot_arms, plot_data_check, plot_history
@@ -110,6 +115,7 @@ def train_stage(job: Job) -> Scores:
         table.targets, fit.guesses, table.groups, table.labels, seed=job.config.study.seed
     )
     histories = [member.model.history for member in fit.ensemble.members]
+    drop_checkpoint(job.folder / "model")  # scores of one training never lie beside another's model
     _write_history(job.folder / "history.csv", histories)
     plot_history(histories, job.folder / "history.png")
     write_json(job.folder / "scores.json", scores.as_dict())

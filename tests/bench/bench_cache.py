@@ -20,7 +20,7 @@ from pairfuse.encoders import build_encoders
 from pairfuse.features.extraction import extract
 from pairfuse.features.store import FeatureStore, open_store
 
-WORDS = [
+WORDS = ("sun", "rain", "happy", "storm", "quiet", "street", "lost", "cold", "warm", "dark", "blue")
     "sun",
     "rain",
     "happy",

@@ -1,11 +1,13 @@
 """Extraction: what the store lacks is read, prepared in threads, encoded in batches, committed.
 
 Identical contents are encoded once. A commit ends after `COMMIT_SECONDS` of work, so a killed run
-loses at most that; the next run asks the store what it lacks and goes on.
+loses at most that; the next run asks the store what it lacks and goes on. Of two processes that
+fill one store the second waits, and then computes what the first has not.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -26,9 +28,12 @@ from pairfuse.encoders.base import Encoder, Floats, LoadedEncoder, Prepared
 from pairfuse.encoders.network import resolve_device
 from pairfuse.errors import DataError, EncoderError, StoreError
 from pairfuse.features.store import FeatureStore
+from pairfuse.files import locked
 
 COMMIT_SECONDS = 20.0
 COMMIT_BYTES = 128 * 2**20
+#: Held, beside the parts, by the process that fills the store.
+LOCK = ".lock"
 #: Inputs prepared ahead: texts are small and sorted by length within a window, images are large.
 WINDOW: Mapping[Modality, int] = {"text": 4096, "image": 64}
 #: Tokens (padding included) that a text batch holds at most, for each input of the batch size.
@@ -90,11 +95,31 @@ def extract(
         StoreError: A part cannot be written; what was committed before stays.
     """
     store.sweep()
+    lacking = len(store.missing(list(wanted)))
+    if not lacking:
+        return Extraction(encoder.name, len(wanted), len(wanted))
+    _check_space(store, lacking)
+
+    def on_wait() -> None:
+        log.warning("another process fills %s: waiting for it", store.folder.parent)
+
+    with locked(store.folder.parent / LOCK, on_wait=on_wait):
+        store.refresh()
+        return _compute(wanted, encoder, store, device, batch_size, workers)
+
+
+def _compute(
+    wanted: Mapping[bytes, Content],
+    encoder: Encoder,
+    store: FeatureStore,
+    device: str,
+    batch_size: int,
+    workers: int,
+) -> Extraction:
     missing = {key: wanted[key] for key in store.missing(list(wanted))}
     result = Extraction(encoder.name, len(wanted), len(wanted) - len(missing))
     if not missing:
         return result
-    _check_space(store, len(missing))
     start = time.perf_counter()
     loaded = encoder.load(str(resolve_device(device)))
     pending: list[tuple[bytes, Floats]] = []
@@ -106,9 +131,9 @@ def extract(
                 pending.extend(zip(keys, features, strict=True))
                 bar.update(len(keys))
                 if _due(pending, last, store.dim):
-                    _commit(store, pending, result)
+                    _commit(store, pending, result, len(missing))
                     last = time.perf_counter()
-        _commit(store, pending, result)
+        _commit(store, pending, result, len(missing))
     store.compact()
     result.seconds = time.perf_counter() - start
     return result
@@ -214,18 +239,34 @@ def _due(pending: Sequence[tuple[bytes, Floats]], last: float, dim: int) -> bool
     return time.perf_counter() - last > COMMIT_SECONDS or len(pending) * dim * 4 > COMMIT_BYTES
 
 
-def _commit(store: FeatureStore, pending: list[tuple[bytes, Floats]], result: Extraction) -> None:
-    if pending:
+def _commit(
+    store: FeatureStore, pending: list[tuple[bytes, Floats]], result: Extraction, missing: int
+) -> None:
+    if not pending:
+        return
+    try:
         store.add([key for key, _ in pending], np.stack([row for _, row in pending]))
-        result.computed += len(pending)
-        pending.clear()
+    except StoreError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        left = missing - result.computed
+        needed = _space(store, left) / 2**20
+        raise StoreError(f"{error}: {left} rows are left and need {needed:.1f} MB") from error
+    result.computed += len(pending)
+    pending.clear()
+
+
+def _space(store: FeatureStore, rows: int) -> int:
+    return rows * (store.dim * 4 + 48)
 
 
 def _check_space(store: FeatureStore, rows: int) -> None:
     """Refuse to begin what cannot be kept."""
-    needed = rows * (store.dim * 4 + 48)
+    needed = _space(store, rows)
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(store.folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it is read-only, or of another user")
         free = shutil.disk_usage(store.folder).free
     except OSError as error:
         raise StoreError(

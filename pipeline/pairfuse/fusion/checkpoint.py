@@ -46,8 +46,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
     ensemble = checkpoint.ensemble
     weights = save(_tensors(ensemble))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / DESCRIPTION).unlink(missing_ok=True)
+    drop_checkpoint(folder)
     write_bytes(folder / WEIGHTS, weights)
     recipes = [asdict(member.model.recipe) for member in ensemble.members]
     write_json(
@@ -66,6 +65,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         },
     )
+
+
+def drop_checkpoint(folder: Path) -> None:
+    """Make a checkpoint incomplete: what follows it in the run folder is about to change."""
+    (folder / DESCRIPTION).unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

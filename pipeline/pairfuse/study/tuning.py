@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 from pairfuse.console import log, progress
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Views
+from pairfuse.files import locked
 from pairfuse.fusion.ensemble import Prepared, check_recipe
 from pairfuse.fusion.heads import HEADS
 from pairfuse.recipe import BALANCES, Recipe
@@ -99,15 +101,15 @@ def tune(
     subsets = view_subsets(table.views)
     if base.views and tuple(sorted(base.views)) not in subsets:
         subsets.append(tuple(sorted(base.views)))
+    if _count(study) < trials:
+        for head in dict.fromkeys((base.head, *HEADS)):
+            study.enqueue_trial(_point(replace(base, head=head), subsets), skip_if_exists=True)
     with progress(f"tuning {name}", trials, unit="trials") as bar:
         bar.update(_count(study))
         while _count(study) < trials:
             study.sampler = optuna.samplers.TPESampler(
                 seed=seed + _count(study, "RUNNING"), n_startup_trials=8, multivariate=True
             )
-            if not _count(study, "RUNNING", "WAITING"):
-                for head in dict.fromkeys((base.head, *HEADS)):
-                    study.enqueue_trial(_point(replace(base, head=head), subsets))
             study.optimize(
                 lambda trial: _objective(trial, table, firsts, base, subsets, seed, device),
                 n_trials=1,
@@ -200,7 +202,9 @@ def _open_study(storage: str, name: str) -> optuna.Study:
     try:
         if "://" not in storage:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            backend = optuna.storages.JournalStorage(JournalFileBackend(storage))
+            lock: Any = _JournalLock(Path(storage))
+            _cut_torn_line(Path(storage), lock)
+            backend = optuna.storages.JournalStorage(JournalFileBackend(storage, lock_obj=lock))
         return optuna.create_study(
             storage=backend,
             study_name=name,
@@ -214,6 +218,35 @@ def _open_study(storage: str, name: str) -> optuna.Study:
             f"the study's storage {storage} cannot be opened ({reason}); remove the file, or "
             "check the URL given by --storage"
         ) from error
+
+
+class _JournalLock:
+    """Optuna's own lock is a file, which a killed run leaves: the next one would wait for 30 s."""
+
+    def __init__(self, journal: Path) -> None:
+        self.journal = journal
+        self.held = ExitStack()
+
+    def acquire(self) -> bool:
+        self.held.enter_context(locked(self.journal))
+        return True
+
+    def release(self) -> None:
+        self.held.close()
+
+
+def _cut_torn_line(journal: Path, lock: _JournalLock) -> None:
+    """A full disk leaves half a line; with another line behind it the journal would be unreadable.
+
+    No trial is lost: a line is told of only after it is written whole.
+    """
+    lock.acquire()
+    try:
+        with journal.open("r+b") as file:
+            whole = file.read().rfind(b"\n") + 1
+            file.truncate(whole)
+    finally:
+        lock.release()
 
 
 def _fail_ghosts(study: optuna.Study) -> None:
