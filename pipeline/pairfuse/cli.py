@@ -219,4 +219,5 @@ def _prepare_process() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="Corrupt EXIF data")
     warnings.filterwarnings("ignore", message=".*Image size .* exceeds limit.*")

@@ -14,6 +14,8 @@ from pairfuse.recipe import Recipe
 
 #: Encoders that come with the installation: no download, no network.
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
+#: Above twice its own limit Pillow refuses a picture, whatever our bound says.
+PILLOW_MAX_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class DataConfig:
     labels: tuple[str, ...] = ()
     strict: bool = False
     max_pixels: int = 64_000_000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_pixels <= PILLOW_MAX_PIXELS:
+            raise ConfigError(f"max_pixels is {self.max_pixels}; use 1 to {PILLOW_MAX_PIXELS}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.table import Views, load_views, targets_of
 from pairfuse.files import write_text
 from pairfuse.fusion.ensemble import Prepared, Rows, prepare_rows
-from pairfuse.study.crossfit import Table
+from pairfuse.recipe import Recipe
+from pairfuse.study.crossfit import CrossFit, Table
 from pairfuse.study.folds import make_folds
 
 
@@ -31,6 +32,8 @@ class Job:
     """What the stages of one command share."""
 
     config: Config
+    #: Fits of the whole table by their recipes, for the later stages of one command.
+    fits: dict[tuple[Recipe, ...], CrossFit] = field(default_factory=dict, repr=False)
 
     @property
     def folder(self) -> Path:

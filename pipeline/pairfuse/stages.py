@@ -107,8 +107,9 @@ def tune_stage(job: Job) -> Tuned:
 def train_stage(job: Job) -> Scores:
     """Fit the best recipes on all folds and keep the fold models as one ensemble."""
     job.begin()
-    fit = fit_recipes(
-        job.table, job.prepared, _read_best(job), seed=job.config.study.seed, device=job.device
+    recipes = _read_best(job)
+    fit = job.fits[recipes] = fit_recipes(
+        job.table, job.prepared, recipes, seed=job.config.study.seed, device=job.device
     )
     table = job.table
     scores = score(
@@ -148,6 +149,7 @@ def ablate_stage(job: Job) -> tuple[list[Arm], list[Difference]]:
                 members=study.members,
                 seed=study.seed,
                 device=job.device,
+                known=job.fits if name == FUSED else {},
             )
         )
     differences = compare_arms(arms, job.table, seed=study.seed)

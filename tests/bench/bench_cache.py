@@ -21,22 +21,6 @@ from pairfuse.features.extraction import extract
 from pairfuse.features.store import FeatureStore, open_store
 
 WORDS = ("sun", "rain", "happy", "storm", "quiet", "street", "lost", "cold", "warm", "dark", "blue")
-    "sun",
-    "rain",
-    "happy",
-    "storm",
-    "quiet",
-    "street",
-    "party",
-    "lost",
-    "found",
-    "cold",
-    "warm",
-    "light",
-    "dark",
-    "blue",
-    "run",
-]
 
 
 def main() -> None:

@@ -185,7 +185,10 @@ def _table_records(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num}: not a table ({error})") from error
+        raise DataError(
+            f"{path} line {reader.line_num}: not a table ({error}); check its quotes, or give the "
+            "rows as .jsonl, where a cell may be of any length"
+        ) from error
     if not rows:
         raise DataError(f"{path} is empty; expected a header line and a row for each pair")
     header = [cell.strip() for cell in rows[0][1]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ _ATTRIBUTES = (
     "created",
     "version",
 )
+_WHOLE_NUMBERS = frozenset({"format_version", "dim", "rows"})
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def open_part(path: Path) -> Part:
     """
     import h5py
 
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait for its writer
+        raise StoreError(_refused(path, "it is not a plain file"))
     try:
         with h5py.File(path, "r") as file:
             attributes = _read_attributes(file)
@@ -194,7 +198,7 @@ def _read_attributes(file: h5py.File) -> dict[str, Any]:
             raise StoreError(f"attribute {name!r} is not a plain value")
         value = file.attrs[name]
         out[name] = int(value) if isinstance(value, np.integer) else value
-        if not isinstance(out[name], (str, int)):
+        if not isinstance(out[name], int if name in _WHOLE_NUMBERS else str):
             raise StoreError(f"attribute {name!r} is not a plain value")
     if out["format"] != FORMAT or out["format_version"] != FORMAT_VERSION:
         found = f"{out['format']} version {out['format_version']}"

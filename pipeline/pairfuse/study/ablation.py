@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pairfuse.console import progress
@@ -73,8 +73,12 @@ def run_arm(
     members: int,
     seed: int,
     device: str,
+    known: Mapping[tuple[Recipe, ...], CrossFit],
 ) -> Arm:
-    """Tune one arm, then fit its best recipes on all folds with all members."""
+    """Tune one arm, then fit its best recipes on all folds with all members.
+
+    What is `known` for these very recipes and rows is not fitted again.
+    """
     best = tune(
         table,
         prepared,
@@ -86,7 +90,9 @@ def run_arm(
         members=members,
         device=device,
     )
-    fit = fit_recipes(table, prepared, best.recipes, seed=seed, device=device)
+    fit = known.get(best.recipes) or fit_recipes(
+        table, prepared, best.recipes, seed=seed, device=device
+    )
     scores = score(table.targets, fit.guesses, table.groups, table.labels, seed=seed)
     return Arm(name, best.recipes, scores, fit)
 
