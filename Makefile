@@ -17,7 +17,7 @@ study = $(if $(TRIALS),--trials "$(TRIALS)") $(if $(FOLDS),--folds "$(FOLDS)") \
   $(if $(SEED),--seed "$(SEED)")
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup demo check-data features tune train ablate predict test lint format bench clean
+.PHONY: help run setup demo check-data features tune train ablate predict test faults lint format bench clean
 
 help: ## list targets and variables
 	@echo "pairfuse: classify pairs of one text and one image"
@@ -63,6 +63,9 @@ predict: $(STAMP) ## write labels for the test pairs
 
 test: $(STAMP) ## run the whole test suite
 	@$(BIN)/python -m pytest
+
+faults: $(STAMP) ## kill, fill disks and race in full (minutes); prints the counts
+	@$(BIN)/python -m pytest -m "faults or not faults" tests/faults
 
 lint: $(STAMP) ## check style and types
 	@$(BIN)/ruff check pipeline tests

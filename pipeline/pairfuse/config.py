@@ -47,6 +47,11 @@ class FeaturesConfig:
     batch_size: int = 0
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        for name, high in (("batch_size", 1_000_000), ("workers", 1024), ("max_length", 1_000_000)):
+            if not 0 <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} is {_shown(getattr(self, name))}; use 0 to {high}")
+
 
 @dataclass(frozen=True)
 class StudyConfig:
@@ -66,7 +71,7 @@ class StudyConfig:
             ("seed", 0, 2**31),
         ):
             if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} is {getattr(self, name)}; use {low} to {high}")
+                raise ConfigError(f"{name} is {_shown(getattr(self, name))}; use {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text!r} has no value; write it as recipe.lr=0.01")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or more digits or brackets than it takes
         return key.strip(), value.strip()
 
 
@@ -144,11 +149,11 @@ def _merged(config: Any, changes: Mapping[str, Any], where: str) -> Any:
     for key, value in changes.items():
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1) or [", ".join(names)]
-            raise ConfigError(f"{where}unknown key {key!r}; did you mean {near[0]}?")
+            raise ConfigError(f"{where}unknown key {_shown(key)}; did you mean {near[0]}?")
         old = names[key]
         if is_dataclass(old):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}{key} is a section, found {value!r}")
+                raise ConfigError(f"{where}{key} is a section, found {_shown(value)}")
             new[key] = _merged(old, value, f"{where}{key}.")
         else:
             new[key] = _converted(old, value, f"{where}{key}")
@@ -157,22 +162,41 @@ def _merged(config: Any, changes: Mapping[str, Any], where: str) -> Any:
 
 def _converted(old: Any, value: Any, where: str) -> Any:
     """The value as the type that the default has."""
+    if "\0" in _text(value):
+        raise ConfigError(f"{where} is {_shown(value)}; it holds a null character")
     if isinstance(old, tuple):
         items = value.split() if isinstance(value, str) else value
         if isinstance(items, (list, tuple)) and all(isinstance(item, str) for item in items):
             return tuple(items)
-        raise ConfigError(f"{where} is {value!r}; expected a list of words")
+        raise ConfigError(f"{where} is {_shown(value)}; expected a list of words")
     if isinstance(old, Mapping):
         if isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()):
             return dict(value)
-        raise ConfigError(f"{where} is {value!r}; expected a table of words")
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        raise ConfigError(f"{where} is {_shown(value)}; expected a table of words")
+    if isinstance(old, float) and type(value) is int and abs(value) < 2**63:
         return float(value)
     if type(value) is not type(old):
-        raise ConfigError(f"{where} is {value!r}; expected {_WORDS[type(old)]}")
+        raise ConfigError(f"{where} is {_shown(value)}; expected {_WORDS[type(old)]}")
     if isinstance(value, float) and value != value:
         raise ConfigError(f"{where} is not a number")
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _text(value: Any) -> str:
+    """All words in a value, joined."""
+    if isinstance(value, str):
+        return value
+    inner = value.items() if isinstance(value, Mapping) else value
+    return "".join(map(_text, inner)) if isinstance(value, (list, tuple, Mapping)) else ""
 
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import io
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
@@ -21,7 +23,26 @@ from uuid import uuid4
 TEMPORARY = ".writing-"
 #: Where it cannot be known that the writer is dead, it is taken for dead after so many seconds.
 STALE_AFTER = 3600.0
+#: A larger file is not taken into memory.
+MAX_FILE_BYTES = 4 * 2**30
 _OWNER = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{8})-([1-9][0-9]*)-[0-9a-f]{8}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a plain file; a pipe or a device might never end and is not opened.
+
+    Raises:
+        OSError: It cannot be read; `strerror` says why.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES / 2**30:g} GB")
+        return path.read_bytes()
+    except ValueError as error:  # a null character or a lone surrogate
+        raise OSError(errno.EINVAL, "no file can have this name") from error
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:

@@ -242,7 +242,7 @@ def _read_best(job: Job) -> tuple[Recipe, ...]:
     try:
         found: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
         recipes = tuple(Recipe(**{**r, "views": tuple(r["views"])}) for r in found["recipes"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); run `pairfuse tune` again") from error
     absent = {view for recipe in recipes for view in recipe.views} - set(job.table.views.features)
     if absent:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import h5py
@@ -70,11 +71,13 @@ def refused(path: Path, features: Floats) -> bool:
         assert read_rows(part, sound).tobytes() == features[sound].tobytes()
         assert read_rows(part, np.arange(len(features))).tobytes() == features.tobytes()
     except StoreError as error:
-        assert str(path) in str(error)
-        assert "\n" not in str(error)
-        return True
-    assert not bad
-    return False
+        said = str(error)
+    else:
+        assert not bad
+        return False
+    assert str(path) in said
+    assert "\n" not in said
+    return True
 
 
 def flips(path: Path, features: Floats, places: range, masks: tuple[int, ...]) -> tuple[int, int]:
@@ -98,7 +101,7 @@ def cuts(path: Path, features: Floats, lengths: range) -> int:
 
 
 def blocks(path: Path, features: Floats, size: int) -> tuple[int, int]:
-    """Each block zeroed, and each swapped with every other: what a lost or misplaced sector does."""
+    """Each block zeroed, and each swapped with every other: a lost or misplaced sector."""
     whole, bad, tried = path.read_bytes(), 0, 0
     starts = range(0, len(whole) - size + 1, size)
     for one in starts:
@@ -115,13 +118,14 @@ def blocks(path: Path, features: Floats, size: int) -> tuple[int, int]:
 
 def test_a_flipped_byte_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     path, features = toy_part(tmp_path)
-    bad, harmless = flips(path, features, range(5, path.stat().st_size, 29), (0x01, 0x80))
-    assert bad > harmless > 0
+    bad, harmless = flips(path, features, range(5, path.stat().st_size, 53), (0x81,))
+    assert bad
+    assert harmless
 
 
 def test_a_lost_or_misplaced_block_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     path, features = toy_part(tmp_path)
-    bad, harmless = blocks(path, features, 512)
+    bad, harmless = blocks(path, features, 1024)
     assert bad
     assert harmless
 
@@ -132,16 +136,16 @@ def test_every_byte_of_a_part_flipped_cut_and_moved(
 ) -> None:
     path, features = toy_part(tmp_path)
     whole = path.read_bytes()
-    bad, harmless = flips(path, features, range(len(whole)), (0x01, 0x80, 0xFF))
+    bad, harmless = flips(path, features, range(len(whole)), (0x01, 0xFF))
     path.write_bytes(whole)
     cut = cuts(path, features, range(len(whole)))
     path.write_bytes(whole)
-    lost, same = blocks(path, features, 64)
+    lost, same = blocks(path, features, 256)
     with capsys.disabled():
-        print(f"\na part of {len(whole)} bytes, each flipped in three ways: {bad} refused, ")
-        print(f"{harmless} read bit for bit; {cut} lengths cut, all refused; blocks of 64 bytes")
+        print(f"\na part of {len(whole)} bytes, each flipped in two ways: {bad} refused, ")
+        print(f"{harmless} read bit for bit; {cut} lengths cut, all refused; blocks of 256 bytes")
         print(f"zeroed or swapped: {lost} refused, {same} read bit for bit")
-    assert bad > harmless
+    assert min(bad, harmless, lost, same) > 0
 
 
 def _two_stores(tmp_path: Path) -> tuple[list[ToyEncoder], list[Path]]:
@@ -306,8 +310,6 @@ def _rows(cache: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def own(filled: tuple[Path, dict[str, bytes]], tmp_path: Path) -> Path:
-    from shutil import copytree
-
     return Path(copytree(filled[0], tmp_path / "own"))
 
 

@@ -35,6 +35,7 @@ def _run(given: Table, name: str, storage: Path) -> Arm:
         members=2,
         seed=0,
         device="cpu",
+        known={},
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from pairfuse.console import log, progress
 from pairfuse.data.images import MAX_PIXELS, look
 from pairfuse.data.pairs import ImageFacts
-from pairfuse.files import write_bytes
+from pairfuse.files import read_bytes, write_bytes
 
 #: Raised when `look` notes other things, or judges otherwise.
 CENSUS_VERSION = 1
@@ -61,12 +61,15 @@ def load_notes(notes: Path | None, max_pixels: int) -> dict[str, ImageFacts]:
     """What earlier runs noted under the same rules; empty if there is nothing to trust."""
     if notes is None or not notes.is_file():
         return {}
-    header, _, body = notes.read_bytes().partition(b"\n")
+    header, _, body = read_bytes(notes).partition(b"\n")
     if header != _header(body, max_pixels):
         log.warning("%s was cut, changed or made by other rules: images are looked at again", notes)
         return {}
-    rows = (json.loads(line) for line in body.splitlines())
-    return {row["digest"]: ImageFacts(**row) for row in rows}
+    try:
+        return {facts.digest: facts for facts in map(_facts, body.splitlines())}
+    except (TypeError, ValueError, RecursionError):
+        log.warning("%s does not hold facts about images: they are looked at again", notes)
+        return {}
 
 
 def save_notes(notes: Path, facts: dict[str, ImageFacts], max_pixels: int) -> None:
@@ -78,9 +81,20 @@ def save_notes(notes: Path, facts: dict[str, ImageFacts], max_pixels: int) -> No
     write_bytes(notes, _header(body, max_pixels) + b"\n" + body)
 
 
+def _facts(line: bytes) -> ImageFacts:
+    facts = ImageFacts(**json.loads(line))
+    words, numbers = (facts.digest, facts.mode, facts.format, facts.error), asdict(facts)
+    counts = [numbers[name] for name in ("size", "width", "height", "phash")]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("a word is none")
+    if not all(type(count) is int and 0 <= count < 2**64 for count in counts):
+        raise TypeError("a number is none")
+    return facts
+
+
 def _look_once(path: Path, known: dict[str, ImageFacts], max_pixels: int) -> ImageFacts:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         return ImageFacts("", 0, error=f"cannot be read ({error.strerror})")
     return known.get(hashlib.sha256(data).hexdigest()) or look(data, max_pixels=max_pixels)

@@ -21,8 +21,11 @@ from pairfuse.data.images import MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem
 from pairfuse.data.readers import RawRow, read_rows
 from pairfuse.errors import DataError
+from pairfuse.files import read_bytes
 
 _SHOWN = 20
+#: Control characters, line ends and lone surrogates: no label is written with them.
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def load_dataset(
@@ -89,7 +92,9 @@ def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:
         seen.setdefault(row.guid, row.where)
         if row.label is None and row.split != "test":
             errors.append(f"{row.where}: pair {row.guid} is for training but has no label")
-        if known and row.label is not None and row.label.casefold() not in known:
+        if row.label is not None and _UNWRITABLE.search(row.label):
+            errors.append(f"{row.where}: label {row.label[:40]!r} holds control characters")
+        elif known and row.label is not None and row.label.casefold() not in known:
             errors.append(f"{row.where}: label {row.label!r} is not one of {', '.join(labels)}")
     return errors if rows else ["no rows"]
 
@@ -113,7 +118,7 @@ def _images(rows: Sequence[RawRow], census: Path | None, max_pixels: int) -> dic
 
 def _bytes_of(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError:
         return None
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from pairfuse.data.decoding import decode_texts
 from pairfuse.data.pairs import Split
 from pairfuse.errors import ConfigError, DataError
+from pairfuse.files import read_bytes
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl")
@@ -96,7 +97,7 @@ def read_rows(root: Path, reader: str, columns: Mapping[str, str]) -> list[RawRo
         DataError: There is no such folder, or nothing in it that a reader knows.
         ConfigError: Unknown reader or column.
     """
-    if not root.exists():
+    if not _exists(root):
         raise DataError(f"no data set at {root}; name one with DATA=<folder>, or run `make demo`")
     if reader != "auto":
         if reader not in READERS:
@@ -105,6 +106,13 @@ def read_rows(root: Path, reader: str, columns: Mapping[str, str]) -> list[RawRo
     if (root / "train.txt").is_file():
         return read_guid_tag(root, columns)
     return read_table(root, columns)
+
+
+def _exists(root: Path) -> bool:
+    try:
+        return root.exists()
+    except OSError:  # a name that is too long
+        return False
 
 
 def guid_error(guid: str) -> str:
@@ -166,6 +174,8 @@ def _table_file(root: Path) -> Path:
         if root.suffix.lower() not in TABLE_ENDINGS:
             raise DataError(f"{root} is no table: expected a name ending in .csv, .tsv or .jsonl")
         return root
+    if not root.is_dir():
+        raise DataError(f"{root} is neither a folder nor a table file")
     tables = sorted(p for p in root.iterdir() if p.suffix.lower() in TABLE_ENDINGS and p.is_file())
     if len(tables) != 1:
         found = ", ".join(path.name for path in tables) or "none"
@@ -230,7 +240,7 @@ def _column_names(path: Path, header: Sequence[str], given: Mapping[str, str]) -
         raise ConfigError(f"no column part {min(unknown)!r}; parts are {', '.join(COLUMNS)}")
     absent = [name for name in given.values() if name not in header]
     if absent:
-        raise ConfigError(f"{path} has no column {absent[0]!r}; it has {', '.join(header)}")
+        raise ConfigError(f"{path} has no column {absent[0]!r}; it has {_listed(header)}")
     names = dict(given)
     for part, candidates in COLUMNS.items():
         found = next((name for name in header if name.strip().lower() in candidates), None)
@@ -239,9 +249,15 @@ def _column_names(path: Path, header: Sequence[str], given: Mapping[str, str]) -
     if "id" not in names or not names.keys() & {"text", "text_file", "image"}:
         raise DataError(
             f"{path} needs a column for id and one for text, text_file or image; it has "
-            f"{', '.join(header)}; name them: --columns id=... text=... image=... label=..."
+            f"{_listed(header)}; name them: --columns id=... text=... image=... label=..."
         )
     return names
+
+
+def _listed(header: Sequence[str]) -> str:
+    """The columns of a table on one line, the first of them where they are long."""
+    line = " ".join(", ".join(header).split())
+    return line if len(line) <= 300 else f"{line[:300]}..."
 
 
 def _table_row(
@@ -285,7 +301,7 @@ def _inside(folder: Path, name: str) -> Path | None:
 
 def _text_of(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
     return decode_texts([data])[0].text

@@ -14,6 +14,7 @@ from pairfuse.errors import EncoderError
 
 #: A safetensors header is a few hundred bytes per tensor; the format's own limit is 100 MB.
 MAX_HEADER_BYTES = 100_000_000
+_UNFIT = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -107,7 +108,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if single.is_file():
         names = [single.name]
     elif index.is_file():
-        names = sorted({str(name) for name in read_json(index).get("weight_map", {}).values()})
+        shards = read_json(index).get("weight_map")
+        names = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
     else:
         names = []
     if not names:
@@ -133,7 +135,7 @@ def safetensors_header(file: Path) -> dict[str, Any]:
         header = json.loads(raw)
         header.pop("__metadata__", None)
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+    except (*_UNFIT, RecursionError):
         raise EncoderError(f"{file} is not a safetensors file; copy it again") from None
     if size != 8 + length + end:
         raise EncoderError(

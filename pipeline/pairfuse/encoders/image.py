@@ -97,7 +97,14 @@ class LoadedImage:
         stacked = torch.from_numpy(np.stack([prepared.value for prepared in batch]))  # (B, 3, H, W)
         pixels = stacked.to(self.device, torch_dtype(self.precision))
         with torch.inference_mode():
-            features = self.features(pixels.contiguous(memory_format=torch.channels_last))
+            try:
+                features = self.features(pixels.contiguous(memory_format=torch.channels_last))
+            except (ValueError, TypeError, IndexError) as error:
+                raise EncoderError(
+                    f"encoder {self.name} cannot take images of {tuple(pixels.shape[2:])} pixels "
+                    f"({folders.first_line(error)}); its preprocessor_config.json does not "
+                    "describe what its network reads"
+                ) from None
             return to_floats(features, self.name, self.dim)
 
 

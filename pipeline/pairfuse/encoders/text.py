@@ -160,7 +160,8 @@ def build_text(
     chosen = own if pooling == "auto" else cast(Pooling, pooling)
     positions = folders.setting(folder, config, "max_position_embeddings", "n_positions")
     if positions and config["model_type"] in OFFSET_TYPES:
-        positions -= int(config.get("pad_token_id", 1)) + 1
+        padding = config.get("pad_token_id")
+        positions -= (padding if isinstance(padding, int) else 1) + 1
     length = usable_length(max_length, positions)
     return TextEncoder(name, folder, chosen, normalize, length, precision)
 

@@ -28,6 +28,7 @@ from pairfuse.encoders.base import Encoder, Floats, LoadedEncoder, Prepared
 from pairfuse.encoders.network import resolve_device
 from pairfuse.errors import DataError, EncoderError, StoreError
 from pairfuse.features.store import FeatureStore
+from pairfuse.files import read_bytes
 from pairfuse.files import locked
 
 COMMIT_SECONDS = 20.0
@@ -97,6 +98,7 @@ def extract(
     store.sweep()
     lacking = len(store.missing(list(wanted)))
     if not lacking:
+        _tidy(store)  # a run that was killed while it joined parts left them all
         return Extraction(encoder.name, len(wanted), len(wanted))
     _check_space(store, lacking)
 
@@ -134,7 +136,7 @@ def _compute(
                     _commit(store, pending, result, len(missing))
                     last = time.perf_counter()
         _commit(store, pending, result, len(missing))
-    store.compact()
+    _tidy(store)
     result.seconds = time.perf_counter() - start
     return result
 
@@ -221,7 +223,7 @@ def _read_text(key: bytes, content: Content) -> str:
 
 def _read_image(key: bytes, content: Content) -> Any:
     try:
-        data = Path(content).read_bytes()
+        data = read_bytes(Path(content))
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).digest() != key:
@@ -256,6 +258,18 @@ def _commit(
     pending.clear()
 
 
+def _tidy(store: FeatureStore) -> None:
+    """Join small parts; where there is no room for that, the rows are there all the same."""
+    if not os.access(store.folder, os.W_OK):
+        return
+    try:
+        store.compact()
+    except StoreError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        log.info("small parts are left as they are: %s", error)
+
+
 def _space(store: FeatureStore, rows: int) -> int:
     return rows * (store.dim * 4 + 48)
 
@@ -274,8 +288,8 @@ def _check_space(store: FeatureStore, rows: int) -> None:
         ) from error
     if needed > free:
         raise StoreError(
-            f"{store.folder} needs {needed / 2**20:.0f} MB for {rows} rows, "
-            f"{free / 2**20:.0f} MB are free; make room or name another folder with --cache"
+            f"{store.folder} needs {needed / 2**20:.1f} MB for {rows} rows, "
+            f"{free / 2**20:.1f} MB are free; make room or name another folder with --cache"
         )
 
 

@@ -64,7 +64,10 @@ def remove_store(cache: Path, name: str) -> None:
     Raises:
         StoreError: There is no store of this name.
     """
-    shutil.rmtree(_folder(cache, name))
+    sweep(cache / "features")
+    doomed = cache / "features" / temporary_name()
+    _folder(cache, name).rename(doomed)  # at once, also while another process writes into it
+    shutil.rmtree(doomed)
 
 
 def thin_out(cache: Path, used: Collection[bytes], *, remove: bool) -> dict[str, int]:
@@ -170,18 +173,21 @@ def _facts(folder: Path, *, prove: bool, repair: bool) -> StoreFacts:
     damaged: list[str] = []
     lost: list[str] = []
     files = _files(folder)
-    size = sum(path.stat().st_size for path in files)
+    size = 0
     with progress(f"proving {folder.name}"[:22], len(files) if prove else 0, unit="parts") as bar:
         for path in files:
             try:
+                size += path.stat().st_size
                 part = open_part(path)
                 if not part.attributes["fingerprint"].startswith(folder.name[-8:]):
                     raise StoreError(f"{path} is refused: it belongs to another encoder's store")
                 bad = damaged_rows(part) if prove else np.empty(0, dtype=np.int64)
+            except FileNotFoundError:  # another process has joined it into a larger one
+                continue
             except StoreError as error:
                 damaged.append(str(error))
                 if repair:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
                 continue
             finally:
                 bar.update()

@@ -27,7 +27,12 @@ from pairfuse.recipe import Recipe
 FORMAT_VERSION = 1
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What rebuilding raises from a description that lacks something or is of other types.
-_MISFITS = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError)
+_MISFITS = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
+    *(MemoryError, ConfigError),
+)
+#: What `build_encoders` takes, with the type of each.
+_OPTIONS = {"encoders": list, "pooling": str, "max_length": int, "precision": str}
 
 
 @dataclass(frozen=True)
@@ -146,12 +151,27 @@ def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Chec
     )
     if ensemble.prior.shape != (len(labels),) or not ensemble.members:
         raise ValueError("labels, prior and members do not agree")
+    if not all(np.isfinite(values).all() for values in (ensemble.prior, *tensors.values())):
+        raise ValueError("a weight is no number")
+    _check_encoders(description)
     return Checkpoint(
         ensemble,
         dict(description["fingerprints"]),
         dict(description["encoder_options"]),
         dict(description["scores"]),
     )
+
+
+def _check_encoders(description: Mapping[str, Any]) -> None:
+    options, marks = description["encoder_options"], description["fingerprints"]
+    if "encoders" not in options or not all(
+        type(value) is _OPTIONS[name] for name, value in options.items()
+    ):
+        raise ValueError("the options of its encoders are none")
+    if not all(isinstance(word, str) for word in (*options["encoders"], *marks.values())):
+        raise ValueError("an encoder or a fingerprint is no word")
+    if not marks.keys() >= description["dims"].keys():
+        raise ValueError("an encoder has no fingerprint")
 
 
 def _member(
@@ -165,6 +185,12 @@ def _member(
         )
         for view in recipe.views or description["dims"]
     }
+    for view, part in scaling.items():
+        width, axes = int(description["dims"][view]), part.axes.shape[1]
+        if part.mean.shape != (width,) or part.axes.shape != (width, axes):
+            raise ValueError(f"the scaling of {view} is not of width {width}")
+        if part.deviation.shape != (axes,):
+            raise ValueError(f"the scaling of {view} has other axes than deviations")
     shape = HeadShape(
         {view: part.axes.shape[1] for view, part in sorted(scaling.items())},
         dict(description["modality"]),
@@ -177,6 +203,8 @@ def _member(
         for name, values in tensors.items()
         if name.startswith(start)
     }
+    if recipe.head != "linear" and not any(recipe.width in p.shape for p in parameters.values()):
+        raise ValueError(f"no weights are of width {recipe.width}")  # before they take memory
     model = Trained(shape, recipe, parameters)
     build_network(model)  # refuses parameters that do not fit the shape
     return Member(model, scaling)

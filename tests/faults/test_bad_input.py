@@ -1,0 +1,520 @@
+"""Bad input: whatever the bytes, it is read or it is refused in one line; nothing else happens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fusion_toys import PLAIN, noise, table, told_by_words
+from pairfuse.config import config_toml, load_config, parse_setting
+from pairfuse.data.census import save_notes, take_census
+from pairfuse.data.decoding import decode_texts
+from pairfuse.data.images import FORMATS, look, open_image
+from pairfuse.data.loading import load_dataset
+from pairfuse.encoders import build_encoders, fingerprint
+from pairfuse.encoders.convnet import CONV_NETS, crop_and_scale
+from pairfuse.errors import PairfuseError
+from pairfuse.features.part import open_part, pack, read_rows
+from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pairfuse.fusion.ensemble import prepare_rows
+from pairfuse.study.crossfit import cross_fit
+from pairfuse.study.folds import make_folds
+from toys import picture, saved, write_set
+
+SECONDS = 20.0  # for one input; the machine may be busy
+MEMORY = 2 * 2**30  # bytes that one input may ask for beside what the process holds already
+QUICK = 40
+
+
+class TooSlow(BaseException):
+    """No code of the package catches it."""
+
+
+# --- what holds for every input: time, memory, files, words --------------------------------------
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Time and address space are short."""
+
+    def late(*_: object) -> None:
+        raise TooSlow(f"no answer within {SECONDS} s")
+
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+_written: list[str] | None = None
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if _written is None:
+        return
+    if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        _written.append(os.fsdecode(arguments[0]) if arguments[0] is not None else "")
+    elif event in ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink"):
+        _written.append(os.fsdecode(arguments[1 if event == "os.rename" else 0]))
+    elif event in ("subprocess.Popen", "os.system", "socket.connect"):
+        _written.append(event)
+
+
+sys.addaudithook(_hook)
+
+
+@contextmanager
+def writes_only_below(folder: Path) -> Iterator[None]:
+    """Whatever is opened for writing, made, renamed or removed lies below the folder."""
+    global _written
+    _written = []
+    try:
+        yield
+    finally:
+        found, _written = _written, None
+    outside = [
+        path
+        for path in found
+        if not Path(path).absolute().is_relative_to(folder)
+        and "__pycache__" not in path
+        and not path.startswith("/dev/")
+    ]
+    assert not outside, outside
+
+
+def check_words(error: PairfuseError) -> None:
+    """Lower case, one line; or one line and the bad rows, indented."""
+    first, *rows = str(error).splitlines()
+    assert first
+    assert not first[0].isupper(), first
+    assert len(first) < 2000, first[:200]
+    assert all(row.startswith("  ") for row in rows), str(error)
+    assert bool(rows) <= ("bad rows" in first), str(error)
+
+
+def outcome(call: Callable[[], object], folder: Path) -> str:
+    """`read` or `refused`; anything else is an error of the test."""
+    with writes_only_below(folder), bounded(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            call()
+        except PairfuseError as error:
+            check_words(error)
+            return "refused"
+    return "read"
+
+
+# --- inputs: valid ones, damaged -----------------------------------------------------------------
+
+TOKENS = (
+    *(
+        b"",
+        b"\0",
+        b"\n",
+        b"\r",
+        b'"',
+        b",",
+        b"\t",
+        b"\x1a",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"{",
+        b"[",
+    ),
+    *(b"../../etc/passwd", b"/dev/zero", b"null", b"NaN", b"-1", b"1e999", b"9" * 5000),
+    *(b"\\ud800", b"\\u0000", b"\x80\x04cos\nsystem\n", "ﷺ‮\u2028".encode(), b"[" * 3000),
+    *(b"0x" + b"f" * 4400, b"\xff" * 8, b"\0" * 8, b"\x7f\xff\xff\xff", b"x" * 300),
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
+    """A valid file after a few edits: bytes replaced, tokens put in, parts cut, moved, doubled."""
+    data = bytearray(draw(st.sampled_from(seeds)))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, max(0, len(data) - 1)))
+        end = min(len(data), start + draw(st.sampled_from((0, 1, 1, 2, 4, 8, 40, 10**6))))
+        new = draw(
+            st.one_of(
+                st.sampled_from(TOKENS),
+                st.binary(min_size=1, max_size=8),
+                st.just(bytes(data[start:end]) * 2),
+            )
+        )
+        data[start:end] = new
+    return bytes(data)
+
+
+def bytes_like(*seeds: bytes) -> st.SearchStrategy[bytes]:
+    return st.one_of(damaged(seeds), damaged(seeds), st.binary(max_size=200))
+
+
+ODD_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from((0, 1, -1, 10**5, 10**30, 1e999, -1e999, float("nan"), 0.5)),
+    st.sampled_from(("", "x", "\ud800", "\0", "a\nb", "../up", "/dev/zero", "x" * 5000)),
+    st.sampled_from(([], {}, [[]], [None], {"": {}}, [1, 2, 3], {"a": 1}, ["a"])),
+)
+
+
+@st.composite
+def odd_json(draw: st.DrawFn, value: Any) -> Any:
+    """A JSON value with a few of its inner values replaced, removed or renamed."""
+    found = json.loads(json.dumps(value))
+    for _ in range(draw(st.integers(1, 3))):
+        place, steps = found, draw(st.integers(1, 4))
+        for step in range(steps):
+            if not isinstance(place, (dict, list)) or not place:
+                break
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = draw(st.sampled_from(keys))
+            inner = place[key]
+            if step + 1 < steps and isinstance(inner, (dict, list)) and inner:
+                place = inner
+                continue
+            if draw(st.integers(0, 4)) == 0:
+                del place[key]
+            else:
+                place[key] = draw(ODD_VALUES)
+            break
+    return found
+
+
+# --- one property for each kind of input ---------------------------------------------------------
+
+LABELS = b"guid,tag\n1,good\n2,bad\n3,good\n"
+TABLES = {
+    "csv": b'id,text,image,label\n1,"one, two",1.png,good\n2,three,2.png,bad\n3,x,,good\n',
+    "tsv": b"id\ttext\timage\tlabel\tsplit\n1\tone\t1.png\tgood\ttrain\n2\ttwo\t2.png\tbad\tval\n",
+    "jsonl": b'{"id": 1, "text": "one", "image": "1.png", "label": "good"}\n'
+    b'{"id": "2", "text": "two", "text_file": "2.txt", "label": null}\n',
+}
+TEXTS = ("un café".encode("cp1252"), "日本語".encode("cp932"), "ok 😂".encode(), b"plain", b"\xff")
+
+
+def try_label_file(data: bytes, folder: Path) -> str:
+    root = write_set(folder / "set", {"1": "good", "2": "bad", "3": "good"}, ["4"])
+    (root / "train.txt").write_bytes(data)
+    return outcome(lambda: load_dataset(root), folder)
+
+
+def try_table(found: tuple[str, bytes], folder: Path) -> str:
+    ending, data = found
+    for number in (1, 2):
+        (folder / f"{number}.png").write_bytes(saved(picture(number)))
+        (folder / f"{number}.txt").write_text("text")
+    path = folder / f"set.{ending}"
+    path.write_bytes(data)
+    return outcome(lambda: load_dataset(path), folder)
+
+
+def try_texts(raws: list[bytes], folder: Path) -> str:
+    def read() -> None:
+        found = decode_texts(raws)
+        assert len(found) == len(raws)
+        for each in found:
+            each.text.encode()
+
+    return outcome(read, folder)
+
+
+def try_image(data: bytes, folder: Path) -> str:
+    def read() -> None:
+        facts = look(data, max_pixels=4_000_000)
+        found = open_image(data, max_pixels=4_000_000)
+        assert found.mode == "RGB"
+        assert not facts.error
+        for net in CONV_NETS.values():
+            assert np.isfinite(crop_and_scale(found, net.crop)).all()
+
+    return outcome(read, folder)
+
+
+def try_config(data: bytes, folder: Path) -> str:
+    path = folder / "config.toml"
+    path.write_bytes(data)
+    return outcome(lambda: config_toml(load_config(path, {})), folder)
+
+
+def try_setting(text: str, folder: Path) -> str:
+    def read() -> None:
+        config = load_config(None, dict([parse_setting(text)]))
+        assert len(config.run_folder.parts) == len(Path(config.cache).parts) + 2
+
+    return outcome(read, folder)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The files of a trained model."""
+
+    description: dict[str, Any]
+    weights: bytes
+
+
+def try_model(found: tuple[Any, bytes], folder: Path) -> str:
+    description, weights = found
+    (folder / "weights.safetensors").write_bytes(weights)
+    if isinstance(description, dict) and weights != model().weights:
+        description["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+    (folder / "model.json").write_text(json.dumps(description))
+
+    def read() -> None:
+        ensemble = load_checkpoint(folder).ensemble
+        chances = ensemble.predict_proba(noise(5))
+        assert chances.shape == (5, len(ensemble.labels))
+        assert np.isfinite(chances).all()
+
+    return outcome(read, folder)
+
+
+def try_part(data: bytes, folder: Path) -> str:
+    name, _, features = part()
+    path = folder / name
+    path.write_bytes(data)
+
+    def read() -> None:
+        found = read_rows(open_part(path), np.arange(len(features)))
+        assert found.tobytes() == features.tobytes()
+
+    return outcome(read, folder)
+
+
+def try_notes(data: bytes, folder: Path) -> str:
+    """The notes vouch for themselves, as a forger's would."""
+    notes, image = folder / "images.jsonl", folder / "1.png"
+    image.write_bytes(saved(picture(1)))
+    save_notes(notes, {}, 1000)
+    rules = notes.read_bytes().split(b"sha256=")[0]
+    head = rules + b"sha256=" + hashlib.sha256(data).hexdigest().encode()
+    notes.write_bytes(head + b"\n" + data)
+
+    def read() -> None:
+        [facts] = take_census([image], notes, max_pixels=1000)
+        assert isinstance(facts.error, str)
+        assert 0 <= facts.phash < 2**64
+
+    return outcome(read, folder)
+
+
+def try_weights(data: bytes, folder: Path) -> str:
+    """What is asked of a checkpoint's folder before its network is in memory."""
+    write_bert(folder / "bert", {"model.safetensors": data})
+    return outcome(lambda: _describe(folder / "bert"), folder)
+
+
+def try_encoder_json(found: tuple[str, Any], folder: Path) -> str:
+    name, value = found
+    write_bert(folder / "bert", {name: json.dumps(value).encode()})
+    return outcome(lambda: _describe(folder / "bert"), folder)
+
+
+def _describe(folder: Path) -> None:
+    for encoder in build_encoders([f"text={folder}"], device="cpu"):
+        assert len(fingerprint(encoder)) == 64
+        assert encoder.dim > 0
+
+
+# --- seeds, made when first asked for ------------------------------------------------------------
+
+
+@cache
+def model() -> Model:
+    world = table(*told_by_words(60))
+    rows = make_folds(world.targets, world.groups, world.labels, folds=2, members=1, seed=0)
+    recipe = replace(PLAIN, head="concat", epochs=1, reduce=4, width=4)
+    fit = cross_fit(world, prepare_rows(world.views, rows, seed=0), recipe, seed=0)
+    options = {"encoders": ["ngram"], "pooling": "auto", "max_length": 64, "precision": "fp32"}
+    checkpoint = Checkpoint(fit.ensemble, {"words": "ab", "look": "cd"}, options, {"accuracy": 0.5})
+    with TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder), checkpoint)
+        files = [Path(folder) / name for name in ("model.json", "weights.safetensors")]
+        return Model(json.loads(files[0].read_bytes()), files[1].read_bytes())
+
+
+@cache
+def bert() -> Mapping[str, bytes]:
+    from encoders import checkpoints
+
+    with TemporaryDirectory() as place:
+        folder = checkpoints.sentence_bert(Path(place) / "bert")
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def write_bert(folder: Path, changes: Mapping[str, bytes]) -> None:
+    for name, data in {**bert(), **changes}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+@cache
+def part() -> tuple[str, bytes, Any]:
+    random = np.random.default_rng(3)
+    features = random.standard_normal((4, 3)).astype(np.float32)
+    words = ("encoder", "modality", "fingerprint", "made_from", "created", "version")
+    keys = random.integers(0, 256, (4, 32), dtype=np.uint8)
+    return *pack(dict.fromkeys(words, "toy"), keys, features), features
+
+
+@cache
+def images() -> tuple[bytes, ...]:
+    small = picture(1, (20, 14))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return (
+        *(saved(small, kind) for kind in FORMATS),
+        saved(small.convert("CMYK"), "JPEG"),
+        saved(small.convert("P"), "PNG", transparency=3),
+        saved(Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100), "PNG"),
+        saved(small, "GIF", save_all=True, append_images=[picture(2, (20, 14))]),
+        saved(small, "WEBP", save_all=True, append_images=[picture(2, (20, 14))]),
+        saved(small, "JPEG", exif=exif.tobytes(), progressive=True),
+        saved(small, "PNG", exif=exif.tobytes()),
+    )
+
+
+def notes() -> bytes:
+    digest = hashlib.sha256(saved(picture(1))).hexdigest()
+    facts = {"digest": digest, "size": 3, "width": 2, "height": 2, "phash": 5, "error": ""}
+    return json.dumps(facts).encode() + b"\n"
+
+
+def config() -> bytes:
+    return config_toml(
+        load_config(None, {"recipe.views": ["a"], "data.columns": {"id": "x"}})
+    ).encode()
+
+
+def config_settings() -> st.SearchStrategy[str]:
+    values = load_config(None, {})
+    sections = {"data": values.data, "features": values.features, "study": values.study}
+    keys = [f"{name}.{key}" for name, part in sections.items() for key in vars(part)]
+    keys += [f"recipe.{key}" for key in vars(values.recipe)]
+    word = st.sampled_from([*keys, "cache", "run", "data", "recipe", "", ".", "x.y.z"])
+    value = st.one_of(
+        st.text(max_size=20),
+        st.integers().map(str),
+        st.sampled_from(["9" * 5000, "9" * 400, "0x" + "f" * 4400, "[" * 3000, "{x=1}", "nan"]),
+        st.sampled_from(["", "'", '"\\u0000"', "'x'", "[1]", "1e400", "true", "../x", "x" * 9000]),
+    )
+    return st.builds("{}={}".format, word, value)
+
+
+def encoder_json() -> st.SearchStrategy[tuple[str, Any]]:
+    names = [name for name in bert() if name.endswith(".json")]
+    return st.sampled_from(names).flatmap(
+        lambda name: st.tuples(st.just(name), odd_json(json.loads(bert()[name])))
+    )
+
+
+def models() -> st.SearchStrategy[tuple[Any, bytes]]:
+    good = model()
+    return st.one_of(
+        st.tuples(odd_json(good.description), st.just(good.weights)),
+        st.tuples(st.just(dict(good.description)), bytes_like(good.weights)),
+    )
+
+
+Try = Callable[[Any, Path], str]
+#: The inputs, what is done with them, and how many are tried in the full run.
+KINDS: Mapping[str, tuple[Callable[[], st.SearchStrategy[Any]], Try, int]] = {
+    "label files": (lambda: bytes_like(LABELS), try_label_file, 1000),
+    "tables": (
+        lambda: st.sampled_from(sorted(TABLES)).flatmap(
+            lambda ending: st.tuples(st.just(ending), bytes_like(TABLES[ending]))
+        ),
+        try_table,
+        2000,
+    ),
+    "texts": (lambda: st.lists(bytes_like(*TEXTS), max_size=6), try_texts, 1000),
+    "images": (lambda: bytes_like(*images()), try_image, 2000),
+    "configurations": (lambda: bytes_like(config()), try_config, 1000),
+    "settings": (config_settings, try_setting, 1000),
+    "models": (models, try_model, 1500),
+    "parts": (lambda: bytes_like(part()[1]), try_part, 1000),
+    "notes": (
+        lambda: st.one_of(
+            bytes_like(notes()), odd_json(json.loads(notes())).map(lambda v: json.dumps(v).encode())
+        ),
+        try_notes,
+        500,
+    ),
+    "encoder weights": (lambda: bytes_like(bert()["model.safetensors"]), try_weights, 500),
+    "encoder settings": (encoder_json, try_encoder_json, 500),
+}
+
+
+def fuzz(kind: str, count: int, place: Path) -> Counter[str]:
+    """Try `count` inputs of one kind, each in an empty folder."""
+    make, attempt, _ = KINDS[kind]
+    counts: Counter[str] = Counter()
+
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(make())
+    def run(value: Any) -> None:
+        folder = place / "one"
+        rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        counts[attempt(value, folder)] += 1
+
+    run()
+    return counts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_input_is_read_or_refused_in_words(kind: str, tmp_path: Path) -> None:
+    counts = fuzz(kind, QUICK, tmp_path)
+    assert counts["refused"] or kind == "texts"
+
+
+@pytest.mark.faults
+def test_ten_thousand_inputs_are_read_or_refused_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    total: Counter[str] = Counter()
+    for kind, (_, _, count) in KINDS.items():
+        counts = fuzz(kind, count, tmp_path)
+        total += counts
+        with capsys.disabled():
+            print(f"\n{kind:<18}{counts.total():>7} tried{counts['refused']:>7} refused", end="")
+            print(f"{counts['read']:>7} read", end="")
+    with capsys.disabled():
+        print(f"\n{'all':<18}{total.total():>7} tried{total['refused']:>7} refused", end="")
+        print(f"{total['read']:>7} read")
+    assert total.total() >= 10_000
