@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pairfuse.errors import ConfigError
+from pairfuse.errors import ConfigError, shown
 from pairfuse.recipe import Recipe
 
 #: Encoders that come with the installation: no download, no network.
@@ -32,7 +32,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= PILLOW_MAX_PIXELS:
-            raise ConfigError(f"max_pixels is {self.max_pixels}; use 1 to {PILLOW_MAX_PIXELS}")
+            raise ConfigError(
+                f"max_pixels is {shown(self.max_pixels)}; use 1 to {PILLOW_MAX_PIXELS}"
+            )
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class FeaturesConfig:
     def __post_init__(self) -> None:
         for name, high in (("batch_size", 1_000_000), ("workers", 1024), ("max_length", 1_000_000)):
             if not 0 <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} is {_shown(getattr(self, name))}; use 0 to {high}")
+                raise ConfigError(f"{name} is {shown(getattr(self, name))}; use 0 to {high}")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class StudyConfig:
             ("seed", 0, 2**31),
         ):
             if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} is {_shown(getattr(self, name))}; use {low} to {high}")
+                raise ConfigError(f"{name} is {shown(getattr(self, name))}; use {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Config:
         root = Path(self.data.root)
         name = self.run or (root.stem if root.suffix else root.resolve().name)
         if "/" in name or "\\" in name or name in {"", ".", ".."} or name.startswith("."):
-            raise ConfigError(f"{name!r} cannot name a run; give a plain name with --run")
+            raise ConfigError(f"{shown(name)} cannot name a run; give a plain name with --run")
         return Path(self.cache) / "runs" / name
 
 
@@ -149,11 +151,11 @@ def _merged(config: Any, changes: Mapping[str, Any], where: str) -> Any:
     for key, value in changes.items():
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1) or [", ".join(names)]
-            raise ConfigError(f"{where}unknown key {_shown(key)}; did you mean {near[0]}?")
+            raise ConfigError(f"{where}unknown key {shown(key)}; did you mean {near[0]}?")
         old = names[key]
         if is_dataclass(old):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}{key} is a section, found {_shown(value)}")
+                raise ConfigError(f"{where}{key} is a section, found {shown(value)}")
             new[key] = _merged(old, value, f"{where}{key}.")
         else:
             new[key] = _converted(old, value, f"{where}{key}")
@@ -163,32 +165,23 @@ def _merged(config: Any, changes: Mapping[str, Any], where: str) -> Any:
 def _converted(old: Any, value: Any, where: str) -> Any:
     """The value as the type that the default has."""
     if "\0" in _text(value):
-        raise ConfigError(f"{where} is {_shown(value)}; it holds a null character")
+        raise ConfigError(f"{where} is {shown(value)}; it holds a null character")
     if isinstance(old, tuple):
         items = value.split() if isinstance(value, str) else value
         if isinstance(items, (list, tuple)) and all(isinstance(item, str) for item in items):
             return tuple(items)
-        raise ConfigError(f"{where} is {_shown(value)}; expected a list of words")
+        raise ConfigError(f"{where} is {shown(value)}; expected a list of words")
     if isinstance(old, Mapping):
         if isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()):
             return dict(value)
-        raise ConfigError(f"{where} is {_shown(value)}; expected a table of words")
+        raise ConfigError(f"{where} is {shown(value)}; expected a table of words")
     if isinstance(old, float) and type(value) is int and abs(value) < 2**63:
         return float(value)
     if type(value) is not type(old):
-        raise ConfigError(f"{where} is {_shown(value)}; expected {_WORDS[type(old)]}")
+        raise ConfigError(f"{where} is {shown(value)}; expected {_WORDS[type(old)]}")
     if isinstance(value, float) and value != value:
         raise ConfigError(f"{where} is not a number")
     return value
-
-
-def _shown(value: Any) -> str:
-    """A value as a message shows it: cut where it is long."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no whole number of more than 4300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _text(value: Any) -> str:

@@ -31,3 +31,12 @@ class ConfigError(PairfuseError):
 
 class CheckpointError(PairfuseError):
     """A trained model cannot be loaded or does not fit the data."""
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}..."

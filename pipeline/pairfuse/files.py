@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -75,7 +76,7 @@ def temporary_name() -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporary files of dead writers: at once where it is sure, else when they are old."""
+    """Remove what dead writers left: at once where that is sure, else when it is old."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
             owner = _OWNER.fullmatch(path.name)
@@ -83,7 +84,9 @@ def sweep(folder: Path) -> None:
                 dead = not _is_alive(int(owner[2]))
             else:
                 dead = time.time() - path.stat().st_mtime > STALE_AFTER
-            if dead:
+            if dead and path.is_dir():
+                shutil.rmtree(path)
+            elif dead:
                 path.unlink()
 
 

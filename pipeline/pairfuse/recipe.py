@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pairfuse.errors import ConfigError
+from pairfuse.errors import ConfigError, shown
 
 Balance = Literal["none", "weights", "smote"]
 BALANCES: tuple[Balance, ...] = ("none", "weights", "smote")
@@ -58,11 +58,13 @@ class Recipe:
         }
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} is {getattr(self, name)}; use {low} to {high}")
+                raise ConfigError(f"{name} is {shown(getattr(self, name))}; use {low} to {high}")
         if self.balance not in BALANCES:
-            raise ConfigError(f"no balance {self.balance!r}; choose one of {', '.join(BALANCES)}")
+            raise ConfigError(
+                f"no balance {shown(self.balance)}; choose one of {', '.join(BALANCES)}"
+            )
         if self.monitor not in ("macro_f1", "loss"):
-            raise ConfigError(f"no monitor {self.monitor!r}; choose macro_f1 or loss")
+            raise ConfigError(f"no monitor {shown(self.monitor)}; choose macro_f1 or loss")
 
     @property
     def shape_key(self) -> tuple[object, ...]:

@@ -33,7 +33,11 @@ PAIRS = 24
 BATCH = 2
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["pairfuse.stages", "sklearn.feature_extraction.text", "h5py", "PIL.Image", "tqdm", "optuna"]
+    [
+        *("pairfuse.cli", "pairfuse.stages", "pairfuse.study.tuning", "h5py", "PIL.Image", "tqdm"),
+        *("sklearn.feature_extraction.text", "sklearn.decomposition", "sklearn.model_selection"),
+        *("optuna", "torch", "torch.func", "matplotlib.figure", "safetensors.numpy", "tomli_w"),
+    ]
 )
 _MAKES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -161,9 +165,12 @@ def new_place(folder: Path, root: Path | None = None) -> Place:
 
 
 def _child(arguments: list[str], output: Path, beside: Path, faults: Faults) -> None:
+    import torch
+
     from pairfuse.cli import main
     from pairfuse.features import extraction
 
+    torch.set_num_threads(1)  # a fault is no faster on two cores that others use too
     sys.stdout = sys.stderr = output.open("a", encoding="utf-8", buffering=1)
     extraction.COMMIT_SECONDS = 0
     _note_encoding(beside / "encoded")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import shutil
 import time
 from pathlib import Path
 from random import Random
@@ -133,8 +132,9 @@ def write_for_ever(cache: Path, start: int) -> None:
             store.add(keys, right(keys))
             store.refresh()
             store.compact()
-        except StoreError as error:  # the folder was removed while it was written
-            assert isinstance(error.__cause__, FileNotFoundError), error
+        except StoreError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):  # `cache rm` came between
+                raise
 
 
 def writers(cache: Path, count: int) -> list:  # type: ignore[type-arg]
@@ -144,6 +144,8 @@ def writers(cache: Path, count: int) -> list:  # type: ignore[type-arg]
     ]
     for process in out:
         process.start()
+    while not [*cache.rglob("*.h5")]:
+        time.sleep(0.01)
     return out
 
 
@@ -176,7 +178,7 @@ def test_readers_beside_two_that_join_parts_all_the_time_lose_no_row(
         list_stores(tmp_path)
         tally.tried, tally.survived = tally.tried + 1, tally.survived + 1
     stop(processes)
-    assert len(seen) > 100
+    assert len(seen) > 30
     with capsys.disabled():
         print(tally)
 
@@ -189,15 +191,17 @@ def test_a_store_that_is_removed_while_it_is_read_and_written_gives_right_rows_o
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         store = open_store(tmp_path, ToyEncoder())
-        if tally.tried % 3 == 0 and store.folder.exists():
+        if not store.parts:
+            continue
+        if tally.tried % 3 == 0:
             remove_store(tmp_path, store.folder.parent.name)
         try:
             all_rows(store)
         except StoreError as error:
-            assert "does not hold" in str(error)
+            if "does not hold" not in str(error):
+                raise
             tally.refused += 1
         tally.tried, tally.survived = tally.tried + 1, tally.survived + 1
     stop(processes)
-    shutil.rmtree(tmp_path)
     with capsys.disabled():
         print(tally)

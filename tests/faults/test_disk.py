@@ -60,7 +60,7 @@ def kept_and_resumed(place: Place, whole: Place) -> int:
     return len(kept)
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(0, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("count", [5, pytest.param(0, marks=pytest.mark.faults)])
 def test_full_from_each_change_of_the_disk_on(
     count: int, whole: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -271,14 +271,14 @@ def _table_row(
     unlabelled = label.lower() in NO_LABEL
     word = cell("split").strip().lower() or ("test" if unlabelled else "train")
     if word not in SPLITS:
-        errors.append(f"unknown split {word!r}; use train, val or test")
+        errors.append(f"unknown split {word[:40]!r}; use train, val or test")
     files: dict[str, Path | None] = {}
     for part in ("text_file", "image"):
         name = cell(part).strip()
         inside = _inside(path.parent, name)
         files[part] = inside
         if name and inside is None:
-            errors.append(f"the {part} {name!r} leaves the table's folder")
+            errors.append(f"the {part} {name[:80]!r} leaves the table's folder")
     return RawRow(
         where,
         cell("id").strip(),

@@ -14,7 +14,6 @@ from pairfuse.errors import EncoderError
 
 #: A safetensors header is a few hundred bytes per tensor; the format's own limit is 100 MB.
 MAX_HEADER_BYTES = 100_000_000
-_UNFIT = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -135,7 +134,7 @@ def safetensors_header(file: Path) -> dict[str, Any]:
         header = json.loads(raw)
         header.pop("__metadata__", None)
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (*_UNFIT, RecursionError):
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError):
         raise EncoderError(f"{file} is not a safetensors file; copy it again") from None
     if size != 8 + length + end:
         raise EncoderError(

@@ -136,8 +136,14 @@ def load_processor(folder: Path) -> Callable[[Image], Floats]:
 
     def pixels(image: Image) -> Floats:
         # given as PIL: an array whose height is 1 or 3 would be taken for channels first
-        output = processor(_trimmed(image), return_tensors="np")
-        values: Floats = np.asarray(output["pixel_values"][0], np.float32)
+        try:
+            output = processor(_trimmed(image), return_tensors="np")
+            values: Floats = np.asarray(output["pixel_values"][0], np.float32)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise EncoderError(
+                f"{folder}/preprocessor_config.json cannot prepare an image of "
+                f"{image.width}x{image.height} pixels: {folders.first_line(error)}"
+            ) from None
         return values
 
     return pixels

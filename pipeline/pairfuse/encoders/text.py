@@ -126,7 +126,13 @@ class LoadedText:
 
     def prepare(self, raw: Any) -> Prepared:
         """Token ids of one text, cut at the maximal length; sets nothing, so safe in threads."""
-        encoding = self.tokenizer.encode(plain_text(raw))
+        try:
+            encoding = self.tokenizer.encode(plain_text(raw))
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            raise EncoderError(
+                f"the tokenizer of encoder {self.name} cannot read a text "
+                f"({folders.first_line(error)}); copy its checkpoint again"
+            ) from None
         ids = encoding.ids or [self.pad_id]
         return Prepared(ids, size=len(ids), truncated=bool(encoding.overflowing))
 

@@ -28,8 +28,7 @@ from pairfuse.encoders.base import Encoder, Floats, LoadedEncoder, Prepared
 from pairfuse.encoders.network import resolve_device
 from pairfuse.errors import DataError, EncoderError, StoreError
 from pairfuse.features.store import FeatureStore
-from pairfuse.files import read_bytes
-from pairfuse.files import locked
+from pairfuse.files import locked, read_bytes
 
 COMMIT_SECONDS = 20.0
 COMMIT_BYTES = 128 * 2**20

@@ -141,8 +141,10 @@ class FeatureStore:
                 f"{self.folder.parent} does not hold {lacking} of {len(keys)} rows; "
                 "run `pairfuse features` again to resume"
             )
-        out = np.empty((len(keys), self.dim), dtype=np.float32)
         numbers = index.part[found]
+        if len(keys) and (numbers == numbers[0]).all():
+            return read_rows(self.parts[int(numbers[0])], index.row[found])
+        out = np.empty((len(keys), self.dim), dtype=np.float32)
         for number in np.unique(numbers).tolist():
             places = np.flatnonzero(numbers == number)
             out[places] = read_rows(self.parts[number], index.row[found[places]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tarfile
@@ -11,7 +10,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from pairfuse.console import progress
 from pairfuse.errors import StoreError
 from pairfuse.features.part import SUFFIX, Part, damaged_rows, open_part, pack, read_unchecked
-from pairfuse.files import TEMPORARY, sync_folder, write_bytes
+from pairfuse.files import sweep, sync_folder, temporary_name, write_bytes
 
 _STORE = re.compile(r"[a-z0-9][a-z0-9.-]*-[0-9a-f]{8}")
 _MEMBER = re.compile(rf"({_STORE.pattern})/([0-9a-f]{{32}}{re.escape(SUFFIX)})")
@@ -101,7 +99,7 @@ def export_store(cache: Path, name: str, target: Path) -> int:
         StoreError: There is no such store, a row of it is damaged, or the file cannot be written.
     """
     folder, rows = _folder(cache, name), 0
-    temporary = target.parent / f"{TEMPORARY}{os.getpid()}-{uuid4().hex[:8]}"
+    temporary = target.parent / temporary_name()
     try:
         with _writing(target), tarfile.open(temporary, "x") as archive:
             for path in _files(folder):
@@ -145,7 +143,7 @@ def import_store(cache: Path, source: Path) -> tuple[str, int]:
 def _take(cache: Path, name: str, file: str, data: bytes) -> int:
     """Write one part beside the store, prove it, and only then move it in."""
     folder = cache / "features" / name / "parts"
-    trial = cache / "features" / f"{TEMPORARY}import-{uuid4().hex[:8]}"
+    trial = cache / "features" / temporary_name()
     try:
         write_bytes(trial / file, data)
         part = _proven(trial / file)
