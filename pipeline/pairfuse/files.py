@@ -75,9 +75,17 @@ def temporary_name() -> str:
     return f"{TEMPORARY}{_machine()}-{os.getpid()}-{uuid4().hex[:8]}"
 
 
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """What a folder holds, sorted; nothing if it is not there, or goes meanwhile."""
+    try:
+        return sorted(folder.glob(pattern))
+    except FileNotFoundError:
+        return []
+
+
 def sweep(folder: Path) -> None:
     """Remove what dead writers left: at once where that is sure, else when it is old."""
-    for path in folder.glob(f"{TEMPORARY}*"):
+    for path in listed(folder, f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):
             owner = _OWNER.fullmatch(path.name)
             if owner and owner[1] == _machine():

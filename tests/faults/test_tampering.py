@@ -174,14 +174,17 @@ def test_parts_of_two_encoders_that_were_swapped_are_refused(
             open_store(tmp_path, encoder)
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value if isinstance(value, str) else int(value)
+
+
 def rebuilt(path: Path, change: Callable[[h5py.File], object]) -> Path:
     """A part that was changed and then given the name that fits: the work of a forger."""
     with h5py.File(path, "r+") as file:
         change(file)
-        attributes = {
-            name: int(value) if isinstance(value, np.integer) else value
-            for name, value in file.attrs.items()
-        }
+        attributes = {name: _plain(value) for name, value in file.attrs.items()}
         name = part_name(attributes, file["keys"][:], file["checksums"][:])
     return path.rename(path.with_name(name))
 
@@ -190,10 +193,11 @@ FORGED: Mapping[str, tuple[str, Any]] = {
     "a number for the fingerprint": ("fingerprint", 7),
     "a number for the encoder": ("encoder", 7),
     "a number for the date": ("created", 7),
-    "a word for the rows": ("rows", "five"),
-    "a word for the width": ("dim", "3"),
+    "a word for the rows": ("rows", np.bytes_("five")),
+    "a word for the width": ("dim", np.bytes_("3")),
     "an older format": ("format_version", 0),
-    "another format": ("format", "anndata"),
+    "text of any length": ("encoder", "toy"),
+    "another format": ("format", np.bytes_("anndata")),
 }
 
 

@@ -1,10 +1,11 @@
 """Part: one immutable HDF5 file of features that says what made it and proves it on reading.
 
-Root attributes: format, format_version, encoder, modality, fingerprint, made_from (JSON), dim,
-rows, created, version. Datasets, contiguous and plain: `keys` (n, 32) uint8, the sha256 of what
-was encoded; `features` (n, D) float32; `checksums` (n, 16) uint8, one per row. The file's name
-is the checksum of all attributes, keys and row checksums, so that a part which was renamed, cut,
-or moved from another encoder's store is refused before a row of it is used.
+Root attributes, integers and text of fixed length: format, format_version, encoder, modality,
+fingerprint, made_from (JSON), dim, rows, created, version. Datasets, contiguous and plain: `keys`
+(n, 32) uint8, the sha256 of what was encoded; `features` (n, D) float32; `checksums` (n, 16) uint8,
+one per row. The file's name is the checksum of all attributes, keys and row checksums, so that a
+part which was renamed, cut, or moved from another encoder's store is refused before a row of it is
+used.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def pack(attributes: Mapping[str, Any], keys: Bytes, features: Floats) -> tuple[
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver="v110") as file:
         for name in _ATTRIBUTES:
-            file.attrs[name] = full[name]
+            value = full[name]
+            file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
         file.create_dataset("keys", data=keys)
         file.create_dataset("checksums", data=checksums)
         file.create_dataset("features", data=features)
@@ -116,6 +118,7 @@ def open_part(path: Path) -> Part:
     except StoreError as error:
         raise StoreError(_refused(path, str(error))) from error
     except Exception as error:  # HDF5 raises many kinds of error over damaged bytes
+        _raise_if_gone(path, error)
         raise StoreError(_refused(path, _one_line(error))) from error
     if path.stem != part_name(attributes, keys, checksums).removesuffix(SUFFIX):
         raise StoreError(_refused(path, "its name is not the checksum of its content"))
@@ -169,6 +172,7 @@ def _place(part: Part) -> tuple[int, tuple[int, int]]:
     except (FileNotFoundError, StoreError):
         raise
     except Exception as error:  # as in open_part
+        _raise_if_gone(part.path, error)
         raise StoreError(_refused(part.path, _one_line(error))) from error
     return int(offset), shape
 
@@ -212,18 +216,20 @@ def part_name(attributes: Mapping[str, Any], keys: Bytes, checksums: Bytes) -> s
 
 
 def _read_attributes(file: h5py.File) -> dict[str, Any]:
-    """The attributes as plain str and int; anything else is refused."""
-    import h5py
+    """The attributes as plain str and int; anything else is refused.
 
+    Text is of fixed length: text of any length lies in HDF5's global heap, and one wrong size in
+    that heap keeps the library in a loop that nothing can stop.
+    """
     out: dict[str, Any] = {}
     for name in _ATTRIBUTES:
         if name not in file.attrs:
             raise StoreError(f"attribute {name!r} is missing")
         kind = file.attrs.get_id(name)
-        if kind.shape != () or (kind.dtype.kind == "O" and not h5py.check_string_dtype(kind.dtype)):
+        if kind.shape != () or kind.dtype.kind not in "Siu":
             raise StoreError(f"attribute {name!r} is not a plain value")
         value = file.attrs[name]
-        out[name] = int(value) if isinstance(value, np.integer) else value
+        out[name] = int(value) if isinstance(value, np.integer) else value.decode("utf-8")
         if not isinstance(out[name], int if name in _WHOLE_NUMBERS else str):
             raise StoreError(f"attribute {name!r} is not a plain value")
     if out["format"] != FORMAT or out["format_version"] != FORMAT_VERSION:
@@ -267,6 +273,12 @@ def _check_shapes(
         offset = dataset.id.get_offset()
         if offset is None or offset + dataset.size * dataset.dtype.itemsize > file_size:
             raise StoreError(f"dataset {name!r} reaches past the end of the file: it was cut off")
+
+
+def _raise_if_gone(path: Path, error: Exception) -> None:
+    """HDF5 has other words than FileNotFoundError for a part that goes while it is opened."""
+    if not path.exists():
+        raise FileNotFoundError(path) from error
 
 
 def _is_all(rows: NDArray[np.int64], count: int) -> bool:

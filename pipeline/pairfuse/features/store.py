@@ -29,7 +29,7 @@ from pairfuse.features.part import (
     pack,
     read_rows,
 )
-from pairfuse.files import sweep, write_bytes
+from pairfuse.files import listed, sweep, write_bytes
 
 #: More parts than this are joined when an extraction ends.
 COMPACT_ABOVE = 8
@@ -71,7 +71,7 @@ class FeatureStore:
     def refresh(self) -> None:
         """List the parts again, until none comes or goes: others may add or join some meanwhile."""
         seen: set[str] | None = None
-        while seen != (names := {path.name for path in self.folder.glob(f"*{SUFFIX}")}):
+        while seen != (names := {path.name for path in listed(self.folder, f"*{SUFFIX}")}):
             for gone in self._parts.keys() - names:
                 del self._parts[gone]
             for name in sorted(names - self._parts.keys()):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pairfuse.console import progress
 from pairfuse.errors import StoreError
 from pairfuse.features.part import SUFFIX, Part, damaged_rows, open_part, pack, read_unchecked
-from pairfuse.files import sweep, sync_folder, temporary_name, write_bytes
+from pairfuse.files import listed, sweep, sync_folder, temporary_name, write_bytes
 
 _STORE = re.compile(r"[a-z0-9][a-z0-9.-]*-[0-9a-f]{8}")
 _MEMBER = re.compile(rf"({_STORE.pattern})/([0-9a-f]{{32}}{re.escape(SUFFIX)})")
@@ -220,12 +220,13 @@ def _rewrite(part: Part, keep: NDArray[np.integer]) -> None:
 
 
 def _folders(cache: Path) -> list[Path]:
-    found = (cache / "features").glob("*")
-    return sorted(path for path in found if path.is_dir() and _STORE.fullmatch(path.name))
+    found = listed(cache / "features", "*")
+    return [path for path in found if path.is_dir() and _STORE.fullmatch(path.name)]
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted((folder / "parts").glob(f"*{SUFFIX}"))
+    found = listed(folder / "parts", f"*{SUFFIX}")
+    return [path for path in found if not path.is_dir()]
 
 
 def _folder(cache: Path, name: str) -> Path:
