@@ -628,7 +628,9 @@ def test_a_file_that_is_none_does_not_hang(name: str, kind: str, tmp_path: Path)
     assert found == ("refused" if name == "train.txt" else "read")
 
 
-@pytest.mark.parametrize("root", ["/dev/zero", "/dev/null", "x" * 300, "a\0b", "\udcff", ""])
+@pytest.mark.parametrize(
+    "root", ["/dev/zero", "/dev/null", "x" * 300, "a\0b", "\udcff", ""], ids=ascii
+)
 def test_a_place_that_is_none_is_refused(root: str, tmp_path: Path) -> None:
     assert outcome(lambda: load_dataset(tmp_path / root), tmp_path) == "refused"
 
