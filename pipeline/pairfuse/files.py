@@ -22,6 +22,8 @@ from uuid import uuid4
 
 #: Temporary files begin so; a reader never opens one, a writer removes those of dead writers.
 TEMPORARY = ".writing-"
+#: Tries at a write whose folder another process removes again and again.
+_ATTEMPTS = 5
 #: Where it cannot be known that the writer is dead, it is taken for dead after so many seconds.
 STALE_AFTER = 3600.0
 #: A larger file is not taken into memory.
@@ -52,6 +54,16 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     Raises:
         OSError: The folder cannot be written or is full; the temporary file is gone by then.
     """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _write_once(path, data)
+        except (FileNotFoundError, FileExistsError):  # the folder was removed meanwhile
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
+    return _write_once(path, data)
+
+
+def _write_once(path: Path, data: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     temporary = path.parent / temporary_name()
