@@ -41,7 +41,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         bounds = {
-            "width": (1, 65536),
+            "width": (1, 4096),
             "dropout": (0, 0.95),
             "lr": (0, 10),
             "weight_decay": (0, 10),

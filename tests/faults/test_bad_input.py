@@ -407,7 +407,8 @@ def part() -> tuple[str, bytes, Any]:
     features = random.standard_normal((4, 3)).astype(np.float32)
     words = ("encoder", "modality", "fingerprint", "made_from", "created", "version")
     keys = random.integers(0, 256, (4, 32), dtype=np.uint8)
-    return *pack(dict.fromkeys(words, "toy"), keys, features), features
+    name, data = pack(dict.fromkeys(words, "toy"), keys, features)
+    return name, bytes(data), features
 
 
 @cache

@@ -16,11 +16,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from pairfuse.encoders import folder as folders
 from pairfuse.errors import EncoderError
-from pairfuse.files import TEMPORARY
+from pairfuse.files import temporary_name
 
 T = TypeVar("T")
 
@@ -203,7 +202,7 @@ def _bounded(ask: Callable[[], T]) -> T:
 
 def _fetch(name: str, url: str, target: Path) -> None:
     """Download one file under a temporary name, check its digest, rename it."""
-    temporary = target.parent / f"{TEMPORARY}{os.getpid()}-{uuid4().hex[:8]}"
+    temporary = target.parent / temporary_name()
     digest = hashlib.sha256()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

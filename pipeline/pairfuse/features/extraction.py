@@ -123,13 +123,13 @@ def _compute(
         return result
     start = time.perf_counter()
     loaded = encoder.load(str(resolve_device(device)))
-    pending: list[tuple[bytes, Floats]] = []
+    pending: list[tuple[list[bytes], Floats]] = []
     last = start
     with progress(f"features {encoder.name}", len(missing)) as bar:
         batches = _Batches(loaded, batch_size or encoder.batch_size)
         for window in _windows(missing, loaded, encoder.modality, workers, result):
             for keys, features in batches.encode(window):
-                pending.extend(zip(keys, features, strict=True))
+                pending.append((keys, features))
                 bar.update(len(keys))
                 if _due(pending, last, store.dim):
                     _commit(store, pending, result, len(missing))
@@ -236,24 +236,26 @@ _READ: Mapping[Modality, Callable[[bytes, Content], Any]] = {
 }
 
 
-def _due(pending: Sequence[tuple[bytes, Floats]], last: float, dim: int) -> bool:
-    return time.perf_counter() - last > COMMIT_SECONDS or len(pending) * dim * 4 > COMMIT_BYTES
+def _due(pending: Sequence[tuple[list[bytes], Floats]], last: float, dim: int) -> bool:
+    rows = sum(len(keys) for keys, _ in pending)
+    return time.perf_counter() - last > COMMIT_SECONDS or rows * dim * 4 > COMMIT_BYTES
 
 
 def _commit(
-    store: FeatureStore, pending: list[tuple[bytes, Floats]], result: Extraction, missing: int
+    store: FeatureStore, pending: list[tuple[list[bytes], Floats]], result: Extraction, missing: int
 ) -> None:
     if not pending:
         return
     try:
-        store.add([key for key, _ in pending], np.stack([row for _, row in pending]))
+        keys = [key for keys, _ in pending for key in keys]
+        store.add(keys, np.concatenate([features for _, features in pending]))
     except StoreError as error:
         if not isinstance(error.__cause__, OSError):
             raise
         left = missing - result.computed
         needed = _space(store, left) / 2**20
         raise StoreError(f"{error}: {left} rows are left and need {needed:.1f} MB") from error
-    result.computed += len(pending)
+    result.computed += len(keys)
     pending.clear()
 
 

@@ -26,13 +26,17 @@ class KeyIndex:
         """Distinct keys."""
         if not len(self.keys):
             return 0
-        first = self.find(self.keys)
-        return len(np.unique(first))
+        return len(np.unique(self._search(self.keys)))
 
     def find(self, keys: Bytes) -> Ints:
-        """Rows of `self.keys` that hold these keys (m, 32), the first of equals; -1 if absent."""
+        """Rows of `self.keys` that hold these keys (m, 32), -1 if absent."""
         if not len(self.keys) or not len(keys):
             return np.full(len(keys), -1, dtype=np.int64)
+        if np.array_equal(keys, self.keys):  # all rows as they lie: the usual case of one part
+            return np.arange(len(keys), dtype=np.int64)
+        return self._search(keys)
+
+    def _search(self, keys: Bytes) -> Ints:
         wanted = _prefixes(keys)
         place = np.searchsorted(self.prefixes, wanted)
         found = np.full(len(keys), -1, dtype=np.int64)

@@ -1,11 +1,11 @@
 """Part: one immutable HDF5 file of features that says what made it and proves it on reading.
 
 Root attributes, integers and text of fixed length: format, format_version, encoder, modality,
-fingerprint, made_from (JSON), dim, rows, created, version. Datasets, contiguous and plain: `keys`
-(n, 32) uint8, the sha256 of what was encoded; `features` (n, D) float32; `checksums` (n, 16) uint8,
-one per row. The file's name is the checksum of all attributes, keys and row checksums, so that a
-part which was renamed, cut, or moved from another encoder's store is refused before a row of it is
-used.
+fingerprint, made_from (JSON), dim, rows, checksum (of all features), created, version. Datasets,
+contiguous and plain: `keys` (n, 32) uint8, the sha256 of what was encoded; `features` (n, D)
+float32; `checksums` (n, 16) uint8, one per row. The file's name is the checksum of all attributes,
+keys and row checksums, so that a part which was renamed, cut, or moved from another encoder's store
+is refused before a row of it is used.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +33,12 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 FORMAT = "pairfuse-features"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUFFIX = ".h5"
 KEY_BYTES = 32
 CHECKSUM_BYTES = 16
-#: A whole part is read and proven in blocks of this size, which fit into a core's cache.
-_BLOCK_BYTES = 2**18
+#: A whole part is read, and proven, in blocks of this size; its `checksum` is that of theirs.
+_BLOCK_BYTES = 2**20
 _DATASETS = {"keys": np.dtype("u1"), "features": np.dtype("<f4"), "checksums": np.dtype("u1")}
 _ATTRIBUTES = (
     "format",
@@ -47,6 +49,7 @@ _ATTRIBUTES = (
     "made_from",
     "dim",
     "rows",
+    "checksum",
     "created",
     "version",
 )
@@ -61,13 +64,14 @@ class Part:
     attributes: Mapping[str, Any]
     keys: Bytes  # (n, 32)
     checksums: Bytes  # (n, 16)
+    offset: int  # of the features in the file, in bytes
 
 
-def pack(attributes: Mapping[str, Any], keys: Bytes, features: Floats) -> tuple[str, bytes]:
+def pack(attributes: Mapping[str, Any], keys: Bytes, features: Floats) -> tuple[str, memoryview]:
     """Lay out one part.
 
     Args:
-        attributes: All of the root attributes but format, format_version, dim and rows.
+        attributes: encoder, modality, fingerprint, made_from, created and version.
         keys: Shape (n, 32).
         features: Shape (n, D).
 
@@ -84,6 +88,7 @@ def pack(attributes: Mapping[str, Any], keys: Bytes, features: Floats) -> tuple[
         **attributes,
         "dim": int(features.shape[1]),
         "rows": len(features),
+        "checksum": _digest_of(_blocks(features)),
     }
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver="v110") as file:
@@ -93,7 +98,7 @@ def pack(attributes: Mapping[str, Any], keys: Bytes, features: Floats) -> tuple[
         file.create_dataset("keys", data=keys)
         file.create_dataset("checksums", data=checksums)
         file.create_dataset("features", data=features)
-    return part_name(full, keys, checksums), buffer.getvalue()
+    return part_name(full, keys, checksums), buffer.getbuffer()
 
 
 def open_part(path: Path) -> Part:
@@ -113,6 +118,7 @@ def open_part(path: Path) -> Part:
             datasets = {name: _plain_dataset(file, name) for name in _DATASETS}
             _check_shapes(datasets, attributes, path.stat().st_size)
             keys, checksums = datasets["keys"][:], datasets["checksums"][:]
+            offset = int(datasets["features"].id.get_offset())
     except FileNotFoundError:
         raise
     except StoreError as error:
@@ -122,7 +128,7 @@ def open_part(path: Path) -> Part:
         raise StoreError(_refused(path, _one_line(error))) from error
     if path.stem != part_name(attributes, keys, checksums).removesuffix(SUFFIX):
         raise StoreError(_refused(path, "its name is not the checksum of its content"))
-    return Part(path, attributes, keys, checksums)
+    return Part(path, attributes, keys, checksums, offset)
 
 
 def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
@@ -134,12 +140,11 @@ def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
     """
     count = len(part.keys)
     if 2 * len(rows) >= count:
-        whole, found = _read_whole(part)
-        found = found[rows]
-        chosen = whole if _is_all(rows, count) else whole[rows]
-    else:
-        chosen = read_unchecked(part)[rows]
-        found = row_checksums(part.keys[rows], chosen)
+        whole = _read_whole(part)
+        if whole is not None:
+            return whole if _is_all(rows, count) else whole[rows]
+    chosen = read_unchecked(part)[rows]
+    found = row_checksums(part.keys[rows], chosen)
     wrong = int((found != part.checksums[rows]).any(axis=1).sum())
     if wrong:
         raise StoreError(_refused(part.path, f"{wrong} of {len(rows)} rows read are damaged"))
@@ -154,41 +159,49 @@ def damaged_rows(part: Part) -> NDArray[np.int64]:
 
 def read_unchecked(part: Part) -> Floats:
     """All features of a part as they lie on disk, memory-mapped, shape (n, D); not yet proven."""
-    offset, shape = _place(part)
-    return np.memmap(part.path, dtype="<f4", mode="r", offset=offset, shape=shape)
-
-
-def _place(part: Part) -> tuple[int, tuple[int, int]]:
-    """Where in the file the features lie, and their shape."""
-    import h5py
-
     shape = (int(part.attributes["rows"]), int(part.attributes["dim"]))
     try:
-        with h5py.File(part.path, "r") as file:
-            dataset = _plain_dataset(file, "features")
-            offset = dataset.id.get_offset()
-            if dataset.shape != shape or offset is None:
-                raise StoreError(_refused(part.path, "it changed while it was open"))
-    except (FileNotFoundError, StoreError):
-        raise
-    except Exception as error:  # as in open_part
-        _raise_if_gone(part.path, error)
-        raise StoreError(_refused(part.path, _one_line(error))) from error
-    return int(offset), shape
+        return np.memmap(part.path, dtype="<f4", mode="r", offset=part.offset, shape=shape)
+    except ValueError as error:
+        raise StoreError(_refused(part.path, "it was cut off while it was open")) from error
 
 
-def _read_whole(part: Part) -> tuple[Floats, Bytes]:
-    """All features (n, D) and the checksums that they give, taken while a block is in the cache."""
-    offset, shape = _place(part)
-    out, found = np.empty(shape, dtype="<f4"), np.empty_like(part.checksums)
-    step = max(1, _BLOCK_BYTES // (4 * shape[1]))
+def _read_whole(part: Part) -> Floats | None:
+    """All features (n, D), blocks read side by side, each hashed while it is in a core's cache;
+    None where they are not what was written."""
+    out = np.empty((int(part.attributes["rows"]), int(part.attributes["dim"])), dtype="<f4")
     with part.path.open("rb", buffering=0) as file:
-        file.seek(offset)
-        for start in range(0, len(out), step):
-            block = slice(start, start + step)
-            file.readinto(out[block].data)  # what a short read leaves out, no checksum agrees with
-            found[block] = row_checksums(part.keys[block], out[block])
-    return out, found
+
+        def read(number: int, block: memoryview) -> memoryview:
+            os.preadv(file.fileno(), [block], part.offset + number * _BLOCK_BYTES)
+            return block  # what a short read leaves out, no checksum agrees with
+
+        found = _digest_of(_blocks(out), read)
+    return out if found == part.attributes["checksum"] else None
+
+
+def _blocks(features: Floats) -> list[memoryview]:
+    plain = features.data.cast("B")
+    return [plain[start : start + _BLOCK_BYTES] for start in range(0, len(plain), _BLOCK_BYTES)]
+
+
+def _digest_of(
+    blocks: Sequence[memoryview],
+    before: Callable[[int, memoryview], memoryview] = lambda _, block: block,
+) -> str:
+    """XXH3-128 over the XXH3-128 of each block, in hex."""
+    import xxhash
+
+    def digests(share: range) -> bytes:
+        return b"".join(xxhash.xxh3_128_digest(before(n, blocks[n])) for n in share)
+
+    step = -(-len(blocks) // min(4, os.cpu_count() or 1))
+    first, *rest = [
+        range(start, min(start + step, len(blocks))) for start in range(0, len(blocks), step)
+    ]
+    with ThreadPoolExecutor() as pool:  # starts a thread only where there is a second share
+        others = pool.map(digests, rest)
+        return xxhash.xxh3_128_hexdigest(digests(first) + b"".join(others))
 
 
 def row_checksums(keys: Bytes, features: Floats) -> Bytes:

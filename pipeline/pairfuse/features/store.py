@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ from pairfuse.files import listed, sweep, write_bytes
 COMPACT_ABOVE = 8
 #: A joined part grows to at most this many bytes of features.
 MAX_PART_BYTES = 512 * 2**20
+#: A reader whose parts go away under it, as others join them, looks again for so long.
+RETRY_SECONDS = 30.0
 
 
 @dataclass
@@ -99,19 +102,21 @@ class FeatureStore:
         Raises:
             StoreError: A key is not in the store, or a part is damaged.
         """
-        for attempt in range(3):
+        end = time.monotonic() + RETRY_SECONDS
+        while True:
             try:
                 return self._read(keys)
             except FileNotFoundError:  # joined by another process since we listed
-                if attempt == 2:
+                if time.monotonic() > end:
                     raise
                 self.refresh()
-        raise AssertionError("unreachable")
 
     def compact(self) -> None:
         """Join small parts into few large ones; every row is proven before its old file goes.
 
-        Where another process joins the same parts, it is left to it.
+        Where another process joins the same parts, it is left to it. A joined part never has the
+        name of one that was there before (its moment, to the microsecond, enters the name), so
+        that none can be taken for a part which another process is about to remove.
         """
         row_bytes = self.dim * 4
         small = [p for p in self.parts if len(p.keys) * row_bytes < MAX_PART_BYTES // 2]
@@ -177,7 +182,7 @@ class FeatureStore:
             "modality": self.modality,
             "fingerprint": self.fingerprint,
             "made_from": self.made_from,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "version": __version__,
         }
         name, data = pack(attributes, keys, features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tarfile
@@ -81,35 +82,41 @@ def thin_out(cache: Path, used: Collection[bytes], *, remove: bool) -> dict[str,
     for folder in _folders(cache):
         count = 0
         for path in _files(folder):
-            part = open_part(path)
-            unused = np.array([key.tobytes() not in used for key in part.keys], dtype=bool)
-            count += int(unused.sum())
-            if remove and unused.any():
-                _rewrite(part, np.flatnonzero(~unused))
+            with contextlib.suppress(FileNotFoundError):  # joined meanwhile: for the next call
+                part = open_part(path)
+                unused = np.array([key.tobytes() not in used for key in part.keys], dtype=bool)
+                count += int(unused.sum())
+                if remove and unused.any():
+                    _rewrite(part, np.flatnonzero(~unused))
         out[folder.name] = count
         if remove and not _files(folder):
-            shutil.rmtree(folder)
+            remove_store(cache, folder.name)
     return out
 
 
 def export_store(cache: Path, name: str, target: Path) -> int:
-    """Pack one store into one tar file; returns the number of rows.
+    """Pack one store into one tar file; returns the number of distinct rows.
 
     Raises:
         StoreError: There is no such store, a row of it is damaged, or the file cannot be written.
     """
-    folder, rows = _folder(cache, name), 0
+    folder, done = _folder(cache, name), set[Path]()
+    keys = set[bytes]()
     temporary = target.parent / temporary_name()
     try:
         with _writing(target), tarfile.open(temporary, "x") as archive:
-            for path in _files(folder):
-                rows += len(_proven(path).keys)
-                archive.add(path, f"{name}/{path.name}", recursive=False)
+            while more := [path for path in _files(folder) if path not in done]:
+                for path in more:  # some may be joined meanwhile: the next look finds them
+                    done.add(path)
+                    with contextlib.suppress(FileNotFoundError):
+                        part = _proven(path)
+                        archive.add(path, f"{name}/{path.name}", recursive=False)
+                        keys.update(key.tobytes() for key in part.keys)
         temporary.replace(target)
         sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    return rows
+    return len(keys)
 
 
 def import_store(cache: Path, source: Path) -> tuple[str, int]:

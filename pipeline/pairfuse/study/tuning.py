@@ -254,9 +254,9 @@ def _fail_ghosts(study: optuna.Study) -> None:
     import optuna
 
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        if "fixed_params" in trial.system_attrs:
+        if "fixed_params" in trial.system_attrs:  # first: a kill in between tries a point twice
             study.enqueue_trial(trial.system_attrs["fixed_params"])
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         log.warning("trial %d was left unfinished by an earlier run: marked failed", trial.number)
 
 
