@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.errors import StoreError
+from pairfuse.errors import StoreError, shown
 
 if TYPE_CHECKING:
     import h5py
@@ -246,7 +246,7 @@ def _read_attributes(file: h5py.File) -> dict[str, Any]:
         if not isinstance(out[name], int if name in _WHOLE_NUMBERS else str):
             raise StoreError(f"attribute {name!r} is not a plain value")
     if out["format"] != FORMAT or out["format_version"] != FORMAT_VERSION:
-        found = f"{out['format']} version {out['format_version']}"
+        found = f"{out['format'][:60]} version {shown(out['format_version'])}"
         raise StoreError(f"it is of format {found}, this is {FORMAT} version {FORMAT_VERSION}")
     return out
 

@@ -204,7 +204,7 @@ class FeatureStore:
     def _check(self, part: Part) -> Part:
         if part.attributes["fingerprint"] != self.fingerprint or part.attributes["dim"] != self.dim:
             raise StoreError(
-                f"{part.path} is refused: it was made by {part.attributes['encoder']} "
+                f"{part.path} is refused: it was made by {part.attributes['encoder'][:60]} "
                 f"{part.attributes['fingerprint'][:8]}, not by {self.encoder} "
                 f"{self.fingerprint[:8]}; remove it"
             )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pairfuse import __version__
-from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.errors import CheckpointError, ConfigError, shown
 from pairfuse.files import write_bytes, write_json
 from pairfuse.fusion.ensemble import Ensemble, Member
 from pairfuse.fusion.heads import HeadShape
@@ -119,7 +119,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
     found = description.get("format_version") if isinstance(description, dict) else None
     if found != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} is of format version {found!r}, this is version {FORMAT_VERSION}; "
+            f"{path} is of format version {shown(found)}, this is version {FORMAT_VERSION}; "
             "run `pairfuse train` again"
         )
     return dict(description)
