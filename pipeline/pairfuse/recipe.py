@@ -65,8 +65,3 @@ class Recipe:
             )
         if self.monitor not in ("macro_f1", "loss"):
             raise ConfigError(f"no monitor {shown(self.monitor)}; choose macro_f1 or loss")
-
-    @property
-    def shape_key(self) -> tuple[object, ...]:
-        """Models with the same key can be trained in one stack."""
-        return self.head, self.width, self.reduce, self.views, self.batch, self.accumulate

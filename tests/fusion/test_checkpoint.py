@@ -27,7 +27,7 @@ def _trained(head: str = "concat", **changes: object) -> Checkpoint:
     given = table(*told_by_words(80))
     rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=2, seed=0)
     recipe = replace(PLAIN, head=head, epochs=2, reduce=4, **changes)  # type: ignore[arg-type]
-    fit = cross_fit(given, prepare_rows(given.views, rows, seed=0), recipe, seed=0)
+    [fit] = cross_fit(given, prepare_rows(given.views, rows, seed=0), [recipe], seed=0)
     options = {"encoders": ["words", "look"], "pooling": "auto"}
     return Checkpoint(fit.ensemble, {"words": "ab12", "look": "cd34"}, options, {"accuracy": 0.5})
 
@@ -105,7 +105,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no JSON": (lambda f: (f / "model.json").write_text("{"), "is not JSON"),
     "bytes": (lambda f: (f / "model.json").write_bytes(b"\xff\xfe\x00"), "is not JSON"),
     "a list": (lambda f: (f / "model.json").write_text("[1]"), "format version None"),
-    "format": (lambda f: _describe(f, lambda d: d.update(format_version=2)), "format version 2"),
+    "format": (lambda f: _describe(f, lambda d: d.update(format_version=3)), "format version 3"),
     "label gone": (lambda f: _describe(f, lambda d: d["labels"].pop()), "does not fit"),
     "label more": (lambda f: _describe(f, lambda d: d["labels"].append("x")), "does not fit"),
     "prior cut": (lambda f: _describe(f, lambda d: d["prior"].pop()), "do not agree"),

@@ -40,7 +40,8 @@ def _fit(
     """Cross-fit on the row sets of `like`, with scalings fitted anew."""
     parts = like or _prepared(given, members=members)
     fresh = prepare_rows(given.views, [part.rows for part in parts], seed=0)
-    return cross_fit(given, fresh, recipe, seed=0)
+    [fit] = cross_fit(given, fresh, [recipe], seed=0)
+    return fit
 
 
 def _spoilt(views: Views, rows: Ints) -> Views:
@@ -109,7 +110,7 @@ def _score_with_canary(seed: int) -> float:
         sung["words"][held, :3] += 2 * np.eye(3, dtype=np.float32)[targets[held]]
         told = Views(sung, views.present, views.modality)
         fresh = prepare_rows(told, [part.rows], seed=0)
-        [member] = fit_members(told, targets, fresh, QUICK, num_classes=3, seed=0)
+        [[member]] = fit_members(told, targets, fresh, [QUICK], num_classes=3, seed=0)
         guesses[held] = member.predict_proba(told.rows(held)).argmax(axis=1)
     return macro_f1(targets, guesses, 3)
 
@@ -196,7 +197,7 @@ def test_models_with_fewer_axes_are_trained_beside_the_others() -> None:
     small = replace(large.rows, train=large.rows.train[:4])
     recipe = replace(QUICK, reduce=6)
     parts = [large, *prepare_rows(views, [small], seed=0), other]
-    models = fit_members(views, targets, parts, recipe, num_classes=3, seed=0)
+    [models] = fit_members(views, targets, parts, [recipe], num_classes=3, seed=0)
     assert [m.model.shape.dims["words"] for m in models] == [6, 3, 6]
-    [alone] = fit_members(views, targets, [large], recipe, num_classes=3, seed=0)
+    [[alone]] = fit_members(views, targets, [large], [recipe], num_classes=3, seed=0)
     assert farthest(alone.model, models[0].model) < 1e-4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pairfuse.fusion.layers import Dropout, Missing, StackedLinear
+from pairfuse.fusion.layers import Dropout, JoinedLinear, Missing, StackedLinear
 
 
 def _seeded(*seeds: int) -> list[torch.Generator]:
@@ -30,8 +30,9 @@ def test_a_stacked_layer_maps_as_torch_does() -> None:
 
 
 def test_dropout_keeps_its_share_and_the_mean() -> None:
-    drop = Dropout(torch.tensor([0.0, 0.25, 0.9]), _seeded(1, 2, 3))
-    dropped = drop(torch.ones(3, 400, 100))
+    drop = Dropout(torch.tensor([0.0, 0.25, 0.9]), 400)
+    drop.begin(1, 1)
+    dropped = drop(torch.ones(3, 400, 100), "hidden")
     assert torch.equal(dropped[0], torch.ones(400, 100))
     for place, rate in ((1, 0.25), (2, 0.9)):
         assert (dropped[place] == 0).float().mean() == pytest.approx(rate, abs=0.01)
@@ -40,10 +41,42 @@ def test_dropout_keeps_its_share_and_the_mean() -> None:
 
 def test_dropout_goes_on_the_same_when_another_model_leaves() -> None:
     ones = torch.ones(2, 6, 6)
-    stays, shrinks = (Dropout(torch.tensor([0.5, 0.5]), _seeded(1, 2)) for _ in range(2))
-    assert torch.equal(stays(ones), shrinks(ones))
-    shrinks.select([1])
-    assert torch.equal(stays(ones)[1], shrinks(ones[:1])[0])
+    stays, shrinks = (Dropout(torch.tensor([0.5, 0.5]), 6) for _ in range(2))
+    assert torch.equal(stays(ones, "hidden"), shrinks(ones, "hidden"))
+    shrinks.select(torch.tensor([1]))
+    assert torch.equal(stays(ones, "hidden")[1], shrinks(ones[:1], "hidden")[0])
+
+
+def test_dropout_of_a_narrow_model_is_that_of_the_wide_stack_it_lies_in() -> None:
+    narrow, wide = (Dropout(torch.tensor([0.5]), 8) for _ in range(2))
+    for step in range(3):
+        narrow.begin(1, step)
+        wide.begin(1, step)
+        for place in ("words", "hidden"):
+            dropped = wide(torch.ones(1, 8, 20), place)
+            assert torch.equal(narrow(torch.ones(1, 8, 6), place), dropped[..., :6])
+            assert 0.3 < (dropped == 0).float().mean() < 0.7
+
+
+def test_each_step_and_each_place_in_the_network_drops_others() -> None:
+    drop = Dropout(torch.tensor([0.5]), 64)
+    seen = []
+    for epoch, step in ((1, 1), (1, 2), (2, 1)):
+        drop.begin(epoch, step)
+        seen += [drop(torch.ones(1, 64, 32), place) != 0 for place in ("words", "hidden")]
+    for number, one in enumerate(seen):
+        for other in seen[:number]:
+            assert (one == other).float().mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_joined_inputs_map_as_one_matrix_does() -> None:
+    joined, torchs = JoinedLinear({"a": 3, "b.c": 2}, 4, _seeded(1)), torch.nn.Linear(5, 4)
+    a, b = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(2)).split([3, 2], dim=-1)
+    with torch.no_grad():
+        torchs.weight.copy_(torch.cat([block[0] for block in joined.blocks.values()]).T)
+        torchs.bias.copy_(joined.bias[0, 0])
+    found = joined({"a": a[:1], "b.c": b[:1]})[0]
+    assert torch.allclose(found, torchs(torch.cat([a[0], b[0]], dim=-1)), atol=1e-6)
 
 
 def test_a_present_row_passes_and_a_missing_one_is_replaced() -> None:

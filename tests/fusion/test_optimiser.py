@@ -19,10 +19,20 @@ def _parameters(seed: int = 0) -> dict[str, nn.Parameter]:
     }
 
 
-def _draw_gradients(parameters: dict[str, nn.Parameter], step: int) -> None:
+def _gradients(step: int) -> dict[str, torch.Tensor]:
     random = torch.Generator().manual_seed(100 + step)
-    for parameter in parameters.values():
-        parameter.grad = 5 * torch.randn(parameter.shape, generator=random)
+    return {
+        name: 5 * torch.randn(values.shape, generator=random)
+        for name, values in _parameters().items()
+    }
+
+
+def _step(adam: StackedAdamW, step: int, models: list[int], active: list[bool]) -> None:
+    """One update by drawn gradients: those of a loss that is linear in the parameters."""
+    drawn = _gradients(step)
+    loss = sum((p * drawn[name][models]).sum() for name, p in adam.parameters.items())
+    adam.backward(loss)
+    adam.step(torch.tensor(RATES)[models], torch.tensor(active))
 
 
 def _torch_steps(model: int, steps: int, *, clip: float | None = None) -> list[torch.Tensor]:
@@ -37,8 +47,7 @@ def _torch_steps(model: int, steps: int, *, clip: float | None = None) -> list[t
         lr=RATES[model],
     )
     for step in range(steps):
-        _draw_gradients(stacked, step)
-        weight.grad, bias.grad = (p.grad[model].clone() for p in stacked.values())
+        weight.grad, bias.grad = (grad[model].clone() for grad in _gradients(step).values())
         if clip is not None:
             nn.utils.clip_grad_norm_([weight, bias], clip)
         adam.step()
@@ -49,8 +58,7 @@ def _our_steps(steps: int, *, clip: list[float]) -> dict[str, nn.Parameter]:
     parameters = _parameters()
     adam = StackedAdamW(parameters, decay=DECAY, clip=clip)
     for step in range(steps):
-        _draw_gradients(parameters, step)
-        adam.step(torch.tensor(RATES), torch.tensor([True] * 3))
+        _step(adam, step, [0, 1, 2], [True] * 3)
     return parameters
 
 
@@ -74,8 +82,7 @@ def test_each_model_is_clipped_by_its_own_norm() -> None:
 def test_an_inactive_model_stays_as_it_is() -> None:
     parameters, before = _parameters(), _parameters()
     adam = StackedAdamW(parameters, decay=DECAY, clip=FREE)
-    _draw_gradients(parameters, 0)
-    adam.step(torch.tensor(RATES), torch.tensor([True, False, True]))
+    _step(adam, 0, [0, 1, 2], [True, False, True])
     for name, values in parameters.items():
         assert torch.equal(values[1], before[name][1])
         assert not torch.equal(values[0], before[name][0])
@@ -86,8 +93,7 @@ def test_a_model_that_paused_goes_on_as_if_it_had_not() -> None:
     paused = _parameters()
     adam = StackedAdamW(paused, decay=DECAY, clip=FREE)
     for step, active in ((0, True), (7, False), (1, True)):
-        _draw_gradients(paused, step)
-        adam.step(torch.tensor(RATES), torch.tensor([True, active, True]))
+        _step(adam, step, [0, 1, 2], [True, active, True])
     for found, wanted in zip(paused.values(), _torch_steps(1, 2), strict=True):
         assert torch.allclose(found[1], wanted, atol=1e-5)
 
@@ -95,16 +101,8 @@ def test_a_model_that_paused_goes_on_as_if_it_had_not() -> None:
 def test_models_that_stay_keep_their_momentum() -> None:
     parameters = _parameters()
     adam = StackedAdamW(parameters, decay=DECAY, clip=FREE)
-    _draw_gradients(parameters, 0)
-    adam.step(torch.tensor(RATES), torch.tensor([True] * 3))
-    gradients = _parameters()
-    _draw_gradients(gradients, 1)
-    chosen = torch.tensor([2])
-    adam.select(chosen)
-    for name, parameter in parameters.items():
-        parameter.grad = None
-        parameter.data = parameter.data[chosen]
-        parameter.grad = gradients[name].grad[chosen]
-    adam.step(torch.tensor(RATES)[chosen], torch.tensor([True]))
+    _step(adam, 0, [0, 1, 2], [True] * 3)
+    adam.select(torch.tensor([2]))
+    _step(adam, 1, [2], [True])
     for found, wanted in zip(parameters.values(), _torch_steps(2, 2), strict=True):
         assert torch.allclose(found[0], wanted, atol=1e-5)

@@ -75,6 +75,46 @@ def test_a_model_is_the_same_alone_and_in_a_stack(head: str, place: int) -> None
     assert abs(difference).max() < 1e-3
 
 
+@pytest.mark.parametrize("head", list(HEADS))
+def test_models_of_other_widths_and_views_share_a_stack(head: str) -> None:
+    """Each comes out as it does alone, whatever it is padded to."""
+    views = noise(160, dims={"look": 5, "more": 4, "words": 6})
+    targets = views.features["words"][:, :3].argmax(axis=1).astype(np.int64)
+    narrow = Views(
+        {view: values[:, :3] for view, values in views.features.items()},
+        views.present,
+        views.modality,
+    )
+    recipe = replace(PLAIN, head=head, dropout=0.3, epochs=6, weight_decay=0.3)
+    stack = [
+        split_task(given, targets, 60, replace(recipe, width=width), seed=width)
+        for given, width in (
+            (views, 16),
+            (narrow, 24),
+            (views.only(["look", "words"]), 8),
+            (narrow.only(["look", "more"]), 16),
+        )
+    ]
+    for given, together in zip(stack, train_stack(stack), strict=True):
+        alone = _alone(given)
+        assert farthest(alone, together) < 1e-4
+        assert alone.shape == together.shape
+        assert alone.history[-1]["val_loss"] == pytest.approx(together.history[-1]["val_loss"])
+
+
+def test_held_rows_get_the_logits_of_the_kept_model() -> None:
+    given = replace(task(PLAIN), held=noise(7, seed=9))
+    model = _alone(given)
+    assert np.array_equal(model.held, predict_logits(model, given.held))
+
+
+def test_a_watcher_may_stop_some_models_and_the_others_go_on() -> None:
+    stack = [task(PLAIN, seed=seed) for seed in range(3)]
+    models = train_stack(stack, watch=lambda epoch, values: [1] if epoch >= 4 else None)
+    assert [len(model.history) for model in models] == [12, 4, 12]
+    assert farthest(models[2], _alone(stack[2])) < 1e-4
+
+
 def test_the_stack_lets_models_stop_at_their_own_epoch() -> None:
     stack = [task(replace(PLAIN, epochs=epochs)) for epochs in (2, 7, 4)]
     assert [len(model.history) for model in train_stack(stack)] == [2, 7, 4]
@@ -156,7 +196,7 @@ def test_label_smoothing_lowers_confidence() -> None:
 
 def test_weight_decay_shrinks_the_weights() -> None:
     sizes = [
-        np.abs(_alone(task(replace(PLAIN, weight_decay=decay))).parameters["head.hidden.weight"])
+        abs(_alone(task(replace(PLAIN, weight_decay=decay))).parameters["head.hidden.blocks.words"])
         for decay in (0.0, 5.0)
     ]
     assert sizes[1].mean() < 0.9 * sizes[0].mean()

@@ -24,7 +24,7 @@ from pairfuse.fusion.scaling import ViewScaling
 from pairfuse.fusion.training import Trained, build_network
 from pairfuse.recipe import Recipe
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What rebuilding raises from a description that lacks something or is of other types.
 _MISFITS = (

@@ -63,11 +63,11 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2 or np.bincount(targets).min() < 2:
             raise DataError("each of at least two classes needs two rows or more")
         parts = prepare_rows(views, self._rows(targets), seed=self.seed)
-        fitted = fit_members(
+        [fitted] = fit_members(
             views,
             targets.astype(np.int64),
             parts,
-            self.recipe or Recipe(),
+            [self.recipe or Recipe()],
             num_classes=len(self.classes_),
             seed=self.seed,
             device=self.device,

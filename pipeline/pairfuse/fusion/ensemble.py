@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,8 @@ from pairfuse.recipe import Recipe
 Floats = NDArray[np.float32]
 #: Rows that are scaled and classified at a time.
 _CHUNK = 16_384
+#: Rows of the models that are trained at once take at most about so much memory.
+STACK_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Member:
         """Class probabilities, shape (N, C); other views than its own are not looked at."""
         own = views.only(list(self.scaling))
         chunks = [
-            _softmax(predict_logits(self.model, scale(own.rows(rows), self.scaling)))
+            softmax(predict_logits(self.model, scale(own.rows(rows), self.scaling)))
             for rows in np.split(np.arange(len(views)), range(_CHUNK, len(views), _CHUNK))
         ]
         return np.concatenate(chunks)
@@ -79,10 +81,33 @@ class Rows:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One model's rows with the scaling fitted on its training rows (all axes, not narrowed)."""
+    """One model's rows with the scaling fitted on its training rows (all axes, not narrowed).
+
+    `projected` are all rows on these axes, kept where many recipes will ask for them.
+    """
 
     rows: Rows
     scaling: Mapping[str, ViewScaling]
+    projected: Views | None = None
+
+    def inputs(self, views: Views, recipe: Recipe) -> Views:
+        """All rows of these views as the recipe's models take them."""
+        if self.projected is None:
+            scaling = narrow(self._own(views), recipe.reduce, recipe.whitening)
+            return scale(views, scaling)
+        features = {}
+        for view in views.features:
+            gains = self.scaling[view].gains(recipe.reduce, recipe.whitening)
+            features[view] = self.projected.features[view][:, : len(gains)] * gains
+        return Views(features, views.present, views.modality)
+
+    def member(self, model: Trained, views: Views) -> Member:
+        """The trained model with its scaling."""
+        recipe = model.recipe
+        return Member(model, narrow(self._own(views), recipe.reduce, recipe.whitening))
+
+    def _own(self, views: Views) -> dict[str, ViewScaling]:
+        return {view: self.scaling[view] for view in views.features}
 
 
 def prepare_rows(views: Views, rows: Sequence[Rows], *, seed: int) -> list[Prepared]:
@@ -90,55 +115,114 @@ def prepare_rows(views: Views, rows: Sequence[Rows], *, seed: int) -> list[Prepa
     return [Prepared(part, fit_scaling(views.rows(part.train), seed=seed)) for part in rows]
 
 
+def project(views: Views, prepared: Sequence[Prepared]) -> list[Prepared]:
+    """Bring all rows to the axes of each row set, once for many recipes."""
+    return [replace(part, projected=scale(views, part.scaling)) for part in prepared]
+
+
+#: Recipe's number, epoch and its models' best values so far; True stops its models.
+RecipeWatch = Callable[[int, int, Sequence[float]], bool]
+
+
 def fit_members(
     views: Views,
     targets: Ints,
     prepared: Sequence[Prepared],
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     *,
     num_classes: int,
     seed: int,
     device: str = "cpu",
-    watch: Watch | None = None,
-) -> list[Member]:
-    """Train one model for each set of rows, all in one stack.
+    watch: RecipeWatch | None = None,
+) -> list[list[Member]]:
+    """Train each recipe on each set of rows, as many models at once as fit together.
 
     Args:
-        views: All rows of all views; the recipe may use some of the views only.
+        views: All rows of all views; a recipe may use some of the views only.
         targets: Shape (N,).
-        prepared: Rows and scaling of each model.
-        recipe: Shared by the models.
+        prepared: Rows and scaling of the models of each recipe.
+        recipes: Models whose head and batch agree are trained in one stack.
         num_classes: C.
-        seed: Model m is seeded by `seed + 1000 * m`.
+        seed: A recipe's model m is seeded by `seed + 1000 * m`.
         device: A torch device's name.
-        watch: See `train_stack`.
+        watch: Called after each epoch for each recipe.
+
+    Returns:
+        For each recipe a member for each row set.
 
     Raises:
-        ConfigError: The recipe names an unknown head or view.
+        ConfigError: A recipe names an unknown head or view.
     """
-    check_recipe(recipe, views)
-    chosen = views.only(sorted(recipe.views or views.features))
-    tasks, scalings = [], []
-    for number, part in enumerate(prepared):
-        scaling = narrow(
-            {view: part.scaling[view] for view in chosen.features}, recipe.reduce, recipe.whitening
-        )
-        train, train_targets = (
-            scale(chosen.rows(part.rows.train), scaling),
-            targets[part.rows.train],
-        )
-        model_seed = seed + 1000 * number
-        if recipe.balance == "smote":
-            train, train_targets = smote(
-                train, train_targets, strength=recipe.strength, seed=model_seed
-            )
-        val = scale(chosen.rows(part.rows.val), scaling)
-        tasks.append(
-            Task(recipe, train, train_targets, val, targets[part.rows.val], num_classes, model_seed)
-        )
-        scalings.append(scaling)
-    models = _trained_together(tasks, device, watch)
-    return [Member(model, scaling) for model, scaling in zip(models, scalings, strict=True)]
+    for recipe in recipes:
+        check_recipe(recipe, views)
+    models: dict[tuple[int, int], Trained] = {}
+    for chunk in _chunks(recipes, views, prepared):
+        keys = [(number, part) for number in chunk for part in range(len(prepared))]
+        tasks = [
+            _task(views, targets, prepared[part], recipes[number], num_classes, seed + 1000 * part)
+            for number, part in keys
+        ]
+        stack = train_stack(tasks, device=device, watch=_by_recipe(keys, watch))
+        models |= dict(zip(keys, stack, strict=True))
+    return [
+        [
+            part.member(models[number, place], _chosen(views, recipe))
+            for place, part in enumerate(prepared)
+        ]
+        for number, recipe in enumerate(recipes)
+    ]
+
+
+def _task(
+    views: Views, targets: Ints, part: Prepared, recipe: Recipe, num_classes: int, seed: int
+) -> Task:
+    """Scale all rows by the training rows, then balance the training rows alone."""
+    inputs = part.inputs(_chosen(views, recipe), recipe)
+    train, train_targets = inputs.rows(part.rows.train), targets[part.rows.train]
+    if recipe.balance == "smote":
+        train, train_targets = smote(train, train_targets, strength=recipe.strength, seed=seed)
+    val, held = inputs.rows(part.rows.val), inputs.rows(part.rows.held)
+    val_targets = targets[part.rows.val]
+    return Task(recipe, train, train_targets, val, val_targets, num_classes, seed, held)
+
+
+def _chunks(
+    recipes: Sequence[Recipe], views: Views, prepared: Sequence[Prepared]
+) -> list[list[int]]:
+    """Numbers of recipes that are trained in one stack, which fits into `STACK_BYTES`."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for number, recipe in enumerate(recipes):
+        kinds = tuple(sorted(set(_chosen(views, recipe).modality.values())))
+        key = (recipe.head, kinds, recipe.batch, recipe.accumulate)
+        groups.setdefault(key, []).append(number)
+    out: list[list[int]] = []
+    for numbers in groups.values():
+        widest = max(recipes[number].reduce for number in numbers)
+        row_bytes = 4 * sum(min(widest, dim) for dim in views.dims.values())
+        recipe_bytes = max(1, len(views) * len(prepared) * row_bytes)
+        together = max(1, STACK_BYTES // recipe_bytes)
+        out += [numbers[at : at + together] for at in range(0, len(numbers), together)]
+    return out
+
+
+def _by_recipe(keys: Sequence[tuple[int, int]], watch: RecipeWatch | None) -> Watch | None:
+    """From best values by task to best values by recipe, and back to the tasks that stop."""
+    if watch is None:
+        return None
+    stopped: set[int] = set()
+
+    def watch_stack(epoch: int, values: Sequence[float]) -> list[int]:
+        for number in dict.fromkeys(number for number, _ in keys):
+            own = [value for (n, _), value in zip(keys, values, strict=True) if n == number]
+            if number not in stopped and watch(number, epoch, own):
+                stopped.add(number)
+        return [task for task, (number, _) in enumerate(keys) if number in stopped]
+
+    return watch_stack
+
+
+def _chosen(views: Views, recipe: Recipe) -> Views:
+    return views.only(sorted(recipe.views or views.features))
 
 
 def check_recipe(recipe: Recipe, views: Views) -> None:
@@ -157,31 +241,13 @@ def check_recipe(recipe: Recipe, views: Views) -> None:
         )
 
 
-def _trained_together(tasks: Sequence[Task], device: str, watch: Watch | None) -> list[Trained]:
-    """One stack for all tasks of equal widths; a fold with few rows may have fewer axes."""
-    widths: dict[tuple[tuple[str, int], ...], list[int]] = {}
-    for number, task in enumerate(tasks):
-        widths.setdefault(tuple(task.train.dims.items()), []).append(number)
-    if len(widths) == 1:
-        return train_stack(tasks, device=device, watch=watch)
-    out: dict[int, Trained] = {}
-    for numbers in widths.values():
-        stack = train_stack([tasks[n] for n in numbers], device=device)
-        out |= dict(zip(numbers, stack, strict=True))
-    return [out[number] for number in range(len(tasks))]
-
-
 def class_prior(targets: Ints, num_classes: int) -> Floats:
     """Frequency of each class, shape (C,)."""
     counts = np.bincount(targets, minlength=num_classes)
     return np.asarray(counts / max(1, counts.sum()), dtype=np.float32)
 
 
-def with_views(recipe: Recipe, views: Sequence[str]) -> Recipe:
-    """The recipe for these views alone."""
-    return replace(recipe, views=tuple(views))
-
-
-def _softmax(logits: Floats) -> Floats:
+def softmax(logits: Floats) -> Floats:
+    """Probabilities, shape (N, C)."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -7,7 +7,7 @@ A head maps `{view: (M, B, D)}`, `{view: (M, B) bool}` to logits (M, B, C) for M
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from pairfuse.data.pairs import Modality
 from pairfuse.errors import CheckpointError, ConfigError
-from pairfuse.fusion.layers import Missing, StackedLinear, no_dropout
+from pairfuse.fusion.layers import JoinedLinear, Missing, StackedLinear, no_dropout, safe
 
-Drop = Callable[[Tensor], Tensor]
+#: A layer's values and its name, to the values with some of them dropped.
+Drop = Callable[[Tensor, str], Tensor]
 Stack = Mapping[str, Tensor]
 
 
@@ -36,12 +37,12 @@ class ConcatHead(nn.Module):
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
-        self.hidden = StackedLinear(sum(shape.dims.values()), shape.width, seeds)
+        self.hidden = JoinedLinear(shape.dims, shape.width, seeds)
         self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        joined = drop(torch.cat(list(views.values()), dim=-1))  # (M, B, sum D)
-        logits: Tensor = self.classify(drop(functional.gelu(self.hidden(joined))))
+        dropped = {view: drop(values, view) for view, values in views.items()}
+        logits: Tensor = self.classify(drop(functional.gelu(self.hidden(dropped)), "hidden"))
         return logits
 
 
@@ -50,28 +51,27 @@ class LinearHead(nn.Module):
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
-        self.classify = StackedLinear(sum(shape.dims.values()), shape.num_classes, seeds)
+        self.classify = JoinedLinear(shape.dims, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        logits: Tensor = self.classify(drop(torch.cat(list(views.values()), dim=-1)))
+        logits: Tensor = self.classify({view: drop(values, view) for view, values in views.items()})
         return logits
 
 
 class Projections(nn.Module):
-    """Each view through its own layer to one shared width: (M, B, V, W)."""
+    """Each view through its own layer to one shared width, {view: (M, B, W)}."""
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            StackedLinear(dim, shape.width, seeds) for dim in shape.dims.values()
+        self.layers = nn.ModuleDict(
+            {safe(view): StackedLinear(dim, shape.width, seeds) for view, dim in shape.dims.items()}
         )
 
-    def forward(self, views: Stack, drop: Drop) -> Tensor:
-        projected = [
-            functional.gelu(layer(drop(view)))
-            for layer, view in zip(self.layers, views.values(), strict=True)
-        ]
-        return torch.stack(projected, dim=2)  # (M, B, V, W)
+    def forward(self, views: Stack, drop: Drop) -> dict[str, Tensor]:
+        return {
+            view: functional.gelu(self.layers[safe(view)](drop(values, view)))
+            for view, values in views.items()
+        }
 
 
 class ProjectedHead(nn.Module):
@@ -80,12 +80,13 @@ class ProjectedHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
-        self.hidden = StackedLinear(len(shape.dims) * shape.width, shape.width, seeds)
+        self.hidden = JoinedLinear(dict.fromkeys(shape.dims, shape.width), shape.width, seeds)
         self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        joined = drop(self.project(views, drop).flatten(2))  # (M, B, V * W)
-        logits: Tensor = self.classify(drop(functional.gelu(self.hidden(joined))))
+        projected = self.project(views, drop)
+        tokens = {view: drop(token, f"{view} projected") for view, token in projected.items()}
+        logits: Tensor = self.classify(drop(functional.gelu(self.hidden(tokens)), "hidden"))
         return logits
 
 
@@ -95,6 +96,8 @@ class AttentionHead(nn.Module):
     A missing view is weighed too, by its learnt stand-in: that it is missing can matter.
     """
 
+    unused: Tensor
+
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
@@ -103,35 +106,42 @@ class AttentionHead(nn.Module):
         # The softmax over views cancels it; AdamW would make steps of its rounding errors.
         self.score.bias.requires_grad_(False)
         self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.register_buffer("unused", _all_used(shape, seeds), persistent=False)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        tokens = self.project(views, drop)  # (M, B, V, W)
+        tokens = torch.stack(list(self.project(views, drop).values()), dim=2)  # (M, B, V, W)
         flat = tokens.flatten(1, 2)  # (M, B * V, W)
         scores = self.score(torch.tanh(self.key(flat))).reshape(tokens.shape[:3])
-        weights = torch.softmax(scores, dim=-1)  # (M, B, V)
+        weights = torch.softmax(scores + self.unused, dim=-1)  # (M, B, V)
         pooled = (weights[..., None] * tokens).sum(dim=2)  # (M, B, W)
-        logits: Tensor = self.classify(drop(pooled))
+        logits: Tensor = self.classify(drop(pooled, "hidden"))
         return logits
 
 
 class GatedHead(nn.Module):
     """Gated multimodal unit (Arevalo et al. 2017): all views together decide how far each opens."""
 
+    unused: Tensor
+
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            StackedLinear(dim, shape.width, seeds) for dim in shape.dims.values()
+        self.layers = nn.ModuleDict(
+            {safe(view): StackedLinear(dim, shape.width, seeds) for view, dim in shape.dims.items()}
         )
-        self.gates = StackedLinear(sum(shape.dims.values()), len(shape.dims) * shape.width, seeds)
+        self.gates = nn.ModuleDict(
+            {safe(view): JoinedLinear(shape.dims, shape.width, seeds) for view in shape.dims}
+        )
         self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.register_buffer("unused", _all_used(shape, seeds), persistent=False)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        inputs = [drop(view) for view in views.values()]
-        hidden = torch.stack(
-            [torch.tanh(layer(x)) for layer, x in zip(self.layers, inputs, strict=True)], dim=2
-        )  # (M, B, V, W)
-        gates = torch.sigmoid(self.gates(torch.cat(inputs, dim=-1))).reshape(hidden.shape)
-        logits: Tensor = self.classify(drop((gates * hidden).sum(dim=2)))
+        inputs = {view: drop(values, view) for view, values in views.items()}
+        opened = [
+            torch.sigmoid(self.gates[safe(view)](inputs) + self.unused[..., number, None])
+            * torch.tanh(self.layers[safe(view)](values))
+            for number, (view, values) in enumerate(inputs.items())
+        ]
+        logits: Tensor = self.classify(drop(torch.stack(opened).sum(dim=0), "hidden"))
         return logits
 
 
@@ -145,24 +155,24 @@ class LateHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.members = _by_modality(shape)
-        parts = [
-            HeadShape(
-                {view: shape.dims[view] for view in views},
-                shape.modality,
-                shape.num_classes,
-                shape.width,
-            )
-            for views in self.members.values()
-        ]
-        self.classifiers = nn.ModuleList(ConcatHead(part, seeds) for part in parts)
-        self.votes = nn.Parameter(torch.zeros(len(seeds), 1, len(parts)))
+        self.classifiers = nn.ModuleDict(
+            {
+                modality: ConcatHead(
+                    replace(shape, dims={view: shape.dims[view] for view in views}), seeds
+                )
+                for modality, views in self.members.items()
+            }
+        )
+        self.votes = nn.Parameter(torch.zeros(len(seeds), 1, len(self.members)))
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
         logs, there = [], []
-        for views_of, classifier in zip(self.members.values(), self.classifiers, strict=True):
+        for modality, views_of in self.members.items():
             part = {view: views[view] for view in views_of}
-            logs.append(functional.log_softmax(classifier(part, present, drop), dim=-1))
-            there.append(torch.stack([present[view] for view in views_of]).any(dim=0))
+            logits = self.classifiers[modality](part, present, drop)
+            logs.append(functional.log_softmax(logits, dim=-1))
+            seen = [present[view].expand(logits.shape[:2]) for view in views_of]
+            there.append(torch.stack(seen).any(dim=0))
         heard = torch.stack(there, dim=-1)  # (M, B, modalities)
         heard = heard | ~heard.any(dim=-1, keepdim=True)
         votes = self.votes.expand_as(heard).masked_fill(~heard, -1e9)
@@ -189,12 +199,12 @@ class FusionNetwork(nn.Module):
             raise ConfigError(f"no head {name!r}; choose one of {', '.join(HEADS)}")
         self.shape = shape
         self.missing = nn.ModuleDict(
-            {_safe(view): Missing(dim, len(seeds)) for view, dim in shape.dims.items()}
+            {safe(view): Missing(dim, len(seeds)) for view, dim in shape.dims.items()}
         )
         self.head = HEADS[name](shape, [torch.Generator().manual_seed(seed) for seed in seeds])
 
     def forward(self, views: Stack, present: Stack, drop: Drop = no_dropout) -> Tensor:
-        """Logits (M, B, C).
+        """Logits (M, B, C); each of `present` is (M, B), or one True for all rows.
 
         Raises:
             CheckpointError: These are not the views that the head was built for.
@@ -206,19 +216,19 @@ class FusionNetwork(nn.Module):
                 "name the same encoders as in training"
             )
         filled = {
-            view: self.missing[_safe(view)](views[view], present[view]) for view in self.shape.dims
+            view: self.missing[safe(view)](views[view], present[view]) for view in self.shape.dims
         }
         logits: Tensor = self.head(filled, present, drop)
         return logits
+
+
+def _all_used(shape: HeadShape, seeds: Sequence[torch.Generator]) -> Tensor:
+    """Zeros (M, 1, V); a stack sets minus infinity for a view that a model does not use."""
+    return torch.zeros(len(seeds), 1, len(shape.dims))
 
 
 def _by_modality(shape: HeadShape) -> dict[Modality, list[str]]:
     members: dict[Modality, list[str]] = {}
     for view in shape.dims:
         members.setdefault(shape.modality[view], []).append(view)
-    return members
-
-
-def _safe(view: str) -> str:
-    """A module's name may hold no dot."""
-    return view.replace(".", "·")
+    return dict(sorted(members.items()))

@@ -1,13 +1,16 @@
 """Layers for M models side by side: every parameter and every activation has a leading M.
 
 A model's numbers depend on its own seed alone, so that it comes out the same trained alone or in
-a stack.
+a stack. A model that is narrower than the stack lies in the first rows and columns of each
+parameter, the rest is zero; as every layer here sends zero to zero, the rest stays zero in
+training.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +21,32 @@ class StackedLinear(nn.Module):
 
     def __init__(self, dim: int, width: int, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(dim)  # as torch.nn.Linear
-        draw = [torch.rand(dim + 1, width, generator=seed) * 2 - 1 for seed in seeds]
-        both = torch.stack(draw) * bound  # (M, D + 1, W)
-        self.weight = nn.Parameter(both[:, :-1].contiguous())
-        self.bias = nn.Parameter(both[:, -1:].contiguous())
+        both = _draw(dim + 1, width, seeds, bound=1 / math.sqrt(dim))  # as torch.nn.Linear
+        self.weight = nn.Parameter(both[:, :-1].contiguous())  # (M, D, W)
+        self.bias = nn.Parameter(both[:, -1:].contiguous())  # (M, 1, W)
 
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, inputs, self.weight)  # (M, B, W)
+
+
+class JoinedLinear(nn.Module):
+    """M affine maps of several inputs joined, kept as one block of the matrix for each input."""
+
+    def __init__(
+        self, dims: Mapping[str, int], width: int, seeds: Sequence[torch.Generator]
+    ) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(sum(dims.values()))
+        self.blocks = nn.ParameterDict(
+            {safe(name): _draw(dim, width, seeds, bound=bound) for name, dim in dims.items()}
+        )
+        self.bias = nn.Parameter(_draw(1, width, seeds, bound=bound))
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        out: Tensor = self.bias
+        for name, values in inputs.items():
+            out = torch.baddbmm(out, values, self.blocks[safe(name)])
+        return out  # (M, B, W)
 
 
 class Missing(nn.Module):
@@ -36,39 +57,59 @@ class Missing(nn.Module):
         self.vector = nn.Parameter(torch.zeros(models, 1, dim))
 
     def forward(self, inputs: Tensor, present: Tensor) -> Tensor:
+        """`present` is (M, B), or one True for all rows."""
+        if present.dim() == 0:
+            return inputs
         return torch.where(present[..., None], inputs, self.vector)  # (M, B, D)
 
 
 class Dropout:
-    """Inverted dropout with a rate and a generator for each of the M models.
+    """Inverted dropout with a rate for each of the M models, to the 256th part.
 
-    Models that are not `active` draw nothing: one that waits for longer epochs of others goes on
-    where it was.
+    Which units fall follows from the epoch, the step and the place in the network, not from the
+    model: all models of a stack share one draw, which makes it cheap and leaves each of them the
+    same in any company. Rows come to each model in another order.
     """
 
-    def __init__(self, rates: Tensor, generators: Sequence[torch.Generator]) -> None:
-        self.keep = (1 - rates).reshape(-1, 1, 1)  # (M, 1, 1)
-        self.generators = list(generators)
-        self.active = [True] * len(self.generators)
+    #: Random bytes drawn once; a mask is a window of them, one row of it each `_STRIDE` bytes.
+    _SPAN, _STRIDE = 2**20, 1031
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        shape = inputs.shape[1:]
-        noise = torch.stack(
-            [
-                torch.rand(shape, generator=generator) if active else torch.zeros(shape)
-                for generator, active in zip(self.generators, self.active, strict=True)
-            ]
-        )
-        kept = noise.to(inputs.device) < self.keep.to(inputs.device)
-        return inputs * kept / self.keep.to(inputs.device)
+    def __init__(self, rates: Tensor, batch: int) -> None:
+        self.drop = (rates * 256).round().to(torch.uint8).reshape(-1, 1, 1)  # (M, 1, 1)
+        size = self._SPAN + (batch + 8) * self._STRIDE
+        draw = torch.Generator().manual_seed(0)
+        self.noise = torch.randint(0, 256, (size,), dtype=torch.uint8, generator=draw)
+        self.noise = self.noise.to(rates.device)
+        self.moment = 0
 
-    def select(self, models: Sequence[int]) -> None:
+    def begin(self, epoch: int, step: int) -> None:
+        """Called before each step."""
+        self.moment = epoch * 1_000_003 + step * 7_919
+
+    def __call__(self, inputs: Tensor, place: str) -> Tensor:
+        """`place` names the layer (M, B, W) in the network."""
+        start = (self.moment + crc32(place.encode())) * 2_654_435_761 % self._SPAN
+        _, rows, width = inputs.shape
+        noise = self.noise.as_strided((rows, width), (self._STRIDE, 1), start)
+        kept = (noise >= self.drop).to(inputs.dtype)
+        return inputs * kept.mul_(256 / (256 - self.drop.float()))
+
+    def select(self, models: Tensor) -> None:
         """Go on with the named models only."""
-        self.keep = self.keep[list(models)]
-        self.generators = [self.generators[model] for model in models]
-        self.active = [True] * len(self.generators)
+        self.drop = self.drop[models]
 
 
-def no_dropout(inputs: Tensor) -> Tensor:
+def no_dropout(inputs: Tensor, place: str) -> Tensor:
     """Prediction: everything is kept."""
     return inputs
+
+
+def safe(name: str) -> str:
+    """A module's name may hold no dot."""
+    return name.replace(".", "·")
+
+
+def _draw(rows: int, width: int, seeds: Sequence[torch.Generator], *, bound: float) -> Tensor:
+    """Uniform in [-bound, bound], (M, rows, W)."""
+    drawn = [torch.rand(rows, width, generator=seed) * 2 - 1 for seed in seeds]
+    return torch.stack(drawn) * bound

@@ -27,8 +27,8 @@ class ViewScaling:
     axes: Floats  # (D, P)
     deviation: Floats  # (P,), standard deviation along each axis, largest first
 
-    def narrowed(self, width: int, whitening: float) -> ViewScaling:
-        """Keep the first axes and scale them once for all.
+    def gains(self, width: int, whitening: float) -> Floats:
+        """Factors for the first axes, shape (min(width, P),).
 
         Args:
             width: Axes to keep.
@@ -37,9 +37,15 @@ class ViewScaling:
         """
         deviation = self.deviation[:width]
         kept = deviation ** (1 - whitening)  # what is left of each axis's own deviation
-        kept = kept / np.sqrt(np.mean(kept**2))
+        return np.asarray(kept / np.sqrt(np.mean(kept**2)) / deviation, dtype=np.float32)
+
+    def narrowed(self, width: int, whitening: float) -> ViewScaling:
+        """Keep the first axes and scale them once for all."""
+        gains = self.gains(width, whitening)
         return ViewScaling(
-            self.mean, np.ascontiguousarray(self.axes[:, :width] * (kept / deviation)), deviation
+            self.mean,
+            np.ascontiguousarray(self.axes[:, :width] * gains),
+            self.deviation[:width],
         )
 
     def apply(self, values: Floats) -> Floats:

@@ -1,13 +1,14 @@
 """Training: M models side by side, each with its own rows, rates, schedule and stopping.
 
 A model is a `Task`: its training rows, its validation rows, a recipe and a seed. What comes out
-depends on the task alone, not on its company in the stack. Models that stop leave the stack.
+depends on the task alone, not on its company in the stack. Models of other widths and views share
+a stack: each lies in the first rows and columns of it (see `layers`). Models that stop leave it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,7 @@ from pairfuse.fusion.balance import class_weights
 from pairfuse.fusion.heads import FusionNetwork, HeadShape
 from pairfuse.fusion.layers import Dropout
 from pairfuse.fusion.optimiser import StackedAdamW
+from pairfuse.fusion.rowbank import RowBank, batches
 from pairfuse.recipe import Recipe
 
 Floats = NDArray[np.float32]
@@ -28,7 +30,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Task:
-    """One model to train: scaled (and balanced) training rows, scaled validation rows."""
+    """One model to train: scaled (and balanced) training rows, scaled validation rows.
+
+    `held` are rows that training never looks at; the trained model's logits for them are kept.
+    """
 
     recipe: Recipe
     train: Views
@@ -37,6 +42,20 @@ class Task:
     val_targets: Ints
     num_classes: int
     seed: int
+    held: Views | None = None
+
+    @property
+    def shape(self) -> HeadShape:
+        """What the model's own network is built from."""
+        dims = dict(sorted(self.train.dims.items()))
+        return HeadShape(dims, dict(self.train.modality), self.num_classes, self.recipe.width)
+
+    @property
+    def stack_key(self) -> tuple[object, ...]:
+        """Tasks with the same key can be trained in one stack."""
+        recipe = self.recipe
+        modalities = tuple(sorted(set(self.train.modality.values())))
+        return recipe.head, modalities, self.num_classes, recipe.batch, recipe.accumulate
 
 
 @dataclass
@@ -49,21 +68,23 @@ class Trained:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_value: float = -math.inf
+    held: Floats | None = None  # logits (H, C) for the task's held rows
 
 
-Watch = Callable[[int, Sequence[float]], object]
+#: Epoch and each task's best value so far to the numbers of tasks that should stop now, if any.
+Watch = Callable[[int, Sequence[float]], Collection[int] | None]
 
 
 def train_stack(
     tasks: Sequence[Task], *, device: str = "cpu", watch: Watch | None = None
 ) -> list[Trained]:
-    """Train all tasks together; all must have the same `recipe.shape_key` and views.
+    """Train all tasks together; all must have the same `stack_key`.
 
     Args:
         tasks: M tasks.
         device: A torch device's name; on CUDA the forward pass runs in bfloat16.
-        watch: Called after each epoch with its number and each task's best value so far; what it
-            raises ends the training.
+        watch: Called after each epoch with its number and each task's best value so far; tasks
+            that it names stop; what it raises ends the training.
 
     Returns:
         M models, each with the parameters of its best epoch.
@@ -72,8 +93,9 @@ def train_stack(
     while stack.alive:
         stack.run_epoch()
         if watch:
-            watch(stack.epoch, [model.best_value for model in stack.trained])
-    return stack.trained
+            stopped = watch(stack.epoch, [model.best_value for model in stack.trained]) or ()
+            stack.release([p for p, model in enumerate(stack.alive) if model in stopped])
+    return stack.finish()
 
 
 def build_network(model: Trained) -> FusionNetwork:
@@ -101,109 +123,97 @@ class _Stack:
     """The state of a stack in training; `alive` are the numbers of the tasks still in it."""
 
     def __init__(self, tasks: Sequence[Task], device: str) -> None:
-        first = tasks[0]
         self.tasks = list(tasks)
         self.device = torch.device(device)
         self.alive = list(range(len(tasks)))
         self.epoch = 0
-        shape = HeadShape(
-            dict(sorted(first.train.dims.items())),
-            dict(first.train.modality),
-            first.num_classes,
-            first.recipe.width,
-        )
-        seeds = [task.seed for task in tasks]
-        self.network = FusionNetwork(first.recipe.head, shape, seeds).to(self.device)
-        self.order = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
-        self.drop = Dropout(
-            torch.tensor([task.recipe.dropout for task in tasks]),
-            [torch.Generator().manual_seed(seed + 2) for seed in seeds],
-        )
+        self.trained = [Trained(task.shape, task.recipe, {}) for task in tasks]
+        own = [FusionNetwork(t.recipe.head, t.shape, [t.seed]) for t in tasks]
+        self.own_shapes = [_shapes(network) for network in own]
+        shape = _enclosing([task.shape for task in tasks])
+        self.network = _stacked(tasks[0].recipe.head, shape, own).to(self.device)
         self.optimiser = StackedAdamW(
-            dict(self.network.named_parameters()),
+            {n: p for n, p in self.network.named_parameters() if p.requires_grad},
             decay=[task.recipe.weight_decay for task in tasks],
             clip=[task.recipe.clip for task in tasks],
         )
-        self.rows = [_Rows(task.train, task.targets, self.device) for task in tasks]
-        self.val = [_Rows(task.val, task.val_targets, self.device) for task in tasks]
+        self.best = self.optimiser.values.clone()  # (M, n), of all tasks
+        self.order = [torch.Generator().manual_seed(task.seed + 1) for task in tasks]
+        rates = torch.tensor([task.recipe.dropout for task in tasks], device=self.device)
+        self.drop = Dropout(rates, tasks[0].recipe.batch)
+        train, val = (
+            [(task.train, task.targets) for task in tasks],
+            [(task.val, task.val_targets) for task in tasks],
+        )
+        self.rows = RowBank(train, shape.dims, self.device)
+        self.val = RowBank(val, shape.dims, self.device)
         self.weights = torch.stack([_weights(task) for task in tasks]).to(self.device)  # (M, C)
-        self.trained = [Trained(shape, task.recipe, {}) for task in tasks]
+        smoothing = [task.recipe.smoothing for task in tasks]
+        self.smoothing = torch.tensor(smoothing, device=self.device)[:, None]  # (M, 1)
         self.step = [0] * len(tasks)
 
     def run_epoch(self) -> None:
         """One pass of every model over its own rows, then validation, stopping, snapshots."""
         self.epoch += 1
-        plans = [self._plan(model) for model in self.alive]  # (steps_m, B) indices, -1 pads
+        batch = self.tasks[0].recipe.batch
+        counts = [self.rows.counts[m] for m in self.alive]
+        plan = batches(counts, batch, [self.order[m] for m in self.alive])  # (steps, M, B)
+        places = plan.to(self.device)
+        steps = [math.ceil(count / batch) for count in counts]
+        rates = self._rates(steps).to(self.device)  # (steps, M)
         classes = self.tasks[0].num_classes
         train_loss = torch.zeros(len(self.alive), device=self.device)
         cells = torch.zeros(len(self.alive), classes * classes, device=self.device)
         self.network.train()
-        for step in range(max(len(plan) for plan in plans)):
-            active = torch.tensor([step < len(plan) for plan in plans], device=self.device)
-            index = torch.stack(
-                [plan[step] if step < len(plan) else torch.full_like(plan[0], -1) for plan in plans]
-            )
-            loss, seen = self._step(index.to(self.device), active)
+        for number, place in enumerate(places):
+            self.drop.begin(self.epoch, number)
+            loss, seen = self._step(place, rates[number])
             train_loss += loss
             cells += seen
-        counts = torch.tensor([self.rows[m].count for m in self.alive], device=self.device)
+        seen_rows = torch.tensor(counts, device=self.device)
         confusion = cells.reshape(-1, classes, classes)
         self._validate(
             {
-                "train_loss": (train_loss / counts).tolist(),
-                "train_accuracy": (_hits(confusion) / counts).tolist(),
+                "train_loss": (train_loss / seen_rows).tolist(),
+                "train_accuracy": (_hits(confusion) / seen_rows).tolist(),
                 "train_macro_f1": _macro_f1(confusion).tolist(),
             }
         )
 
-    def _plan(self, model: int) -> Tensor:
-        """Row numbers in a new order, cut into batches, padded with -1: (steps, B)."""
-        batch, count = self.tasks[model].recipe.batch, self.rows[model].count
-        order = torch.randperm(count, generator=self.order[model])
-        steps = math.ceil(count / batch)
-        padded = torch.full((steps * batch,), -1, dtype=torch.int64)
-        padded[:count] = order
-        return padded.reshape(steps, batch)
-
-    def _step(self, index: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """One update of each active model; returns summed loss (M,) and confusion (M, C * C)."""
-        accumulate = self.tasks[0].recipe.accumulate
-        real = (index >= 0).sum(dim=1).clamp(min=1)  # (M,)
-        losses = torch.zeros(len(self.alive), device=self.device)
-        cells = torch.zeros(len(self.alive), self.tasks[0].num_classes ** 2, device=self.device)
-        self.network.zero_grad(set_to_none=True)
-        self.drop.active = active.tolist()
-        for piece in index.chunk(accumulate, dim=1):
+    def _step(self, place: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
+        """One update of each model that has rows left; summed loss (M,), confusion (M, C * C)."""
+        real = (place >= 0).sum(dim=1)  # (M,)
+        losses = torch.zeros(len(place), device=self.device)
+        cells = torch.zeros(len(place), self.tasks[0].num_classes ** 2, device=self.device)
+        for piece in place.chunk(self.tasks[0].recipe.accumulate, dim=1):
             loss, seen = self._loss(piece)
-            (loss / real).sum().backward()  # type: ignore[no-untyped-call]
+            self.optimiser.backward((loss / real.clamp(min=1)).sum())
             losses += loss.detach()
             cells += seen
-        self.optimiser.step(self._rates(active), active)
+        self.optimiser.step(rates, real > 0)
         return losses, cells
 
-    def _loss(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        mask = index >= 0
-        views, present, targets = _gather([self.rows[m] for m in self.alive], index.clamp(min=0))
+    def _loss(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        mask = place >= 0
+        views, present, targets = self.rows.take(self.alive, place.clamp(min=0))
         cuda = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=cuda):
             logits = self.network(views, present, self.drop)
-        loss = _smoothed_loss(logits.float(), targets, self._smoothing())  # (M, B)
-        loss = loss * self.weights.gather(1, targets) * mask
+        loss = _smoothed_loss(logits.float(), targets, self.smoothing)  # (M, B)
+        loss = loss * (self.weights.gather(1, targets) * mask)
         return loss.sum(dim=1), _confusion(targets, logits.argmax(dim=-1), mask, logits.shape[-1])
 
-    def _smoothing(self) -> Tensor:
-        values = [self.tasks[m].recipe.smoothing for m in self.alive]
-        return torch.tensor(values, device=self.device)[:, None]
-
-    def _rates(self, active: Tensor) -> Tensor:
-        """Learning rate of each model at its own step: linear warm-up, then a cosine to zero."""
-        rates = []
-        for model, is_active in zip(self.alive, active.tolist(), strict=True):
+    def _rates(self, steps: Sequence[int]) -> Tensor:
+        """Learning rate of each model at each step of this epoch, zero where it has none left."""
+        out = torch.zeros(max(steps), len(steps))
+        for place, (model, count) in enumerate(zip(self.alive, steps, strict=True)):
             recipe = self.tasks[model].recipe
-            total = recipe.epochs * math.ceil(self.rows[model].count / recipe.batch)
-            rates.append(recipe.lr * _schedule(self.step[model], total, recipe.warmup))
-            self.step[model] += is_active
-        return torch.tensor(rates, device=self.device)
+            total = recipe.epochs * count
+            for number in range(count):
+                at = self.step[model] + number
+                out[number, place] = recipe.lr * _schedule(at, total, recipe.warmup)
+            self.step[model] += count
+        return out
 
     def _validate(self, trained_scores: Mapping[str, Sequence[float]]) -> None:
         """Score the validation rows, write history, keep the best, let go of those that stopped."""
@@ -214,25 +224,26 @@ class _Stack:
             row = {name: values[place] for name, values in scores.items()}
             trained.history.append({"epoch": self.epoch, **row})
             value = row["val_macro_f1"] if recipe.monitor == "macro_f1" else -row["val_loss"]
-            if value > trained.best_value or not trained.parameters:
+            if value > trained.best_value or not trained.best_epoch:
                 trained.best_value, trained.best_epoch = value, self.epoch
                 better.append(place)
             waited = self.epoch - trained.best_epoch
             if waited >= recipe.patience or self.epoch >= recipe.epochs:
                 done.append(place)
-        self._keep(better)
-        self._drop(done)
+        if better:
+            numbers = [self.alive[place] for place in better]
+            self.best[numbers] = self.optimiser.values[better]
+        self.release(done)
 
     def _score(self) -> dict[str, list[float]]:
         """Validation loss, accuracy and macro-F1 of each model."""
-        self.network.eval()
-        rows = [self.val[m] for m in self.alive]
-        longest = max(part.count for part in rows)
-        index = torch.arange(longest, device=self.device).expand(len(rows), -1)
-        counts = torch.tensor([part.count for part in rows], device=self.device)
+        counts = torch.tensor([self.val.counts[m] for m in self.alive], device=self.device)
+        index = torch.arange(int(counts.max()), device=self.device).expand(len(counts), -1)
         mask = index < counts[:, None]
+        self.network.eval()
         with torch.inference_mode():
-            views, present, targets = _gather(rows, torch.minimum(index, counts[:, None] - 1))
+            place = torch.minimum(index, counts[:, None] - 1)
+            views, present, targets = self.val.take(self.alive, place)
             logits = self.network(views, present).float()
             loss = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
         classes = logits.shape[-1]
@@ -244,54 +255,75 @@ class _Stack:
             "val_macro_f1": _macro_f1(confusion).tolist(),
         }
 
-    def _keep(self, places: Sequence[int]) -> None:
-        """Snapshot the parameters of the models that just got better."""
-        for name, parameter in self.network.named_parameters():
-            for place in places:
-                values = parameter.detach()[place].cpu().numpy().copy()
-                self.trained[self.alive[place]].parameters[name] = values
-
-    def _drop(self, places: Sequence[int]) -> None:
-        """Models that stopped leave the stack."""
-        stay = [place for place in range(len(self.alive)) if place not in set(places)]
-        self.alive = [self.alive[place] for place in stay]
-        if not places or not stay:
+    def release(self, places: Collection[int]) -> None:
+        """Models at these places leave the stack."""
+        if not places:
             return
-        chosen = torch.tensor(stay, device=self.device)
-        for parameter in self.network.parameters():
-            parameter.grad = None
-            parameter.data = parameter.data[chosen].contiguous()
+        stay = [place for place in range(len(self.alive)) if place not in places]
+        self.alive = [self.alive[place] for place in stay]
+        chosen = torch.tensor(stay, dtype=torch.int64, device=self.device)
+        self._select_buffers(chosen)
         self.optimiser.select(chosen)
-        self.drop.select(stay)
-        self.weights = self.weights[chosen]
+        self.drop.select(chosen)
+        self.weights, self.smoothing = self.weights[chosen], self.smoothing[chosen]
+
+    def finish(self) -> list[Trained]:
+        """Unpack each model's best parameters; predict the rows that were held out."""
+        for name, values in self.optimiser.windows(self.best).items():
+            for trained, shapes, own in zip(self.trained, self.own_shapes, values, strict=True):
+                if name in shapes:
+                    inside = own[tuple(slice(0, size) for size in shapes[name])]
+                    trained.parameters[name] = inside.cpu().numpy().copy()
+        for trained, shapes in zip(self.trained, self.own_shapes, strict=True):
+            fixed = shapes.keys() - trained.parameters.keys()  # not trained: as they began
+            for name in fixed:
+                trained.parameters[name] = np.zeros(shapes[name], np.float32)
+        for trained, task in zip(self.trained, self.tasks, strict=True):
+            if task.held is not None:
+                trained.held = predict_logits(trained, task.held)
+        return self.trained
+
+    def _select_buffers(self, chosen: Tensor) -> None:
+        for module in self.network.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer[chosen])
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data[chosen]
 
 
-class _Rows:
-    """One model's rows on the device."""
-
-    def __init__(self, views: Views, targets: Ints, device: torch.device) -> None:
-        order = sorted(views.features)
-        self.count = len(targets)
-        self.views = {view: torch.from_numpy(views.features[view]).to(device) for view in order}
-        self.present = {view: torch.from_numpy(views.present[view]).to(device) for view in order}
-        self.targets = torch.from_numpy(targets).to(device)
+def _shapes(network: FusionNetwork) -> dict[str, torch.Size]:
+    return {name: parameter.shape[1:] for name, parameter in network.named_parameters()}
 
 
-def _gather(
-    rows: Sequence[_Rows], index: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """Rows `index[m]` of each model: views (M, B, D), present (M, B), targets (M, B)."""
-    names = rows[0].views
-    views = {
-        view: torch.stack([part.views[view][i] for part, i in zip(rows, index, strict=True)])
-        for view in names
-    }
-    present = {
-        view: torch.stack([part.present[view][i] for part, i in zip(rows, index, strict=True)])
-        for view in names
-    }
-    targets = torch.stack([part.targets[i] for part, i in zip(rows, index, strict=True)])
-    return views, present, targets
+def _enclosing(shapes: Sequence[HeadShape]) -> HeadShape:
+    """The smallest shape that each of these fits into."""
+    dims: dict[str, int] = {}
+    for shape in shapes:
+        for view, dim in shape.dims.items():
+            dims[view] = max(dim, dims.get(view, 0))
+    modality = {view: kind for shape in shapes for view, kind in shape.modality.items()}
+    width = max(shape.width for shape in shapes)
+    return HeadShape(dict(sorted(dims.items())), modality, shapes[0].num_classes, width)
+
+
+def _stacked(head: str, shape: HeadShape, own: Sequence[FusionNetwork]) -> FusionNetwork:
+    """One network of M models, each of them in the first rows and columns, all else zero."""
+    network = FusionNetwork(head, shape, [0] * len(own))
+    with torch.no_grad():
+        parts = [dict(each.named_parameters()) for each in own]
+        for name, parameter in network.named_parameters():
+            parameter.zero_()
+            for model, part in enumerate(parts):
+                if name in part:
+                    inside = tuple(slice(0, size) for size in part[name].shape[1:])
+                    parameter[model][inside] = part[name][0]
+        unused = getattr(network.head, "unused", None)
+        if unused is not None:
+            for model, each in enumerate(own):
+                lacks = [view not in each.shape.dims for view in shape.dims]
+                unused[model, 0, torch.tensor(lacks)] = -torch.inf
+    return network
 
 
 def _smoothed_loss(logits: Tensor, targets: Tensor, smoothing: Tensor) -> Tensor:
@@ -325,6 +357,7 @@ def _weights(task: Task) -> Tensor:
 
 
 def _schedule(step: int, total: int, warmup: float) -> float:
+    """Linear warm-up, then a cosine to zero."""
     rising = max(1, round(total * warmup))
     if step < rising:
         return (step + 1) / rising

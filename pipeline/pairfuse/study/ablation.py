@@ -101,12 +101,14 @@ def fit_recipes(
     table: Table, prepared: Sequence[Prepared], recipes: Sequence[Recipe], *, seed: int, device: str
 ) -> CrossFit:
     """One ensemble of all recipes, each fitted on every row set."""
-    with progress("fitting folds", len(recipes), unit="recipes") as bar:
-        fits = []
-        for recipe in recipes:
-            fits.append(cross_fit(table, prepared, recipe, seed=seed, device=device))
+    epochs = sum(recipe.epochs for recipe in recipes)
+    with progress("fitting folds", epochs, unit="epochs") as bar:
+
+        def watch(number: int, epoch: int, values: Sequence[float]) -> bool:
             bar.update()
-    return combine(fits)
+            return False
+
+        return combine(cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch))
 
 
 def compare_arms(arms: Sequence[Arm], table: Table, *, seed: int) -> list[Difference]:

@@ -9,8 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse.features.table import Ints, Views
-from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, class_prior, fit_members
-from pairfuse.fusion.training import Watch
+from pairfuse.fusion.ensemble import (
+    Ensemble,
+    Member,
+    Prepared,
+    RecipeWatch,
+    class_prior,
+    fit_members,
+    softmax,
+)
 from pairfuse.recipe import Recipe
 
 Floats = NDArray[np.float32]
@@ -42,32 +49,30 @@ class CrossFit:
 def cross_fit(
     table: Table,
     prepared: Sequence[Prepared],
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     *,
     seed: int,
     device: str = "cpu",
-    watch: Watch | None = None,
-) -> CrossFit:
-    """Train the recipe on every prepared row set and predict the rows that each holds out."""
-    members = fit_members(
+    watch: RecipeWatch | None = None,
+) -> list[CrossFit]:
+    """Train each recipe on every prepared row set and predict the rows that each holds out."""
+    fitted = fit_members(
         table.views,
         table.targets,
         prepared,
-        recipe,
+        recipes,
         num_classes=len(table.labels),
         seed=seed,
         device=device,
         watch=watch,
     )
-    chosen = table.views.only(sorted(recipe.views or table.views.features))
-    ensemble = Ensemble(
-        tuple(members),
-        table.labels,
-        class_prior(table.targets, len(table.labels)),
-        dict(chosen.modality),
-        chosen.dims,
-    )
-    return CrossFit(ensemble, _out_of_fold(chosen, members, prepared, ensemble))
+    prior = class_prior(table.targets, len(table.labels))
+    out = []
+    for recipe, members in zip(recipes, fitted, strict=True):
+        chosen = table.views.only(sorted(recipe.views or table.views.features))
+        ensemble = Ensemble(tuple(members), table.labels, prior, dict(chosen.modality), chosen.dims)
+        out.append(CrossFit(ensemble, _out_of_fold(chosen, members, prepared, ensemble)))
+    return out
 
 
 def combine(fits: Sequence[CrossFit]) -> CrossFit:
@@ -89,7 +94,8 @@ def _out_of_fold(
     """Mean over the members that held a row out; the prior where every view is missing."""
     total = np.zeros((len(views), len(ensemble.labels)))
     for member, part in zip(members, prepared, strict=True):
-        total[part.rows.held] += member.predict_proba(views.rows(part.rows.held))
+        if member.model.held is not None:
+            total[part.rows.held] += softmax(member.model.held)
     lost = ~np.any(list(views.present.values()), axis=0)
     total[lost] = ensemble.prior
     return np.asarray(total / total.sum(axis=1, keepdims=True), dtype=np.float32)

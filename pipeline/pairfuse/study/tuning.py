@@ -1,8 +1,9 @@
 """Tuning: Optuna searches recipes for the best mean macro-F1 over the held-out rows of the folds.
 
-A trial trains one model a fold. The best trials of the best few heads, not the single luckiest,
-become the ensemble.
-What a trial tries follows from the seed and the trials before it, so a study that was killed and
+A trial is one recipe, a model a fold. Optuna is asked for a whole round of trials, which train
+together, and is told all their results. The best trials of the best few heads, not the single
+luckiest, become the ensemble.
+What a round tries follows from the seed and the rounds before it, so a study that was killed and
 resumed ends where an uninterrupted one ends.
 """
 
@@ -23,7 +24,7 @@ from pairfuse.console import log, progress
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Views
 from pairfuse.files import locked
-from pairfuse.fusion.ensemble import Prepared, check_recipe
+from pairfuse.fusion.ensemble import Prepared, check_recipe, project
 from pairfuse.fusion.heads import HEADS
 from pairfuse.recipe import BALANCES, Recipe
 from pairfuse.study.crossfit import Table, cross_fit
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 _MAX_SUBSETS = 15
 #: The best trial of so many heads vote together: different heads err on different pairs.
 FINALISTS = 3
+#: Trials that are asked for, and trained, together.
+ROUND = 12
+#: Epochs between looks at which trials are not worth going on with.
+PRUNE_EVERY = 4
 _RANGES = {
     "dropout": (0.0, 0.7),
     "lr": (3e-4, 5e-3),
@@ -97,29 +102,24 @@ def tune(
     check_recipe(base, table.views)
     study = _open_study(storage, f"{name}-{_mark(table, prepared, base, seed)}")
     _fail_ghosts(study)
-    firsts = prepared[::members]
     subsets = view_subsets(table.views)
     if base.views and tuple(sorted(base.views)) not in subsets:
         subsets.append(tuple(sorted(base.views)))
-    if _count(study) < trials:
+    if (done := _count(study)) < trials:
         for head in dict.fromkeys((base.head, *HEADS)):
             study.enqueue_trial(_point(replace(base, head=head), subsets), skip_if_exists=True)
+        firsts = project(table.views, prepared[::members])
     with progress(f"tuning {name}", trials, unit="trials") as bar:
-        bar.update(_count(study))
-        while _count(study) < trials:
-            study.sampler = optuna.samplers.TPESampler(
-                seed=seed + _count(study, "RUNNING"), n_startup_trials=8, multivariate=True
-            )
-            study.optimize(
-                lambda trial: _objective(trial, table, firsts, base, subsets, seed, device),
-                n_trials=1,
-            )
-            bar.update()
-            told = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
-            if max(told, key=_ended).state == optuna.trial.TrialState.COMPLETE:
-                bar.set_postfix_str(f"best macro-F1 {study.best_value:.3f}")
-                if keep:
+        bar.update(done)
+        while done < trials:
+            size = min(ROUND - done % ROUND, trials - done)
+            asked = [_ask(study, base, subsets, seed + done + number) for number in range(size)]
+            for trial, value in _train_round(asked, table, firsts, seed, device):
+                _tell(study, trial, value)
+                if value is not None and keep:
                     keep(_best(study, base, subsets))
+            bar.update(_count(study) - done)
+            done = _count(study)
     return _best(study, base, subsets)
 
 
@@ -167,31 +167,53 @@ def _point(base: Recipe, subsets: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     return point
 
 
-def _objective(
-    trial: optuna.Trial,
-    table: Table,
-    prepared: Sequence[Prepared],
-    base: Recipe,
-    subsets: Sequence[tuple[str, ...]],
-    seed: int,
-    device: str,
-) -> float:
+def _ask(
+    study: optuna.Study, base: Recipe, subsets: Sequence[tuple[str, ...]], seed: int
+) -> tuple[optuna.Trial, Recipe]:
     import optuna
 
-    recipe = suggest(trial, base, subsets)
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=ROUND, multivariate=True)
+    trial = study.ask()
+    return trial, suggest(trial, base, subsets)
 
-    def watch(epoch: int, values: Sequence[float]) -> None:
-        if epoch % 4 == 0 and np.isfinite(values).all():
+
+def _train_round(
+    asked: Sequence[tuple[optuna.Trial, Recipe]],
+    table: Table,
+    prepared: Sequence[Prepared],
+    seed: int,
+    device: str,
+) -> list[tuple[optuna.Trial, float | None]]:
+    """Train all recipes together; the mean macro-F1 of each, None where it was pruned."""
+    pruned: set[int] = set()
+
+    def watch(number: int, epoch: int, values: Sequence[float]) -> bool:
+        trial = asked[number][0]
+        if epoch % PRUNE_EVERY == 0 and number not in pruned and np.isfinite(values).all():
             trial.report(float(np.mean(values)), epoch)
             if trial.should_prune():
-                raise optuna.TrialPruned
+                pruned.add(number)
+        return number in pruned
 
-    fit = cross_fit(table, prepared, recipe, seed=seed, device=device, watch=watch)
-    scores = [
-        macro_f1(table.targets[held], fit.guesses[held], len(table.labels))
-        for held in (part.rows.held for part in prepared)
-    ]
-    return float(np.mean(scores))
+    recipes = [recipe for _, recipe in asked]
+    fits = cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch)
+    out: list[tuple[optuna.Trial, float | None]] = []
+    for number, ((trial, _), fit) in enumerate(zip(asked, fits, strict=True)):
+        scores = [
+            macro_f1(table.targets[held], fit.guesses[held], len(table.labels))
+            for held in (part.rows.held for part in prepared)
+        ]
+        out.append((trial, None if number in pruned else float(np.mean(scores))))
+    return out
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, value: float | None) -> None:
+    import optuna
+
+    if value is None:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    else:
+        study.tell(trial, value)
 
 
 def _open_study(storage: str, name: str) -> optuna.Study:
@@ -250,26 +272,23 @@ def _cut_torn_line(journal: Path, lock: _JournalLock) -> None:
 
 
 def _fail_ghosts(study: optuna.Study) -> None:
-    """Trials that a killed run left RUNNING are marked failed; a set point is set again."""
+    """Trials that a killed run left RUNNING are marked failed; what they tried is tried again."""
     import optuna
 
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        if "fixed_params" in trial.system_attrs:  # first: a kill in between tries a point twice
-            study.enqueue_trial(trial.system_attrs["fixed_params"])
+        point = trial.params or trial.system_attrs.get("fixed_params")
+        if point:  # first: a kill in between tries a point twice
+            study.enqueue_trial(point)
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         log.warning("trial %d was left unfinished by an earlier run: marked failed", trial.number)
 
 
-def _count(study: optuna.Study, *more: str) -> int:
-    """Trials that ended, and those in `more` states; failed ones never count."""
+def _count(study: optuna.Study) -> int:
+    """Trials that ended; failed ones never count."""
     import optuna
 
-    states = tuple(optuna.trial.TrialState[name] for name in ("COMPLETE", "PRUNED", *more))
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     return len(study.get_trials(deepcopy=False, states=states))
-
-
-def _ended(trial: optuna.trial.FrozenTrial) -> float:
-    return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
 
 
 def _best(study: optuna.Study, base: Recipe, subsets: Sequence[tuple[str, ...]]) -> Tuned:
