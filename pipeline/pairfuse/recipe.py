@@ -23,7 +23,7 @@ class Recipe:
     head: str = "projected"
     width: int = 64
     dropout: float = 0.4
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 0.05
     smoothing: float = 0.1
     balance: Balance = "weights"
@@ -31,9 +31,9 @@ class Recipe:
     reduce: int = 64
     whitening: float = 0.5
     views: tuple[str, ...] = ()
-    epochs: int = 40
-    patience: int = 15
-    batch: int = 128
+    epochs: int = 24
+    patience: int = 8
+    batch: int = 256
     accumulate: int = 1
     warmup: float = 0.1
     clip: float = 1.0

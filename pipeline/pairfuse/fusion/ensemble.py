@@ -22,6 +22,8 @@ Floats = NDArray[np.float32]
 _CHUNK = 16_384
 #: Rows of the models that are trained at once take at most about so much memory.
 STACK_BYTES = 2**30
+#: Models up to this width, and wider ones, are trained in stacks of their own.
+WIDE = 64
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ def _chunks(
     groups: dict[tuple[object, ...], list[int]] = {}
     for number, recipe in enumerate(recipes):
         kinds = tuple(sorted(set(_chosen(views, recipe).modality.values())))
-        key = (recipe.head, kinds, recipe.batch, recipe.accumulate)
+        is_wide = max(recipe.width, recipe.reduce) > WIDE  # padding the narrow to it would cost
+        key = (recipe.head, kinds, recipe.batch, recipe.accumulate, is_wide)
         groups.setdefault(key, []).append(number)
     out: list[list[int]] = []
     for numbers in groups.values():

@@ -111,7 +111,7 @@ class AttentionHead(nn.Module):
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
         tokens = torch.stack(list(self.project(views, drop).values()), dim=2)  # (M, B, V, W)
         flat = tokens.flatten(1, 2)  # (M, B * V, W)
-        scores = self.score(torch.tanh(self.key(flat))).reshape(tokens.shape[:3])
+        scores = self.score(_tanh(self.key(flat))).reshape(tokens.shape[:3])
         weights = torch.softmax(scores + self.unused, dim=-1)  # (M, B, V)
         pooled = (weights[..., None] * tokens).sum(dim=2)  # (M, B, W)
         logits: Tensor = self.classify(drop(pooled, "hidden"))
@@ -138,7 +138,7 @@ class GatedHead(nn.Module):
         inputs = {view: drop(values, view) for view, values in views.items()}
         opened = [
             torch.sigmoid(self.gates[safe(view)](inputs) + self.unused[..., number, None])
-            * torch.tanh(self.layers[safe(view)](values))
+            * _tanh(self.layers[safe(view)](values))
             for number, (view, values) in enumerate(inputs.items())
         ]
         logits: Tensor = self.classify(drop(torch.stack(opened).sum(dim=0), "hidden"))
@@ -220,6 +220,11 @@ class FusionNetwork(nn.Module):
         }
         logits: Tensor = self.head(filled, present, drop)
         return logits
+
+
+def _tanh(values: Tensor) -> Tensor:
+    """As torch.tanh, which takes five times as long on a CPU."""
+    return 2 * torch.sigmoid(2 * values) - 1
 
 
 def _all_used(shape: HeadShape, seeds: Sequence[torch.Generator]) -> Tensor:

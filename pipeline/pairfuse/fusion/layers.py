@@ -64,22 +64,21 @@ class Missing(nn.Module):
 
 
 class Dropout:
-    """Inverted dropout with a rate for each of the M models, to the 256th part.
+    """Inverted dropout with a rate for each of the M models.
 
     Which units fall follows from the epoch, the step and the place in the network, not from the
     model: all models of a stack share one draw, which makes it cheap and leaves each of them the
     same in any company. Rows come to each model in another order.
     """
 
-    #: Random bytes drawn once; a mask is a window of them, one row of it each `_STRIDE` bytes.
+    #: Random numbers drawn once; a mask is a window of them, its rows `_STRIDE` numbers apart.
     _SPAN, _STRIDE = 2**20, 1031
 
     def __init__(self, rates: Tensor, batch: int) -> None:
-        self.drop = (rates * 256).round().to(torch.uint8).reshape(-1, 1, 1)  # (M, 1, 1)
+        self.rates = rates.reshape(-1, 1, 1)  # (M, 1, 1)
         size = self._SPAN + (batch + 8) * self._STRIDE
-        draw = torch.Generator().manual_seed(0)
-        self.noise = torch.randint(0, 256, (size,), dtype=torch.uint8, generator=draw)
-        self.noise = self.noise.to(rates.device)
+        noise = torch.rand(size, generator=torch.Generator().manual_seed(0))
+        self.noise = noise.to(rates.device)
         self.moment = 0
 
     def begin(self, epoch: int, step: int) -> None:
@@ -91,12 +90,12 @@ class Dropout:
         start = (self.moment + crc32(place.encode())) * 2_654_435_761 % self._SPAN
         _, rows, width = inputs.shape
         noise = self.noise.as_strided((rows, width), (self._STRIDE, 1), start)
-        kept = (noise >= self.drop).to(inputs.dtype)
-        return inputs * kept.mul_(256 / (256 - self.drop.float()))
+        kept = torch.ge(noise, self.rates, out=torch.empty_like(inputs, requires_grad=False))
+        return inputs * kept.mul_(1 / (1 - self.rates))
 
     def select(self, models: Tensor) -> None:
         """Go on with the named models only."""
-        self.drop = self.drop[models]
+        self.rates = self.rates[models]
 
 
 def no_dropout(inputs: Tensor, place: str) -> Tensor:

@@ -89,6 +89,7 @@ def train_stack(
     Returns:
         M models, each with the parameters of its best epoch.
     """
+    torch.set_flush_denormal(True)  # moments that fade to nothing would slow the CPU down
     stack = _Stack(tasks, device)
     while stack.alive:
         stack.run_epoch()

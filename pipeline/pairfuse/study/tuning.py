@@ -43,7 +43,7 @@ ROUND = 12
 PRUNE_EVERY = 4
 _RANGES = {
     "dropout": (0.0, 0.7),
-    "lr": (3e-4, 5e-3),
+    "lr": (5e-4, 1e-2),
     "weight_decay": (1e-3, 1.0),
     "smoothing": (0.0, 0.2),
 }
@@ -144,7 +144,7 @@ def suggest(trial: optuna.Trial, base: Recipe, subsets: Sequence[tuple[str, ...]
         base,
         views=tuple(str(views).split(" ")),
         head=trial.suggest_categorical("head", list(HEADS)),
-        width=trial.suggest_categorical("width", sorted({32, 64, 128, 256, base.width})),
+        width=trial.suggest_categorical("width", sorted({32, 64, 128, base.width})),
         dropout=trial.suggest_float("dropout", *_RANGES["dropout"]),
         lr=trial.suggest_float("lr", *_RANGES["lr"], log=True),
         weight_decay=trial.suggest_float("weight_decay", *_RANGES["weight_decay"], log=True),
