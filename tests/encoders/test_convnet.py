@@ -12,7 +12,8 @@ from PIL import Image
 
 from encoders.checkpoints import images
 from pairfuse.encoders import build_encoders, fingerprint
-from pairfuse.encoders.convnet import CONV_NETS, crop_and_scale
+from pairfuse.encoders.convnet import CONV_NETS
+from pairfuse.encoders.pixels import crop_and_scale
 from pairfuse.errors import EncoderError
 
 
@@ -49,14 +50,15 @@ def test_resnet50_is_read_from_a_state_dict(spec: str, resnet50_file: Path) -> N
     from torchvision.models import resnet50
 
     given = spec.format(file=resnet50_file, folder=resnet50_file.parent)
-    (encoder,) = build_encoders([given], device="cpu")
+    (encoder,) = build_encoders([given], device="cpu", precision="fp32")
     loaded = encoder.load("cpu")
     prepared = loaded.prepare(images(1)[0])
+    pixels = crop_and_scale(images(1)[0], CONV_NETS["resnet50"].crop)
     network = resnet50(weights=None)
     network.load_state_dict(torch.load(resnet50_file, weights_only=True))
     network.fc = torch.nn.Identity()
     with torch.inference_mode():
-        expected = network.eval()(torch.from_numpy(prepared.value)[None]).numpy()
+        expected = network.eval()(torch.from_numpy(pixels)[None]).numpy()
     assert encoder.dim == 2048
     assert np.allclose(loaded.encode([prepared]), expected, rtol=1e-3, atol=1e-4)
 

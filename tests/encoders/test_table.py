@@ -44,9 +44,10 @@ def test_a_wrong_order_is_refused_in_one_line(
 def test_importing_listing_and_describing_need_no_heavy_library() -> None:
     script = (
         "import sys; from pairfuse.encoders import ENCODERS, build_encoders, fingerprint\n"
-        f"found = [(e.dim, fingerprint(e)) for e in build_encoders({BUNDLED}, device='cpu')]\n"
+        f"found = [(e.dim, fingerprint(e)) for e in build_encoders({BUNDLED})]\n"
         "print(sorted({'torch', 'transformers', 'sklearn', 'torchvision'} & set(sys.modules)))"
     )
+    build_encoders(BUNDLED)  # a first run remembers what `auto` is here
     answer = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
@@ -106,7 +107,15 @@ def test_a_relative_path_and_odd_letters_give_a_safe_name(
     assert build_encoders(["text=."], device="cpu")[0].name == "my-b-rt-v1.5"
 
 
-def test_auto_precision_is_fp32_off_cuda() -> None:
-    assert resolve_precision("auto", "cpu") == resolve_precision("auto", "mps") == "fp32"
+@pytest.mark.parametrize(("faster", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_is_bf16_where_that_is_clearly_faster(
+    faster: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pairfuse.encoders.network.bf16_is_faster", lambda: faster)
+    assert resolve_precision("auto", "cpu") == precision
+    assert resolve_precision("auto", "mps") == resolve_precision("fp32", "cpu") == "fp32"
+
+
+def test_devices_are_found_by_name() -> None:
     assert resolve_device("cpu") == "cpu"
     assert resolve_device("auto") in ("cuda", "mps", "cpu")

@@ -37,7 +37,8 @@ from pairfuse.data.decoding import decode_texts
 from pairfuse.data.images import FORMATS, look, open_image
 from pairfuse.data.loading import load_dataset
 from pairfuse.encoders import build_encoders, fingerprint
-from pairfuse.encoders.convnet import CONV_NETS, crop_and_scale
+from pairfuse.encoders.convnet import CONV_NETS
+from pairfuse.encoders.pixels import crop_and_scale
 from pairfuse.errors import DataError, PairfuseError
 from pairfuse.features.part import open_part, pack, read_rows
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -49,7 +49,11 @@ class World:
 
     def job(self, cache: str = "") -> Job:
         specs = [f"text={self.model('bert')}", f"image={self.model('resnet')}"]
-        plain = {"features.device": "cpu", "features.encoders": specs}
+        plain = {
+            "features.device": "cpu",
+            "features.precision": "fp32",
+            "features.encoders": specs,
+        }
         places = {"data.root": str(self.place / self.root)}
         return Job(
             load_config(

@@ -289,7 +289,7 @@ def test_an_image_that_is_not_what_was_looked_at_is_not_encoded(
 
 
 def test_a_damaged_image_that_a_look_let_pass_is_named(root: Path, cache: Path) -> None:
-    def refuse(data: bytes) -> None:
+    def refuse(data: bytes, draft: int) -> None:
         raise DataError("cannot be decoded (broken)")
 
     wanted = contents(load_dataset(root), "image")

@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 #: Part of every fingerprint: raise it when our own preparation of text or images changes.
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,8 @@ import numpy as np
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders.base import Floats, LoadedEncoder, Precision, Prepared
-from pairfuse.encoders.network import load_network, quiet, to_floats, torch_dtype
+from pairfuse.encoders.network import load_network, quiet, to_device, to_floats, torch_dtype
+from pairfuse.encoders.pixels import Bytes, Crop, cropped, plain_crop, standardise
 from pairfuse.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -65,38 +66,50 @@ class ImageEncoder:
         """Read the weights onto a device, frozen."""
         unused = ("pooler.",) if self.pooling == "cls" else ()
         network = load_network(self.folder, self.precision, device, untrained=unused)
+        pixels, crop = load_processor(self.folder)
         return LoadedImage(
             self.name,
             self.dim,
             device,
             self.precision,
-            load_processor(self.folder),
+            pixels,
             lambda pixels: pool(network(pixel_values=pixels), self.pooling),
+            crop=crop,
         )
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """From an image to pixels, from pixels to features; shared by all image networks."""
+    """From an image to pixels, from pixels to features; shared by all image networks.
+
+    With a crop, an input is bytes (H, W, 3), standardised per batch; else floats (3, H, W).
+    """
 
     name: str
     dim: int
     device: str
     precision: Precision
-    pixels: Callable[[Image], Floats]
+    pixels: Callable[[Image], Floats | Bytes]
     features: Callable[[Tensor], Tensor]
+    crop: Crop | None = None
+
+    @property
+    def draft(self) -> int:
+        """The shorter side below which a JPEG must not be decoded; 0 where it must be whole."""
+        return self.crop.draft if self.crop else 0
 
     def prepare(self, raw: Any) -> Prepared:
-        """Pixels of one image, (3, H, W) float32; safe in threads."""
+        """Pixels of one image; safe in threads."""
         return Prepared(self.pixels(raw if raw.mode == "RGB" else raw.convert("RGB")))
 
     def encode(self, batch: Sequence[Prepared]) -> Floats:
         """Features (B, D) of prepared images."""
         import torch
 
-        stacked = torch.from_numpy(np.stack([prepared.value for prepared in batch]))  # (B, 3, H, W)
-        pixels = stacked.to(self.device, torch_dtype(self.precision))
+        stacked = to_device(np.stack([prepared.value for prepared in batch]), self.device)
         with torch.inference_mode():
+            pixels = standardise(stacked, self.crop) if self.crop else stacked  # (B, 3, H, W)
+            pixels = pixels.to(torch_dtype(self.precision))
             try:
                 features = self.features(pixels.contiguous(memory_format=torch.channels_last))
             except (ValueError, TypeError, IndexError) as error:
@@ -119,8 +132,12 @@ def build_image(name: str, folder: Path, *, precision: Precision) -> ImageEncode
     return ImageEncoder(name, folder, "cls" if untrained else "pooler or mean", precision)
 
 
-def load_processor(folder: Path) -> Callable[[Image], Floats]:
-    """The checkpoint's own image preparation, on PIL, which is the same on every machine."""
+def load_processor(folder: Path) -> tuple[Callable[[Image], Floats | Bytes], Crop | None]:
+    """The checkpoint's own image preparation, on PIL, which is the same on every machine.
+
+    Returns:
+        What makes pixels of an image, and, where that is only a crop, what standardises them.
+    """
     with quiet():
         import transformers
 
@@ -134,6 +151,9 @@ def load_processor(folder: Path) -> Callable[[Image], Floats]:
                 f"{folder} does not say how to prepare images: {folders.first_line(error)}"
             ) from None
 
+    if (crop := plain_crop(processor)) is not None:
+        return partial(_plain_pixels, crop), crop
+
     def pixels(image: Image) -> Floats:
         # given as PIL: an array whose height is 1 or 3 would be taken for channels first
         try:
@@ -146,7 +166,11 @@ def load_processor(folder: Path) -> Callable[[Image], Floats]:
             ) from None
         return values
 
-    return pixels
+    return pixels, None
+
+
+def _plain_pixels(crop: Crop, image: Image) -> Bytes:
+    return cropped(_trimmed(image), crop)
 
 
 def pool(output: Any, pooling: ImagePooling) -> Tensor:

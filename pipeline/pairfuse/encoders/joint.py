@@ -73,9 +73,8 @@ class TowerEncoder:
 
     def load(self, device: str) -> LoadedEncoder:
         """Read the checkpoint, keep one tower, frozen on a device."""
-        network = load_network(self.folder, self.precision, "cpu")
-        setattr(network, "vision_model" if self.modality == "text" else "text_model", None)
-        network = network.to(device)
+        other = "vision_model" if self.modality == "text" else "text_model"
+        network = load_network(self.folder, self.precision, device, without=other)
         return (
             self._text(network, device) if self.modality == "text" else self._image(network, device)
         )
@@ -100,8 +99,8 @@ class TowerEncoder:
             pooled: Tensor = network.get_image_features(pixel_values=pixels).pooler_output
             return pooled
 
-        pixels = load_processor(self.folder)
-        return LoadedImage(self.name, self.dim, device, self.precision, pixels, features)
+        pixels, crop = load_processor(self.folder)
+        return LoadedImage(self.name, self.dim, device, self.precision, pixels, features, crop=crop)
 
 
 def build_towers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,13 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairfuse.encoders.base import Floats, Precision
 from pairfuse.encoders.folder import first_line
+from pairfuse.encoders.probe import bf16_is_faster
 from pairfuse.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
+
+#: Where Linux shows that a driver of a GPU that torch can use is loaded (CUDA, ROCm, WSL, Tegra).
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvmap")
 
 
 def resolve_device(device: str = "auto") -> str:
@@ -24,8 +30,8 @@ def resolve_device(device: str = "auto") -> str:
     Raises:
         EncoderError: The name is unknown, or this machine has no such device.
     """
-    if device == "cpu":
-        return device
+    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
+        return "cpu"
     import torch
 
     has_mps = torch.backends.mps.is_available()
@@ -42,9 +48,16 @@ def resolve_device(device: str = "auto") -> str:
     return device
 
 
+def _may_have_gpu() -> bool:
+    """Asked before torch is, whose import takes seconds."""
+    return sys.platform != "linux" or any(Path(driver).exists() for driver in GPU_DRIVERS)
+
+
 def resolve_precision(precision: str, device: str) -> Precision:
-    """The precision that `auto` stands for on this device: bf16 where CUDA has it, else fp32."""
+    """The precision that `auto` stands for on this device: bf16 where it is faster, else fp32."""
     if precision == "auto":
+        if device == "cpu":
+            return "bf16" if bf16_is_faster() else "fp32"
         if not device.startswith("cuda"):
             return "fp32"
         import torch
@@ -85,6 +98,16 @@ def quiet() -> Iterator[None]:
             library_logging.enable_progress_bar()
 
 
+def to_device(values: NDArray[Any], device: str) -> torch.Tensor:
+    """An array on a device; on its way to a GPU the host goes on with other work."""
+    import torch
+
+    tensor = torch.from_numpy(values)
+    if not device.startswith("cuda"):
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def to_floats(features: torch.Tensor, name: str, dim: int) -> Floats:
     """Bring features (B, D) to the host as float32; refuse a wrong width and non-numbers."""
     found: Floats = features.float().cpu().numpy()
@@ -99,12 +122,18 @@ def to_floats(features: torch.Tensor, name: str, dim: int) -> Floats:
 
 
 def load_network(
-    folder: Path, precision: Precision, device: str, *, untrained: Sequence[str] = ()
+    folder: Path,
+    precision: Precision,
+    device: str,
+    *,
+    untrained: Sequence[str] = (),
+    without: str = "",
 ) -> Any:
     """The checkpoint's network on a device: from safetensors alone, no code of its own, frozen.
 
     Args:
         untrained: Parts (beginnings of parameter names) that may lack weights as they are not used.
+        without: A part that is dropped before the network goes to the device.
 
     Raises:
         EncoderError: It cannot be loaded, or lacks weights that the features need.
@@ -129,5 +158,9 @@ def load_network(
             f"{folder} lacks {len(lacking)} trained tensors that are needed, first {lacking[0]}; "
             "use another pooling or a complete checkpoint"
         )
+    from pairfuse.encoders.tuned import pack_linears
+
     network.requires_grad_(False)
-    return network.eval().to(device)
+    if without:
+        setattr(network, without, None)
+    return pack_linears(network.eval().to(device))

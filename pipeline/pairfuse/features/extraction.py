@@ -13,8 +13,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,15 @@ WINDOW: Mapping[Modality, int] = {"text": 4096, "image": 64}
 #: Tokens (padding included) that a text batch holds at most, for each input of the batch size.
 TOKENS_PER_INPUT = 64
 
+#: A text shorter than this part of the longest waits for the next batch, unless there are few.
+LEAST_FULL, FEW = 0.8, 8
+#: Inputs that a thread prepares at a time.
+PORTION: Mapping[Modality, int] = {"text": 64, "image": 1}
+#: How many times larger batches are on a GPU, which is idle with those that suit a CPU.
+GPU_BATCHES = 8
+
 Content = str | Path
+_Outcomes = list[tuple[bytes, Prepared | str]]
 
 
 @dataclass
@@ -122,12 +131,14 @@ def _compute(
     if not missing:
         return result
     start = time.perf_counter()
-    loaded = encoder.load(str(resolve_device(device)))
+    device = resolve_device(device)
+    size = batch_size or encoder.batch_size * (GPU_BATCHES if device.startswith("cuda") else 1)
     pending: list[tuple[list[bytes], Floats]] = []
     last = start
     with progress(f"features {encoder.name}", len(missing)) as bar:
-        batches = _Batches(loaded, batch_size or encoder.batch_size)
-        for window in _windows(missing, loaded, encoder.modality, workers, result):
+        batches: _Batches | None = None
+        for loaded, window in _windows(missing, encoder, device, workers, result):
+            batches = batches or _Batches(loaded, size)
             for keys, features in batches.encode(window):
                 pending.append((keys, features))
                 bar.update(len(keys))
@@ -153,7 +164,7 @@ class _Batches:
         ordered = sorted(window, key=lambda item: -item[1].size)  # longest first: fails early
         start = 0
         while start < len(ordered):
-            batch = ordered[start : start + self._fitting(ordered[start][1].size)]
+            batch = _alike(ordered[start : start + self._fitting(ordered[start][1].size)])
             try:
                 features = self.loaded.encode([item for _, item in batch])
             except (RuntimeError, MemoryError) as error:
@@ -179,58 +190,90 @@ class _Batches:
         _free_device_memory()
 
 
+def _alike(batch: Sequence[tuple[bytes, Prepared]]) -> Sequence[tuple[bytes, Prepared]]:
+    """The first inputs, longest first, that are not mostly padding beside the longest."""
+    shortest = LEAST_FULL * batch[0][1].size
+    kept = sum(item.size >= shortest for _, item in batch)
+    return batch[: max(kept, FEW)]
+
+
 def _windows(
     missing: Mapping[bytes, Content],
-    loaded: LoadedEncoder,
-    modality: Modality,
+    encoder: Encoder,
+    device: str,
     workers: int,
     result: Extraction,
-) -> Iterator[list[tuple[bytes, Prepared]]]:
-    """Windows of prepared inputs; the next one is made ready while the caller encodes this one."""
-    read = _READ[modality]
+) -> Iterator[tuple[LoadedEncoder, list[tuple[bytes, Prepared]]]]:
+    """Windows of prepared inputs; the next one is made ready while the caller encodes this one.
 
-    def prepare(item: tuple[bytes, Content]) -> tuple[bytes, Prepared | str]:
-        key, content = item
-        try:
-            return key, loaded.prepare(read(key, content))
-        except DataError as error:
-            return key, str(error)
+    The weights are read in a thread of their own, beside the first inputs.
+    """
+    with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        loading = loader.submit(encoder.load, device)
+        prepare = partial(_prepare, loading, _READ[encoder.modality])
+        size = WINDOW[encoder.modality]
+        items = iter(missing.items())
 
-    items = iter(missing.items())
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-
-        def begin() -> list[Any]:
-            return [pool.submit(prepare, item) for item in islice(items, WINDOW[modality])]
+        def begin() -> list[Future[_Outcomes]]:
+            window = list(islice(items, size))
+            return [pool.submit(prepare, part) for part in _portions(window, encoder.modality)]
 
         ahead = begin()
         while ahead:
+            loaded = loading.result()
             current, ahead = ahead, begin()
-            ready = []
-            for future in current:
-                key, prepared = future.result()
-                if isinstance(prepared, str):
-                    result.failed[key.hex()] = prepared
-                    continue
-                result.truncated += prepared.truncated
-                ready.append((key, prepared))
-            yield ready
+            outcomes = [outcome for future in current for outcome in future.result()]
+            yield loaded, list(_kept(outcomes, result))
 
 
-def _read_text(key: bytes, content: Content) -> str:
+def _portions(
+    window: Sequence[tuple[bytes, Content]], modality: Modality
+) -> Iterator[Sequence[tuple[bytes, Content]]]:
+    """What one thread prepares at a time: handing over a single text costs more than its tokens."""
+    size = PORTION[modality]
+    return (window[start : start + size] for start in range(0, len(window), size))
+
+
+def _prepare(
+    loading: Future[LoadedEncoder],
+    read: Callable[[bytes, Content, Future[LoadedEncoder]], Any],
+    items: Sequence[tuple[bytes, Content]],
+) -> _Outcomes:
+    outcomes: _Outcomes = []
+    for key, content in items:
+        try:
+            raw = read(key, content, loading)
+            outcomes.append((key, loading.result().prepare(raw)))
+        except DataError as error:
+            outcomes.append((key, str(error)))
+    return outcomes
+
+
+def _kept(outcomes: _Outcomes, result: Extraction) -> Iterator[tuple[bytes, Prepared]]:
+    """What could be prepared; the reasons why the rest could not go into the result."""
+    for key, prepared in outcomes:
+        if isinstance(prepared, str):
+            result.failed[key.hex()] = prepared
+            continue
+        result.truncated += prepared.truncated
+        yield key, prepared
+
+
+def _read_text(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> str:
     return str(content)
 
 
-def _read_image(key: bytes, content: Content) -> Any:
+def _read_image(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> Any:
     try:
         data = read_bytes(Path(content))
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).digest() != key:
         raise DataError("the file changed while it was read")
-    return open_image(data)
+    return open_image(data, draft=getattr(loading.result(), "draft", 0))
 
 
-_READ: Mapping[Modality, Callable[[bytes, Content], Any]] = {
+_READ: Mapping[Modality, Callable[[bytes, Content, Future[LoadedEncoder]], Any]] = {
     "text": _read_text,
     "image": _read_image,
 }

@@ -232,7 +232,7 @@ def _open_study(storage: str, name: str) -> optuna.Study:
             study_name=name,
             direction="maximize",
             load_if_exists=True,
-            pruner=optuna.pruners.PercentilePruner(66.0, n_startup_trials=6, n_warmup_steps=8),
+            pruner=optuna.pruners.PercentilePruner(50.0, n_startup_trials=6, n_warmup_steps=4),
         )
     except Exception as error:  # each storage raises its own kind
         reason = " ".join(str(error).split())[:160]

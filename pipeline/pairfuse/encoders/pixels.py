@@ -1,0 +1,133 @@
+"""Pixels: the part of a picture that a network sees, scaled, as bytes; standardised per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfuse.encoders.base import Floats
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+Bytes = NDArray[np.uint8]
+Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic"]
+
+#: Pillow's numbers, as image processors write them.
+INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+#: Image processors of transformers that do no more than a crop says.
+PLAIN_PROCESSORS = ("CLIPImageProcessorPil", "SiglipImageProcessorPil", "ViTImageProcessorPil")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Scale the shorter side to `resize`, keep the middle `size` x `size`, standardise channels.
+
+    With `resize` 0 the whole picture is scaled to `size` x `size`, whatever its shape.
+    """
+
+    resize: int
+    size: int
+    interpolation: Interpolation
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    #: Where the middle lies half a pixel off: torchvision rounds, transformers goes to the left.
+    rounds: bool = True
+
+    @property
+    def draft(self) -> int:
+        """The shorter side, in pixels, that a JPEG must still have when it is decoded smaller.
+
+        Half the resolution on top: decoded at just the target's side, features of
+        EfficientNet-Lite0 were as far as 0.94 in cosine from those of the full picture.
+        """
+        return 2 * max(self.resize, self.size)
+
+
+def cropped(image: Image, crop: Crop) -> Bytes:
+    """The kept part of an RGB image, (size, size, 3); only that part is scaled.
+
+    Gives what torchvision's Resize and CenterCrop give, up to rounding at one grey level.
+    """
+    from PIL.Image import Resampling
+
+    box = _kept(image.width, image.height, crop) if crop.resize else None
+    resample = Resampling[crop.interpolation.upper()]
+    return np.asarray(image.resize((crop.size, crop.size), resample, box=box))
+
+
+def crop_and_scale(image: Image, crop: Crop) -> Floats:
+    """Standardised pixels (3, size, size) of one RGB image; the plain form of what batches get."""
+    values: Floats = cropped(image, crop).astype(np.float32) / np.float32(255)  # (H, W, 3)
+    mean, std = np.array(crop.mean, np.float32), np.array(crop.std, np.float32)
+    return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))
+
+
+def standardise(pixels: Tensor, crop: Crop) -> Tensor:
+    """From bytes (B, H, W, 3) to float32 (B, 3, H, W), which are channels last in memory."""
+    import torch
+
+    mean = torch.tensor(crop.mean, device=pixels.device)
+    std = torch.tensor(crop.std, device=pixels.device)
+    scaled = torch.addcmul(-mean / std, pixels.float(), 1 / (255 * std))
+    return scaled.permute(0, 3, 1, 2)
+
+
+def plain_crop(processor: Any) -> Crop | None:
+    """What an image processor of transformers does, if that is a crop and nothing else."""
+    wanted = ("do_resize", "do_rescale", "do_normalize")
+    if type(processor).__name__ not in PLAIN_PROCESSORS or not all(
+        getattr(processor, name, False) is True for name in wanted
+    ):
+        return None
+    interpolation = INTERPOLATIONS.get(cast(int, processor.resample))
+    mean, std = processor.image_mean, processor.image_std
+    sides = _sides(processor)
+    if interpolation is None or sides is None or abs(processor.rescale_factor * 255 - 1) > 1e-6:
+        return None
+    if not (isinstance(mean, list | tuple) and isinstance(std, list | tuple)):
+        return None
+    if len(mean) != 3 or len(std) != 3 or not all(std):
+        return None
+    return Crop(*sides, interpolation, _three(mean), _three(std), rounds=False)
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def _sides(processor: Any) -> tuple[int, int] | None:
+    """`resize` and `size` of a crop; None where a processor's sides are not such a pair."""
+    size, kept = dict(processor.size or {}), dict(getattr(processor, "crop_size", None) or {})
+    size = {key: value for key, value in size.items() if value}
+    kept = {key: value for key, value in kept.items() if value}
+    if not getattr(processor, "do_center_crop", None):
+        square = set(size) == {"height", "width"} and size["height"] == size["width"]
+        return (0, int(size["height"])) if square else None
+    if set(size) != {"shortest_edge"} or set(kept) != {"height", "width"}:
+        return None
+    if kept["height"] != kept["width"] or kept["height"] > size["shortest_edge"]:
+        return None
+    return int(size["shortest_edge"]), int(kept["height"])
+
+
+def _kept(width: int, height: int, crop: Crop) -> tuple[float, float, float, float]:
+    """The box of the original that is seen."""
+    scale = crop.resize / min(width, height)
+    new_width = max(crop.resize, int(width * scale))
+    new_height = max(crop.resize, int(height * scale))
+    spare = (new_width - crop.size, new_height - crop.size)
+    left, top = (round(side / 2) if crop.rounds else side // 2 for side in spare)
+    across, down = width / new_width, height / new_height
+    return (
+        left * across,
+        top * down,
+        min((left + crop.size) * across, width),
+        min((top + crop.size) * down, height),
+    )

@@ -1,0 +1,71 @@
+"""Frozen networks made faster without another result: weights laid out once, batch-norm folded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+#: Rows that the layout of packed weights is chosen for; other numbers work all the same.
+TYPICAL_ROWS = 2048
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose bf16 weights lie as the CPU's matrix product wants them."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        weight = layer.weight.detach().contiguous()
+        self.weight: Any = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
+        self.bias: Any = None if layer.bias is None else layer.bias.detach()
+
+    def forward(self, values: Tensor) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+            values, self.weight, self.bias, "none", [], ""
+        )
+        return product
+
+
+def pack_linears(network: Any) -> Any:
+    """Replace bf16 linear layers on the CPU by packed ones, where this torch can do so.
+
+    torch lays plain weights out anew in each call, and adds the bias in a pass of its own: packed,
+    a product of (4096, 768) with (768, 768) is a third faster.
+    """
+    if not _can_pack():
+        return network
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            # subclasses are read by weight in torch's own attention, and stay
+            if type(layer) is nn.Linear and _fits(layer.weight):
+                setattr(parent, name, PackedLinear(layer))
+    return network
+
+
+def fold_batch_norm(network: Any) -> Any:
+    """Fold each batch-norm into the convolution before it; only for networks in eval mode.
+
+    Its children must be written in the order in which they run, as those of ResNet and
+    EfficientNet are.
+    """
+    for parent in list(network.modules()):
+        before: tuple[str, nn.Module] | None = None
+        for name, layer in list(parent.named_children()):
+            if before and isinstance(layer, nn.BatchNorm2d) and isinstance(before[1], nn.Conv2d):
+                setattr(parent, before[0], fuse_conv_bn_eval(before[1], layer))
+                setattr(parent, name, nn.Identity())
+            before = name, layer
+    return network
+
+
+def _can_pack() -> bool:
+    backend: Any = torch.backends.mkldnn
+    return bool(backend.is_available()) and all(
+        hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
+    )
+
+
+def _fits(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16
