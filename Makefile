@@ -76,10 +76,13 @@ format: $(STAMP) ## put the code into its usual form
 	@$(BIN)/ruff check --fix pipeline tests
 	@$(BIN)/ruff format pipeline tests
 
-bench: $(STAMP) ## measure: text encodings told right, what the safety of the store costs
+bench: $(STAMP) ## measure against the usual ways (20 minutes; DATA=folder): cache/bench/*.json
 	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
 	@$(BIN)/python tests/bench/bench_decoding.py $(ARGS)
 	@$(BIN)/python tests/bench/bench_cache.py
+	@$(BIN)/python tests/bench/bench_extraction.py $(if $(filter-out data/demo,$(DATA)),--data "$(DATA)")
+	@$(BIN)/python tests/bench/bench_tuning.py $(if $(filter-out data/demo,$(DATA)),--data "$(DATA)")
+	@$(BIN)/python tests/bench/bench_growth.py
 
 clean: ## remove .venv and what tools left; data/ and cache/ stay (see pairfuse cache rm)
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build pipeline/*.egg-info

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: From low to high; a room imports from itself and from lower rooms. Rooms of one row are level.
 ROOMS = (
     ("", "errors"),
-    ("files", "console", "recipe"),
+    ("files", "console", "process", "recipe"),
     ("config",),
     ("data",),
     ("encoders",),

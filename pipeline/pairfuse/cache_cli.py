@@ -90,7 +90,7 @@ def _line(facts: Any, *, proven: bool) -> str:
     size = facts.size / 2**20
     line = (
         f"{facts.name:<32}{facts.rows:>9} rows x {facts.dim:<5}{size:>9.1f} MB"
-        f"{facts.parts:>5} parts  {facts.created}  {facts.version}"
+        f"{facts.parts:>5} parts  {facts.created[:19]}  {facts.version}"
     )
     if proven and not facts.damaged:
         line += f"  every row proven, {size / max(facts.seconds, 1e-6):.0f} MB/s"

@@ -154,7 +154,7 @@ def test_a_base_outside_the_search_space_is_tried_as_near_as_can_be(
     recipe = _tune(tmp_path / "study.log", 1, base=replace(BASE, **changes)).recipes[0]
     for name in changes.keys() & {"width", "reduce", "views", "balance", "strength"}:
         assert getattr(recipe, name) == changes[name]
-    assert recipe.lr == 0.005
+    assert recipe.lr == (0.01 if "lr" in changes else 0.005)
     assert recipe.epochs == BASE.epochs
 
 

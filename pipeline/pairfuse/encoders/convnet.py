@@ -41,7 +41,7 @@ class ConvEncoder:
     file: Path
     asked_precision: Precision
     modality: Modality = "image"
-    batch_size: int = 16
+    batch_size: int = 8
 
     @property
     def dim(self) -> int:

@@ -43,10 +43,11 @@ class Crop:
     def draft(self) -> int:
         """The shorter side, in pixels, that a JPEG must still have when it is decoded smaller.
 
-        Half the resolution on top: decoded at just the target's side, features of
-        EfficientNet-Lite0 were as far as 0.94 in cosine from those of the full picture.
+        Four times the target's side: features of EfficientNet-Lite0 stay within 0.999 in cosine
+        of those of the full picture; with three times they did not always, with the side itself
+        they fell to 0.94.
         """
-        return 2 * max(self.resize, self.size)
+        return 4 * max(self.resize, self.size)
 
 
 def cropped(image: Image, crop: Crop) -> Bytes:

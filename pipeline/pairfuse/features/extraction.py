@@ -30,6 +30,7 @@ from pairfuse.encoders.network import resolve_device
 from pairfuse.errors import DataError, EncoderError, StoreError
 from pairfuse.features.store import FeatureStore
 from pairfuse.files import locked, read_bytes
+from pairfuse.process import keep_memory
 
 COMMIT_SECONDS = 20.0
 COMMIT_BYTES = 128 * 2**20
@@ -41,7 +42,7 @@ WINDOW: Mapping[Modality, int] = {"text": 4096, "image": 64}
 TOKENS_PER_INPUT = 64
 
 #: A text shorter than this part of the longest waits for the next batch, unless there are few.
-LEAST_FULL, FEW = 0.8, 8
+LEAST_FULL, FEW = 0.9, 8
 #: Inputs that a thread prepares at a time.
 PORTION: Mapping[Modality, int] = {"text": 64, "image": 1}
 #: How many times larger batches are on a GPU, which is idle with those that suit a CPU.
@@ -130,6 +131,7 @@ def _compute(
     result = Extraction(encoder.name, len(wanted), len(wanted) - len(missing))
     if not missing:
         return result
+    keep_memory()
     start = time.perf_counter()
     device = resolve_device(device)
     size = batch_size or encoder.batch_size * (GPU_BATCHES if device.startswith("cuda") else 1)

@@ -23,6 +23,7 @@ from pairfuse.fusion.heads import FusionNetwork, HeadShape
 from pairfuse.fusion.layers import Dropout
 from pairfuse.fusion.optimiser import StackedAdamW
 from pairfuse.fusion.rowbank import RowBank, batches
+from pairfuse.process import keep_memory
 from pairfuse.recipe import Recipe
 
 Floats = NDArray[np.float32]
@@ -89,6 +90,7 @@ def train_stack(
     Returns:
         M models, each with the parameters of its best epoch.
     """
+    keep_memory()
     torch.set_flush_denormal(True)  # moments that fade to nothing would slow the CPU down
     stack = _Stack(tasks, device)
     while stack.alive:
