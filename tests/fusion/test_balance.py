@@ -8,6 +8,7 @@ import pytest
 from fusion_toys import noise, warnings_logged, without
 from pairfuse.errors import DataError
 from pairfuse.features.table import Ints, Views
+from pairfuse.fusion import balance
 from pairfuse.fusion.balance import class_weights, smote
 
 COUNTS = [(1, 1), (5, 5, 5), (100, 1), (1, 2, 3, 4), (1000, 30, 7), (3,)]
@@ -135,3 +136,18 @@ def test_too_few_complete_rows_warn_and_leave_the_rows_alone(complete: int) -> N
 def test_any_two_complete_rows_are_enough(rare: int) -> None:
     _, labels = smote(*_given(20, rare), strength=1.0, seed=0)
     assert np.bincount(labels).tolist() == [20, 20]
+
+
+def test_large_classes_grow_to_the_same_size_between_a_share_of_their_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    views, targets = _given(60, 30, 25)
+    monkeypatch.setattr(balance, "SEEN_ROWS", 10)
+    grown, labels = smote(views, targets, strength=1.0, seed=1)
+    assert np.bincount(labels).tolist() == [60, 60, 60]
+    for view, values in grown.features.items():
+        for target in (1, 2):
+            own = views.features[view][targets == target]
+            made = values[len(targets) :][labels[len(targets) :] == target]
+            assert (made >= own.min(axis=0) - 1e-5).all()
+            assert (made <= own.max(axis=0) + 1e-5).all()

@@ -35,7 +35,7 @@ from pairfuse.files import listed, sweep, write_bytes
 #: More parts than this are joined when an extraction ends.
 COMPACT_ABOVE = 8
 #: A joined part grows to at most this many bytes of features.
-MAX_PART_BYTES = 512 * 2**20
+MAX_PART_BYTES = 128 * 2**20
 #: A reader whose parts go away under it, as others join them, looks again for so long.
 RETRY_SECONDS = 30.0
 

@@ -14,6 +14,9 @@ from pairfuse.features.table import Views
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
+#: Rows of a class that synthetic ones are drawn between.
+SEEN_ROWS = 2048
+
 
 def class_weights(targets: Ints, num_classes: int, strength: float = 1.0) -> Floats:
     """Weigh each class by the inverse of its frequency; the mean weight over rows is 1.
@@ -41,7 +44,8 @@ def class_weights(targets: Ints, num_classes: int, strength: float = 1.0) -> Flo
 def smote(train: Views, targets: Ints, *, strength: float, seed: int) -> tuple[Views, Ints]:
     """Add synthetic rows to the smaller classes (SMOTE, Chawla et al. 2002).
 
-    Neighbours are sought among training rows with every view present, in the joined features.
+    Neighbours are sought among training rows with every view present, in the joined features, and
+    among `SEEN_ROWS` of a class at most: to seek them grows with the square of the rows.
 
     Args:
         train: Scaled training rows of one fold.
@@ -86,11 +90,25 @@ def _draw(
 ) -> tuple[Floats, Ints]:
     from imblearn.over_sampling import SMOTE
 
-    sampler = SMOTE(sampling_strategy=wanted, k_neighbors=neighbours, random_state=seed)
+    counts = np.bincount(targets)
+    seen = _at_most(targets, SEEN_ROWS, seed)
+    fewer = np.bincount(targets[seen])
+    goals = {target: int(fewer[target] + goal - counts[target]) for target, goal in wanted.items()}
+    sampler = SMOTE(sampling_strategy=goals, k_neighbors=neighbours, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=FutureWarning)
-        grown, labels = sampler.fit_resample(rows, targets)
-    return grown[len(rows) :].astype(np.float32), labels[len(rows) :].astype(np.int64)
+        grown, labels = sampler.fit_resample(rows[seen], targets[seen])
+    return grown[len(seen) :].astype(np.float32), labels[len(seen) :].astype(np.int64)
+
+
+def _at_most(targets: Ints, most: int, seed: int) -> Ints:
+    """Row numbers, in order, of at most so many rows of each class."""
+    random = np.random.default_rng(seed)
+    chosen = [
+        rows if len(rows) <= most else random.choice(rows, most, replace=False)
+        for rows in (np.flatnonzero(targets == target) for target in np.unique(targets))
+    ]
+    return np.sort(np.concatenate(chosen))
 
 
 def _append(train: Views, synthetic: Floats) -> Views:

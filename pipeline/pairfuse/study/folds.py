@@ -7,14 +7,16 @@ on the rows that it is computed from.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairfuse.errors import DataError
 from pairfuse.features.table import Ints
 from pairfuse.fusion.ensemble import Rows
+
+Floats = NDArray[np.float64]
 
 #: One row in so many of a fold's training side decides when to stop.
 VAL_SHARE = 8
@@ -59,16 +61,50 @@ def make_folds(
 
 
 def _split(targets: Ints, groups: Ints, parts: int, seed: int) -> list[Ints]:
-    """The rows of each of the parts."""
-    from sklearn.model_selection import StratifiedGroupKFold
+    """The rows of each of the parts.
 
-    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the smallest class was checked above
-        return [
-            held.astype(np.int64)
-            for _, held in splitter.split(np.zeros(len(targets)), targets, groups)
-        ]
+    Groups of several rows are dealt as in scikit-learn's StratifiedGroupKFold, which takes
+    minutes for a hundred thousand groups; the many rows without a twin then even out each class.
+    """
+    random = np.random.default_rng(seed)
+    _, classes = np.unique(targets, return_inverse=True)
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    part_of = np.full(len(targets), -1)
+    held = np.zeros((parts, int(classes.max()) + 1))  # rows of each class by part
+    shared = np.flatnonzero(sizes[group] > 1)
+    if len(shared):
+        part_of[shared] = _deal(group[shared], classes[shared], held, np.bincount(classes), random)
+    for each in range(held.shape[1]):
+        alone = random.permutation(np.flatnonzero((part_of < 0) & (classes == each)))
+        part_of[alone] = _fill(held[:, each], len(alone), random)
+    return [np.flatnonzero(part_of == part) for part in range(parts)]
+
+
+def _deal(
+    group: Ints, classes: Ints, held: Floats, totals: Ints, random: np.random.Generator
+) -> Ints:
+    """Part of each of these rows: group by group, the most lopsided first, where it evens most."""
+    _, group = np.unique(group, return_inverse=True)
+    table = np.zeros((int(group.max()) + 1, held.shape[1]))
+    np.add.at(table, (group, classes), 1)
+    order = random.permutation(len(table))
+    order = order[np.argsort(-table[order].std(axis=1), kind="stable")]
+    chosen = np.empty(len(table), dtype=np.int64)
+    own = np.eye(len(held))[:, :, None]  # (parts, parts, 1)
+    for number in order.tolist():
+        after = held + own * table[number]  # (choice, parts, C)
+        uneven = (after / totals).std(axis=1).mean(axis=1) + 1e-9 * held.sum(axis=1)
+        chosen[number] = uneven.argmin()
+        held[chosen[number]] += table[number]
+    return chosen[group]
+
+
+def _fill(levels: Floats, count: int, random: np.random.Generator) -> Ints:
+    """Part of each of so many rows of one class, so that all parts get as level as can be."""
+    parts = random.permutation(len(levels))  # who gets one more is drawn
+    heights = levels[parts] + np.arange(count)[:, None]  # (count, parts)
+    lowest = np.argsort(heights, axis=None, kind="stable")[:count]
+    return np.asarray(parts[lowest % len(levels)], dtype=np.int64)
 
 
 def _fewest(targets: Ints, groups: Ints) -> int:
