@@ -48,7 +48,7 @@ def read_bytes(path: Path) -> bytes:
         raise OSError(errno.EINVAL, "no file can have this name") from error
 
 
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
+def write_bytes(path: Path, *data: bytes | memoryview) -> None:
     """Replace `path` by these bytes; after a kill at any moment the old or the new file is there.
 
     Raises:
@@ -56,20 +56,20 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """
     for _ in range(_ATTEMPTS - 1):
         try:
-            return _write_once(path, data)
+            return _write_once(path, *data)
         except (FileNotFoundError, FileExistsError):  # the folder was removed meanwhile
             if path.parent.exists() and not path.parent.is_dir():
                 raise
-    return _write_once(path, data)
+    return _write_once(path, *data)
 
 
-def _write_once(path: Path, data: bytes | memoryview) -> None:
+def _write_once(path: Path, *data: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     temporary = path.parent / temporary_name()
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -409,7 +409,7 @@ def part() -> tuple[str, bytes, Any]:
     words = ("encoder", "modality", "fingerprint", "made_from", "created", "version")
     keys = random.integers(0, 256, (4, 32), dtype=np.uint8)
     name, data = pack(dict.fromkeys(words, "toy"), keys, features)
-    return name, bytes(data), features
+    return name, b"".join(data), features
 
 
 @cache

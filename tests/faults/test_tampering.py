@@ -57,7 +57,7 @@ def toy_part(folder: Path, *, rows: int = ROWS, dim: int = DIM) -> tuple[Path, F
     keys = random.integers(0, 256, (rows, 32), dtype=np.uint8)
     features = random.standard_normal((rows, dim)).astype(np.float32)
     name, data = pack(ATTRIBUTES, keys, features)
-    (folder / name).write_bytes(data)
+    (folder / name).write_bytes(b"".join(data))
     return folder / name, features
 
 

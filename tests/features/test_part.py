@@ -39,7 +39,7 @@ def rows() -> tuple[Bytes, Floats]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     name, data = pack(ATTRIBUTES, *rows())
-    (tmp_path / name).write_bytes(data)
+    (tmp_path / name).write_bytes(b"".join(data))
     return tmp_path / name
 
 
@@ -141,7 +141,7 @@ def test_a_part_that_changes_after_opening_is_refused_on_reading(path: Path) -> 
     part = open_part(path)
     name, data = pack(ATTRIBUTES, rows()[0][:2], rows()[1][:2])
     assert name != path.name
-    path.write_bytes(data)
+    path.write_bytes(b"".join(data))
     with pytest.raises(StoreError, match="5 of 5 rows read are damaged"):
         read_rows(part, ALL)
 

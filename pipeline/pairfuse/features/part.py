@@ -67,7 +67,9 @@ class Part:
     offset: int  # of the features in the file, in bytes
 
 
-def pack(attributes: Mapping[str, Any], keys: Bytes, features: Floats) -> tuple[str, memoryview]:
+def pack(
+    attributes: Mapping[str, Any], keys: Bytes, features: Floats
+) -> tuple[str, list[memoryview]]:
     """Lay out one part.
 
     Args:
@@ -76,7 +78,7 @@ def pack(attributes: Mapping[str, Any], keys: Bytes, features: Floats) -> tuple[
         features: Shape (n, D).
 
     Returns:
-        The file's name and its bytes.
+        The file's name and its bytes, in pieces; the features among them are not copied.
     """
     import h5py
 
@@ -97,8 +99,23 @@ def pack(attributes: Mapping[str, Any], keys: Bytes, features: Floats) -> tuple[
             file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
         file.create_dataset("keys", data=keys)
         file.create_dataset("checksums", data=checksums)
-        file.create_dataset("features", data=features)
-    return part_name(full, keys, checksums), buffer.getbuffer()
+        offset = _reserve(file, features)
+    around = buffer.getbuffer()
+    pieces = [around[:offset], features.data.cast("B"), around[offset + features.nbytes :]]
+    return part_name(full, keys, checksums), pieces
+
+
+def _reserve(file: h5py.File, features: Floats) -> int:
+    """Make the dataset without writing its values; where they belong in the file."""
+    import h5py
+
+    plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plain.set_layout(h5py.h5d.CONTIGUOUS)
+    plain.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plain.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(features.shape)
+    made = h5py.h5d.create(file.id, b"features", h5py.h5t.IEEE_F32LE, space, plain)
+    return int(made.get_offset())
 
 
 def open_part(path: Path) -> Part:

@@ -187,11 +187,12 @@ class FeatureStore:
         }
         name, data = pack(attributes, keys, features)
         path = self.folder / name
+        size = sum(map(len, data)) / 2**20
         try:
-            write_bytes(path, data)
+            write_bytes(path, *data)
         except OSError as error:
             raise StoreError(
-                f"cannot write {len(data) / 2**20:.1f} MB to {self.folder} ({error.strerror}); "
+                f"cannot write {size:.1f} MB to {self.folder} ({error.strerror}); "
                 "make room or name another folder with --cache, then run again to resume"
             ) from error
         try:

@@ -222,7 +222,7 @@ def _rewrite(part: Part, keep: NDArray[np.integer]) -> None:
     if len(keep):
         kept = {name: part.attributes[name] for name in _KEYS}
         name, data = pack(kept, part.keys[keep], read_unchecked(part)[keep])
-        write_bytes(part.path.with_name(name), data)
+        write_bytes(part.path.with_name(name), *data)
     part.path.unlink(missing_ok=True)
 
 
