@@ -119,6 +119,15 @@ def test_anything_else_in_the_same_journal_is_another_study(what: str, tmp_path:
     assert sorted(len(s.get_trials(states=ENDED)) for s in studies) == [1, 2]
 
 
+def test_a_changed_search_space_is_another_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _tune(tmp_path / "study.log", 2)
+    monkeypatch.setattr(tuning, "_SIZES", {"width": (16, 32), "reduce": (16, 32)})
+    assert _tune(tmp_path / "study.log", 2).finished == 2
+    assert len(_studies(tmp_path / "study.log")) == 2
+
+
 def test_the_base_is_tried_first_and_the_best_is_never_worse(tmp_path: Path) -> None:
     base = _tune(tmp_path / "study.log", 1)
     wanted = replace(BASE, views=("look", "words"), strength=0.0)

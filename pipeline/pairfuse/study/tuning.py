@@ -47,6 +47,7 @@ _RANGES = {
     "weight_decay": (1e-3, 1.0),
     "smoothing": (0.0, 0.2),
 }
+_SIZES = {"width": (32, 64, 128), "reduce": (32, 64, 128)}
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,14 @@ def suggest(trial: optuna.Trial, base: Recipe, subsets: Sequence[tuple[str, ...]
         base,
         views=tuple(str(views).split(" ")),
         head=trial.suggest_categorical("head", list(HEADS)),
-        width=trial.suggest_categorical("width", sorted({32, 64, 128, base.width})),
+        width=trial.suggest_categorical("width", sorted({*_SIZES["width"], base.width})),
         dropout=trial.suggest_float("dropout", *_RANGES["dropout"]),
         lr=trial.suggest_float("lr", *_RANGES["lr"], log=True),
         weight_decay=trial.suggest_float("weight_decay", *_RANGES["weight_decay"], log=True),
         smoothing=trial.suggest_float("smoothing", *_RANGES["smoothing"]),
         balance=balance,
         strength=trial.suggest_float("strength", 0.0, 1.0) if balance != "none" else 0.0,
-        reduce=trial.suggest_categorical("reduce", sorted({32, 64, 128, base.reduce})),
+        reduce=trial.suggest_categorical("reduce", sorted({*_SIZES["reduce"], base.reduce})),
         whitening=trial.suggest_float("whitening", 0.0, 1.0),
     )
 
@@ -321,8 +322,12 @@ def _fixed(params: dict[str, Any]) -> Any:
 
 
 def _mark(table: Table, prepared: Sequence[Prepared], base: Recipe, seed: int) -> str:
-    """Eight hex digits of all that the trials' values depend on."""
-    digest = hashlib.sha256(json.dumps([asdict(base), table.labels, seed]).encode())
+    """Eight hex digits of all that the trials and their values depend on.
+
+    The search space is part of it: Optuna refuses a study whose choices have changed.
+    """
+    space = [list(HEADS), _RANGES, _SIZES]
+    digest = hashlib.sha256(json.dumps([asdict(base), table.labels, seed, space]).encode())
     digest.update(np.ascontiguousarray(table.targets).tobytes())
     for part in prepared:
         digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())
