@@ -15,6 +15,7 @@ from PIL import Image
 
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders.base import Floats, Prepared
+from pairfuse.encoders.pixels import Crop, cropped, standardise
 from pairfuse.errors import DataError
 
 
@@ -105,3 +106,12 @@ def write_labels(path: Path, labels: Mapping[str, str]) -> Path:
     lines = ["guid,tag", *(f"{guid},{label}" for guid, label in labels.items())]
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path
+
+
+def standardised(image: Image.Image, crop: Crop) -> Floats:
+    """Pixels (3, size, size) of one picture, as a network gets them in a batch of one."""
+    import torch
+
+    pixels = torch.from_numpy(cropped(image, crop).copy())
+    out: Floats = standardise(pixels[None], crop)[0].numpy()
+    return out

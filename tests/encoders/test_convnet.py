@@ -13,8 +13,8 @@ from PIL import Image
 from encoders.checkpoints import images
 from pairfuse.encoders import build_encoders, fingerprint
 from pairfuse.encoders.convnet import CONV_NETS
-from pairfuse.encoders.pixels import crop_and_scale
 from pairfuse.errors import EncoderError
+from toys import standardised
 
 
 @pytest.fixture(scope="session")
@@ -33,14 +33,14 @@ def test_images_are_prepared_as_torchvision_prepares_them(size: tuple[int, int])
 
     picture = images(1)[0].resize(size, Image.Resampling.BICUBIC)
     expected = ResNet50_Weights.IMAGENET1K_V2.transforms()(picture).numpy()
-    difference = np.abs(crop_and_scale(picture, CONV_NETS["resnet50"].crop) - expected)
+    difference = np.abs(standardised(picture, CONV_NETS["resnet50"].crop) - expected)
     assert difference.max() < 1.5 / 255 / 0.224
     assert difference.mean() < 0.1 / 255 / 0.224
 
 
 def test_lite_pixels_lie_between_minus_one_and_one() -> None:
     crop = CONV_NETS["efficientnet-lite0"].crop
-    black, white = (crop_and_scale(Image.new("RGB", (9, 7), c), crop) for c in ("black", "white"))
+    black, white = (standardised(Image.new("RGB", (9, 7), c), crop) for c in ("black", "white"))
     assert np.allclose(black, -127 / 128)
     assert np.allclose(white, 1)
 
@@ -53,7 +53,7 @@ def test_resnet50_is_read_from_a_state_dict(spec: str, resnet50_file: Path) -> N
     (encoder,) = build_encoders([given], device="cpu", precision="fp32")
     loaded = encoder.load("cpu")
     prepared = loaded.prepare(images(1)[0])
-    pixels = crop_and_scale(images(1)[0], CONV_NETS["resnet50"].crop)
+    pixels = standardised(images(1)[0], CONV_NETS["resnet50"].crop)
     network = resnet50(weights=None)
     network.load_state_dict(torch.load(resnet50_file, weights_only=True))
     network.fc = torch.nn.Identity()

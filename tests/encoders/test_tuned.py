@@ -16,8 +16,8 @@ from pairfuse.encoders import build_encoders
 from pairfuse.encoders.base import Floats
 from pairfuse.encoders.convnet import CONV_NETS
 from pairfuse.encoders.image import load_processor
-from pairfuse.encoders.pixels import crop_and_scale
 from pairfuse.encoders.tuned import PackedLinear, fold_batch_norm, pack_linears
+from toys import standardised
 
 TEXTS = ["a cat", "the dog runs in the park", "x " * 100, "\U0001f600 so happy today!", "No."]
 
@@ -98,7 +98,7 @@ def test_plain_processors_are_matched_up_to_a_grey_level(
     _, crop = load_processor(checkpoint(kind))
     assert crop is not None
     expected = processor(picture, return_tensors="np")["pixel_values"][0]
-    difference = np.abs(crop_and_scale(picture, crop) - expected)
+    difference = np.abs(standardised(picture, crop) - expected)
     assert difference.max() < 2.1 / 255 / min(crop.std)
     assert difference.mean() < 0.2 / 255 / min(crop.std)
 

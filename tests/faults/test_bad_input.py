@@ -38,14 +38,13 @@ from pairfuse.data.images import FORMATS, look, open_image
 from pairfuse.data.loading import load_dataset
 from pairfuse.encoders import build_encoders, fingerprint
 from pairfuse.encoders.convnet import CONV_NETS
-from pairfuse.encoders.pixels import crop_and_scale
 from pairfuse.errors import DataError, PairfuseError
 from pairfuse.features.part import open_part, pack, read_rows
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.fusion.ensemble import prepare_rows
 from pairfuse.study.crossfit import cross_fit
 from pairfuse.study.folds import make_folds
-from toys import picture, saved, write_set
+from toys import picture, saved, standardised, write_set
 
 SECONDS = 20.0  # for one input; the machine may be busy
 MEMORY = 2 * 2**30  # bytes that one input may ask for beside what the process holds already
@@ -279,7 +278,7 @@ def try_image(data: bytes, folder: Path) -> str:
         assert found.mode == "RGB"
         assert not facts.error
         for net in CONV_NETS.values():
-            assert np.isfinite(crop_and_scale(found, net.crop)).all()
+            assert np.isfinite(standardised(found, net.crop)).all()
 
     return outcome(read, folder)
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.encoders.base import Floats
-
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
@@ -60,13 +58,6 @@ def cropped(image: Image, crop: Crop) -> Bytes:
     box = _kept(image.width, image.height, crop) if crop.resize else None
     resample = Resampling[crop.interpolation.upper()]
     return np.asarray(image.resize((crop.size, crop.size), resample, box=box))
-
-
-def crop_and_scale(image: Image, crop: Crop) -> Floats:
-    """Standardised pixels (3, size, size) of one RGB image; the plain form of what batches get."""
-    values: Floats = cropped(image, crop).astype(np.float32) / np.float32(255)  # (H, W, 3)
-    mean, std = np.array(crop.mean, np.float32), np.array(crop.std, np.float32)
-    return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))
 
 
 def standardise(pixels: Tensor, crop: Crop) -> Tensor:
