@@ -14,10 +14,10 @@ encode = $(if $(ENCODERS),--encoders "$(ENCODERS)") $(if $(DEVICE),--device "$(D
   $(if $(POOLING),--pooling "$(POOLING)") $(if $(MAX_LENGTH),--max-length "$(MAX_LENGTH)") \
   $(if $(PRECISION),--precision "$(PRECISION)") $(if $(BATCH_SIZE),--batch-size "$(BATCH_SIZE)")
 study = $(if $(TRIALS),--trials "$(TRIALS)") $(if $(FOLDS),--folds "$(FOLDS)") \
-  $(if $(SEED),--seed "$(SEED)")
+  $(if $(REPEATS),--repeats "$(REPEATS)") $(if $(SEED),--seed "$(SEED)") $(if $(NESTED),--nested)
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup demo check-data features tune train ablate predict test faults lint format bench clean
+.PHONY: help run setup demo check-data features tune train ablate predict report compare study test faults lint format bench clean
 
 help: ## list targets and variables
 	@echo "pairfuse: classify pairs of one text and one image"
@@ -31,8 +31,8 @@ help: ## list targets and variables
 	@echo "  CACHE       where derived files are kept  (cache)"
 	@echo "  RUN         name of the run folder  (the data set's name)"
 	@echo "  TRIALS      trials for each arm, those of earlier runs included  (20)"
-	@echo "  DEVICE      auto, cuda, mps or cpu  (auto)"
-	@echo "  FOLDS SEED POOLING MAX_LENGTH PRECISION BATCH_SIZE ENCODING CONFIG OUT  (see pairfuse --help)"
+	@echo "  DEVICE      auto, cpu, cuda, mps, or several: cuda:0,cuda:1  (auto)"
+	@echo "  FOLDS REPEATS SEED POOLING MAX_LENGTH PRECISION BATCH_SIZE ENCODING CONFIG OUT  (see pairfuse --help)"
 	@echo "  ARGS        any other flags of the command"
 
 run: $(STAMP) ## install, draw the demo data if needed, then the whole pipeline
@@ -55,11 +55,21 @@ tune: $(STAMP) ## search for the best recipe; resumes
 train: $(STAMP) ## fit the best recipe on all folds, keep the ensemble
 	@$(PAIRFUSE) train $(place) $(encode) $(study)
 
-ablate: $(STAMP) ## compare text-only, image-only and fused
+ablate: $(STAMP) ## does the image help? all arms, paired tests, the verdict (NESTED=1: nested tuning)
 	@$(PAIRFUSE) ablate $(place) $(encode) $(study)
 
-predict: $(STAMP) ## write labels for the test pairs
-	@$(PAIRFUSE) predict $(place) $(if $(DEVICE),--device "$(DEVICE)") $(if $(OUT),--out "$(OUT)")
+predict: $(STAMP) ## write labels for the test pairs (CASCADE=1: images of unsure texts only)
+	@$(PAIRFUSE) predict $(place) $(if $(DEVICE),--device "$(DEVICE)") $(if $(OUT),--out "$(OUT)") \
+  $(if $(CASCADE),--cascade)
+
+report: $(STAMP) ## the evidence as one HTML page in the run folder
+	@$(PAIRFUSE) report $(place) $(encode) $(study)
+
+compare: $(STAMP) ## test two runs or two files of predictions in pairs: A=... B=...
+	@$(PAIRFUSE) compare "$(A)" "$(B)" $(if $(TRUTH),--truth "$(TRUTH)") $(if $(CACHE),--cache "$(CACHE)")
+
+study: $(STAMP) ## hundreds of worlds of known truth: is the verdict right? (minutes)
+	@$(BIN)/python tests/bench/study_truth.py $(ARGS)
 
 test: $(STAMP) ## run the whole test suite
 	@$(BIN)/python -m pytest
@@ -80,6 +90,7 @@ bench: $(STAMP) ## measure against the usual ways (20 minutes; DATA=folder): cac
 	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
 	@$(BIN)/python tests/bench/bench_decoding.py $(ARGS)
 	@$(BIN)/python tests/bench/bench_cache.py
+	@$(BIN)/python tests/bench/bench_memory.py
 	@$(BIN)/python tests/bench/bench_extraction.py $(if $(filter-out data/demo,$(DATA)),--data "$(DATA)")
 	@$(BIN)/python tests/bench/bench_tuning.py $(if $(filter-out data/demo,$(DATA)),--data "$(DATA)")
 	@$(BIN)/python tests/bench/bench_growth.py

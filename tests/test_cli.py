@@ -15,7 +15,7 @@ from pairfuse.cli import COMMANDS, FLAGS, main
 from pairfuse.encoders import ENCODERS, build_encoders
 from pairfuse.features.store import open_store
 
-EVERY = [*COMMANDS, "demo", "encoders", "cache"]
+EVERY = [*COMMANDS, "demo", "compare", "encoders", "cache"]
 
 
 @pytest.fixture

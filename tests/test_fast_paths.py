@@ -19,9 +19,10 @@ from pairfuse.features.store import open_store
 from pairfuse.features.table import Views, load_views, targets_of
 from pairfuse.fusion.ensemble import prepare_rows
 from pairfuse.recipe import Recipe
+from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import difference
+from pairfuse.study.paired import compare_all
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -56,14 +57,15 @@ def test_every_text_has_the_features_of_the_plain_path(tables: dict[str, Table])
 
 
 def test_out_of_fold_scores_are_those_of_the_plain_path(tables: dict[str, Table]) -> None:
-    guesses = []
-    for table in tables.values():
+    arms = {}
+    for name, table in tables.items():
         rows = make_folds(table.targets, table.groups, table.labels, folds=5, members=1, seed=0)
         prepared = prepare_rows(table.views, rows, seed=0)
-        guesses.append(cross_fit(table, prepared, [Recipe()], seed=0)[0].guesses)
+        arms[name] = cross_fit(table, prepared, [Recipe()], seed=0)[0].probabilities
     first = tables["fp32"]
-    _, (low, high) = difference(first.targets, *guesses, first.groups, len(first.labels), seed=0)
-    assert low <= 0 <= high
+    draws = draw_groups(first.groups, seed=0)
+    gap = compare_all(arms, first.targets, draws, seed=0)[0].difference
+    assert gap.low <= 0 <= gap.high
 
 
 def large_photo(seed: int) -> bytes:

@@ -24,6 +24,8 @@ ROOMS = (
     ("study",),
     ("report",),
     ("job",),
+    ("gathering", "records"),
+    ("answers", "pages"),
     ("cache_cli",),
     ("stages",),
     ("cli",),

@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 
 import numpy as np
 import pytest
@@ -16,14 +16,15 @@ import pytest
 from pairfuse.cli import main
 from pairfuse.config import load_config
 from pairfuse.data.demo import draw_demo
-from pairfuse.errors import CheckpointError
+from pairfuse.errors import CheckpointError, DataError
 from pairfuse.job import Job
+from pairfuse.records import EVIDENCE, read_evidence
 from pairfuse.stages import predict_stage
 
 TEST_PAIRS = 12
 QUICK = [
     *("--encoders", "ngram efficientnet-lite0", "--trials", "2", "--folds", "2"),
-    *("--members", "1", "--seed", "0", "--set", "recipe.epochs=5"),
+    *("--repeats", "1", "--members", "1", "--seed", "0", "--set", "recipe.epochs=5"),
 ]
 BARE = "bare-pair"  # a test pair of which neither text nor image is there
 
@@ -79,8 +80,9 @@ def test_a_run_leaves_every_file_it_promises(cache: Path) -> None:
     found = {path.name for path in (cache / "runs" / "toy").iterdir()}
     assert found >= {
         *("config.toml", "study.log", "best.toml", "model", "scores.json", "history.csv"),
-        *("history.png", "ablation.csv", "ablation.png", "out_of_fold.csv"),
-        *("test_labels.csv", "test_probabilities.csv"),
+        *("history.png", "ablation.csv", "ablation.png", "out_of_fold.csv", "predictions"),
+        *("evidence.json", "text-only", "report.html", "test_labels.csv"),
+        "test_probabilities.csv",
     }
     assert not [path for path in cache.rglob("*") if path.name.startswith(".writing-")]
 
@@ -126,10 +128,10 @@ def test_a_pair_without_text_and_image_gets_the_prior_and_the_flag(cache: Path) 
     assert [row["guid"] for row in rows if row["flags"] == "prior"] == [BARE]
 
 
-def test_the_ablation_has_three_arms_on_the_same_rows(cache: Path) -> None:
+def test_the_ablation_has_all_arms_on_the_same_rows(cache: Path) -> None:
     rows = _rows(cache / "runs" / "toy" / "ablation.csv")
-    assert [row["arm"] for row in rows] == ["text-only", "image-only", "fused"]
-    assert [row["views"] for row in rows[:2]] == ["ngram", "efficientnet-lite0"]
+    assert [row["arm"] for row in rows] == ["fused", "text-only", "image-only", "prior", "majority"]
+    assert [row["views"] for row in rows[1:4]] == ["ngram", "efficientnet-lite0", ""]
     assert {row["rows"] for row in rows} == {"80"}
     for row in rows:
         low, value, high = (float(row[f"macro_f1{end}"]) for end in ("_low", "", "_high"))
@@ -171,7 +173,13 @@ def test_the_same_command_again_gives_the_same_bytes(root: Path, own: Path) -> N
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
     assert _command("run", root, own) == 0
     changed = {path.name for path, data in before.items() if path.read_bytes() != data}
-    assert changed <= {"config.toml", "study.log"}  # the one names the cache, the other grows
+    # The first names the cache, the second grows, the others say how long training took.
+    assert changed <= {"config.toml", "study.log", "evidence.json", "report.html"}
+    found = [json.loads(data) for data in (before[run / EVIDENCE], (run / EVIDENCE).read_bytes())]
+    for evidence in found:
+        for cost in evidence["cost"]:
+            cost.pop("train_seconds")
+    assert found[0] == found[1]
 
 
 def test_a_run_may_have_another_name_and_labels_another_place(root: Path, own: Path) -> None:
@@ -240,3 +248,75 @@ def test_best_toml_holds_the_score_and_recipes_over_known_encoders(cache: Path) 
     assert re.match(r"# .*macro-F1.*0\.\d+", text)
     assert "ngram" in tomllib.loads(text)["features"]["encoders"]
     assert "epochs = 5" in text
+
+
+def test_the_evidence_names_the_verdict_and_every_arm(cache: Path) -> None:
+    found = read_evidence(cache / "runs" / "toy")
+    assert found["verdict"]["outcome"] in {"helps", "does not help", "cannot be told"}
+    assert found["verdict"]["use"] in {"fused", "text-only", "image-only"}
+    assert len(found["comparisons"]) == 5 * 4 / 2
+    assert sum(found["agreement"].values()) == pytest.approx(1)
+    assert {cost["name"] for cost in found["cost"]} == {"fused", "text-only", "image-only"}
+    assert all(cost["encode_ms"] > 0 for cost in found["cost"])
+
+
+def test_prediction_sets_hold_the_label_that_is_predicted(cache: Path) -> None:
+    for row in _rows(cache / "runs" / "toy" / "test_probabilities.csv"):
+        assert row["tag"] in row["set"].split(" | ")
+
+
+def test_a_cascade_takes_sure_texts_from_the_text_only_model(root: Path, own: Path) -> None:
+    run = own / "runs" / "toy"
+    _edit_json(run / EVIDENCE, lambda found: found["cascade"].update(threshold=0.0))
+    assert _command("predict", root, own, "--cascade") == 0
+    rows = _rows(run / "test_probabilities.csv")
+    assert all("text-only" in row["flags"] for row in rows)
+    _edit_json(run / EVIDENCE, lambda found: found["cascade"].update(threshold=2.0))
+    assert _command("predict", root, own, "--cascade") == 0
+    full = (run / "test_probabilities.csv").read_bytes()
+    assert _command("predict", root, own) == 0
+    assert (run / "test_probabilities.csv").read_bytes() == full
+
+
+def test_a_cascade_encodes_no_image_of_a_sure_text(root: Path, own: Path) -> None:
+    for store in (own / "features").glob("efficientnet-*"):
+        rmtree(store)
+    run = own / "runs" / "toy"
+    _edit_json(run / EVIDENCE, lambda found: found["cascade"].update(threshold=0.0))
+    assert _command("predict", root, own, "--cascade") == 0
+    assert not list((own / "features").glob("efficientnet-*/parts/*"))
+
+
+def test_a_cascade_needs_an_ablation(root: Path, own: Path) -> None:
+    (own / "runs" / "toy" / EVIDENCE).unlink()
+    job = Job(load_config(None, {"data.root": str(root), "cache": str(own)}))
+    with pytest.raises(DataError, match="run `pairfuse ablate` first"):
+        predict_stage(job, None, cascade=True)
+
+
+def test_two_arms_of_a_run_are_compared(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "toy", "toy/text-only", "--cache", str(cache)]) == 0
+    said = capsys.readouterr().out
+    assert "McNemar" in said
+    difference = next(
+        found["difference"]["value"]
+        for found in read_evidence(cache / "runs" / "toy")["comparisons"]
+        if (found["first"], found["second"]) == ("fused", "text-only")
+    )
+    assert re.search(r"[+-]0\.\d{3}", said)
+    assert abs(difference) < 1
+
+
+@pytest.mark.parametrize("name", ["nowhere", "toy/none", "../toy", "toy/../../x"])
+def test_what_is_no_run_cannot_be_compared(
+    name: str, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "toy", name, "--cache", str(cache)]) == 1
+    assert "no predictions of" in capsys.readouterr().err
+
+
+def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:
+    assert _command("ablate", root, own, "--nested") == 0
+    found = read_evidence(own / "runs" / "toy")
+    assert found["nested"] is True
+    assert found["arms"][0]["scores"]["rows"] == 80

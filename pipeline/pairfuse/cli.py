@@ -50,15 +50,26 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
         ("--precision", "features.precision", {"help": "auto, fp32, bf16 or fp16"}),
         ("--batch-size", "features.batch_size", {"metavar": "N", "type": int, "help": "0: auto"}),
         ("--workers", "features.workers", {"metavar": "N", "type": int, "help": "0: one a core"}),
-        ("--device", "features.device", {"metavar": "NAME", "help": "auto, cuda, mps or cpu"}),
+        ("--device", "features.device", {"metavar": "NAMES", "help": "auto, cpu, cuda:0,cuda:1"}),
     ),
     "study": (
         ("--folds", "study.folds", {"metavar": "K", "type": int, "help": "folds"}),
+        ("--repeats", "study.repeats", {"metavar": "R", "type": int, "help": "deals of the folds"}),
         ("--members", "study.members", {"metavar": "M", "type": int, "help": "models a fold"}),
         (
             "--trials",
             "study.trials",
             {"metavar": "N", "type": int, "help": "trials an arm, those of earlier runs included"},
+        ),
+        (
+            "--nested",
+            "study.nested",
+            {"action": "store_true", "help": "ablate: search inside each fold, scores unsearched"},
+        ),
+        (
+            "--coverage",
+            "study.coverage",
+            {"metavar": "SHARE", "type": float, "help": "how often a prediction set is right"},
         ),
         ("--seed", "study.seed", {"metavar": "N", "type": int, "help": "same seed, same scores"}),
         ("--storage", "study.storage", {"metavar": "URL", "help": "an Optuna storage"}),
@@ -79,13 +90,14 @@ UNWRITABLE = frozenset(
 
 #: Command, what it does in one line, and the groups of flags that it takes.
 COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "run": ("features, tune, train, ablate, predict, then a summary", ("features", "study")),
+    "run": ("features, tune, train, ablate, predict, report", ("features", "study")),
     "check-data": ("say what the data set holds and what is wrong with it", ()),
     "features": ("extract what the feature store lacks", ("features",)),
     "tune": ("search for the best recipe with Optuna; resumes", ("features", "study")),
     "train": ("fit the best recipe on all folds, keep the ensemble", ("features", "study")),
-    "ablate": ("compare text-only, image-only and fused", ("features", "study")),
+    "ablate": ("does the image help? all arms, tests, verdict", ("features", "study")),
     "predict": ("write labels for the test pairs", ("features",)),
+    "report": ("write the run's evidence as one HTML page", ("features", "study")),
 }
 
 
@@ -118,9 +130,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> None:
     if parsed.command == "demo":
-        from pairfuse.stages import demo_stage
+        from pairfuse.gathering import demo_stage
 
-        demo_stage(Path(parsed.folder))
+        demo_stage(Path(parsed.folder), world=parsed.world, seed=parsed.seed)
+        return
+    if parsed.command == "compare":
+        from pairfuse.stages import compare_stage
+
+        compare_stage(parsed.first, parsed.second, truth=parsed.truth, cache=parsed.cache)
         return
     if parsed.command == "encoders":
         _list_encoders()
@@ -128,20 +145,26 @@ def _run(parsed: argparse.Namespace) -> None:
     if parsed.command == "cache":
         run_cache(parsed)
         return
-    from pairfuse import stages
     from pairfuse.config import load_config
     from pairfuse.job import Job
 
     job = Job(load_config(parsed.config, _given(parsed)))
     _ = job.folder  # a wrong name of a run is an error before any work
+    from pairfuse import gathering
+
+    early = {"check-data": gathering.check_data_stage, "features": gathering.features_stage}
+    if parsed.command in early:
+        early[parsed.command](job)
+        return
+    from pairfuse import stages
+
     command: Mapping[str, Callable[[Job], object]] = {
         "run": stages.run_stage,
-        "check-data": stages.check_data_stage,
-        "features": stages.features_stage,
         "tune": stages.tune_stage,
         "train": stages.train_stage,
         "ablate": stages.ablate_stage,
-        "predict": lambda job: stages.predict_stage(job, parsed.out),
+        "predict": lambda job: stages.predict_stage(job, parsed.out, cascade=parsed.cascade),
+        "report": stages.report_stage,
     }
     command[parsed.command](job)
 
@@ -191,8 +214,18 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "predict":
             command.add_argument("--out", type=Path, metavar="FILE", help="where labels go")
-    demo = _command(commands, "demo", "draw the demo data set")
+            command.add_argument(
+                "--cascade", action="store_true", help="encode images of unsure texts only"
+            )
+    demo = _command(commands, "demo", "draw a data set of known truth")
     demo.add_argument("folder", nargs="?", default="data/demo")
+    demo.add_argument("--world", default="mixed", help="mixed, text, image, added or interaction")
+    demo.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same files")
+    compare = _command(commands, "compare", "test two runs, or two files of predictions, in pairs")
+    for name in ("first", "second"):
+        compare.add_argument(name, metavar="RUN", help="run, run/arm or a CSV of guid, tag, ...")
+    compare.add_argument("--truth", type=Path, metavar="FILE", help="guid,tag, if the CSV has none")
+    compare.add_argument("--cache", default="cache", metavar="FOLDER", help="where the runs are")
     _command(commands, "encoders", "list the encoders that have a name")
     add_actions(_command(commands, "cache", "show, prove, hand over or remove stored features"))
     return parser

@@ -57,18 +57,27 @@ class FeaturesConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """How models are compared: folds, models for each fold, trials for each arm."""
+    """How models are compared: folds, how often they are dealt, models a fold, trials an arm.
+
+    `nested` searches inside each fold, so that no reported score was searched for;
+    `coverage` is how often a conformal prediction set is to hold the true label.
+    """
 
     folds: int = 5
-    members: int = 3
+    repeats: int = 2
+    members: int = 2
     trials: int = 20
+    nested: bool = False
+    coverage: float = 0.9
     seed: int = 0
     storage: str = ""
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("folds", 2, 100),
+            ("repeats", 1, 100),
             ("members", 1, 100),
+            ("coverage", 0.5, 0.999),
             ("trials", 1, 1_000_000),
             ("seed", 0, 2**31),
         ):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,17 +16,19 @@ from pairfuse.console import log, progress
 from pairfuse.data.census import note_bad
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.loading import load_dataset
-from pairfuse.data.pairs import Dataset, Pair
-from pairfuse.encoders import Encoder, build_encoders, resolve_device
+from pairfuse.data.pairs import MODALITIES, Dataset, Pair
+from pairfuse.encoders import Encoder, build_encoders, fingerprint, resolve_device
 from pairfuse.errors import DataError, StoreError
 from pairfuse.features.extraction import Extraction, contents, extract
 from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.table import Views, load_views, targets_of
-from pairfuse.files import write_text
-from pairfuse.fusion.ensemble import Prepared, Rows, prepare_rows
+from pairfuse.files import write_json, write_text
 from pairfuse.recipe import Recipe
-from pairfuse.study.crossfit import CrossFit, Table
-from pairfuse.study.folds import make_folds
+
+if TYPE_CHECKING:
+    from pairfuse.fusion.ensemble import Prepared, Rows
+    from pairfuse.study.cost import EncoderCost
+    from pairfuse.study.crossfit import CrossFit, Table
 
 
 @dataclass
@@ -77,18 +81,22 @@ class Job:
     def device(self) -> str:
         return str(resolve_device(self.config.features.device))
 
-    def extract(self, encoders: Sequence[Encoder]) -> list[tuple[FeatureStore, Extraction]]:
-        """Bring every encoder's store up to this data set."""
-        return [self._extract(encoder) for encoder in encoders]
+    def extract(
+        self, encoders: Sequence[Encoder], pairs: Sequence[Pair] | None = None
+    ) -> list[tuple[FeatureStore, Extraction]]:
+        """Bring every encoder's store up to these pairs, or to the whole data set."""
+        return [self._extract(encoder, pairs) for encoder in encoders]
 
     def views(self, pairs: Sequence[Pair], encoders: Sequence[Encoder]) -> Views:
         """Features of these pairs; what the stores lack is extracted first."""
-        stores = [store for store, _ in self.extract(encoders)]
+        stores = [store for store, _ in self.extract(encoders, pairs)]
         return load_views(self.dataset, pairs, stores)
 
     @cached_property
     def table(self) -> Table:
         """The labelled pairs; each with the groups that keep duplicates together."""
+        from pairfuse.study.crossfit import Table
+
         pairs = self.dataset.split("train", "val")
         groups = duplicate_groups(self.dataset)
         labelled = np.array([pair.split != "test" for pair in self.dataset.pairs])
@@ -108,12 +116,15 @@ class Job:
 
     @cached_property
     def folds(self) -> list[Rows]:
+        from pairfuse.study.folds import make_folds
+
         study = self.config.study
         return make_folds(
             self.table.targets,
             self.table.groups,
             self.table.labels,
             folds=study.folds,
+            repeats=study.repeats,
             members=study.members,
             seed=study.seed,
         )
@@ -121,12 +132,41 @@ class Job:
     @cached_property
     def prepared(self) -> list[Prepared]:
         """Every row set with the scaling that was fitted on its training rows."""
+        from pairfuse.fusion.ensemble import prepare_rows
+
         out = []
         with progress("scaling folds", len(self.folds), unit="models") as bar:
             for rows in self.folds:
                 out += prepare_rows(self.table.views, [rows], seed=self.config.study.seed)
                 bar.update()
         return out
+
+    def encoder_costs(self) -> list[EncoderCost]:
+        """What each encoder takes on this machine; measured once, then remembered in the cache."""
+        from pairfuse.study.cost import measure_encoders
+
+        known = {encoder.name: self._known_cost(encoder) for encoder in self.encoders}
+        unknown = [encoder for encoder in self.encoders if known[encoder.name] is None]
+        samples = {m: list(contents(self.dataset, m).values()) for m in MODALITIES}
+        measured = measure_encoders(unknown, samples, device=self.device)
+        for encoder, cost in zip(unknown, measured, strict=True):
+            known[encoder.name] = cost
+            if not cost.note:
+                write_json(self._cost_path(encoder), cost.as_dict())
+        return [cost for cost in known.values() if cost]
+
+    def _known_cost(self, encoder: Encoder) -> EncoderCost | None:
+        from pairfuse.study.cost import EncoderCost
+
+        try:
+            found = json.loads(self._cost_path(encoder).read_text("utf-8"))
+            return EncoderCost(**found)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _cost_path(self, encoder: Encoder) -> Path:
+        mark = f"{encoder.name}-{fingerprint(encoder)[:8]}-{self.device.replace(':', '-')}"
+        return self.cache / "costs" / f"{mark}.json"
 
     def begin(self) -> None:
         """Write down the resolved configuration before any work."""
@@ -137,11 +177,14 @@ class Job:
                 f"cannot write to {self.folder} ({error.strerror}); name another place with --cache"
             ) from error
 
-    def _extract(self, encoder: Encoder) -> tuple[FeatureStore, Extraction]:
+    def _extract(
+        self, encoder: Encoder, pairs: Sequence[Pair] | None
+    ) -> tuple[FeatureStore, Extraction]:
+        wanted = self.dataset if pairs is None else replace(self.dataset, pairs=tuple(pairs))
         store = open_store(self.cache, encoder)
         features = self.config.features
         result = extract(
-            contents(self.dataset, encoder.modality),
+            contents(wanted, encoder.modality),
             encoder,
             store,
             device=features.device,

@@ -27,9 +27,11 @@ from pairfuse.data.demo import draw_demo
 from pairfuse.fusion.ensemble import Prepared, Rows, prepare_rows
 from pairfuse.job import Job
 from pairfuse.recipe import Recipe
+from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import difference, macro_f1
+from pairfuse.study.metrics import macro_f1
+from pairfuse.study.paired import compare_all
 from pairfuse.study.tuning import tune
 
 ENCODERS = ("minilm", "efficientnet-lite0")
@@ -64,14 +66,15 @@ def main() -> None:
     }
     for name, guesses, aim in (("plain", plain_guesses, 50), ("peer", peer_guesses, 20)):
         ratio = found[f"{name}_s"] / ours
-        less, (low, high) = difference(
-            table.targets, our_guesses, guesses, table.groups, len(table.labels), seed=0
-        )
-        found |= {f"{name}_ratio": ratio, f"{name}_less": [less, low, high]}
+        one_hot = np.eye(len(table.labels), dtype=np.float32)
+        arms = {"ours": one_hot[our_guesses][None], name: one_hot[guesses][None]}
+        draws = draw_groups(table.groups, seed=0)
+        gap = compare_all(arms, table.targets, draws, seed=0)[0].difference
+        found |= {f"{name}_ratio": ratio, f"{name}_less": [gap.value, gap.low, gap.high]}
         print(
             f"{name}: {found[f'{name}_s']:.0f} s for {asked.trials} trials, ours {ours:.1f} s: "
-            f"{ratio:.1f} times (aim >= {aim}); macro-F1 ours less theirs {less:+.3f} "
-            f"({low:+.3f} to {high:+.3f})"
+            f"{ratio:.1f} times (aim >= {aim}); macro-F1 ours less theirs {gap.value:+.3f} "
+            f"({gap.low:+.3f} to {gap.high:+.3f})"
         )
     print(json.dumps(found))
     target = Path("cache/bench/tuning.json")

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pytest
 from PIL import Image
 
-from pairfuse.data import demo
-from pairfuse.data.demo import FLAWS, draw_demo
+from pairfuse.data import demo, scenes
+from pairfuse.data.demo import FLAWS, LABELS, SENTENCES, UNDECIDED, WORLDS, draw_demo
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.loading import load_dataset
 from pairfuse.errors import DataError
@@ -151,3 +154,147 @@ def test_an_empty_folder_is_taken_and_no_test_pairs_are_allowed(tmp_path: Path) 
     draw_demo(tmp_path, pairs=40, test_pairs=0)
     assert len(rows(tmp_path / "train.txt")) == 40
     assert rows(tmp_path / "test_without_label.txt") == {}
+
+
+#: Stands for the drawn scene, so that a test can tell what an image shows.
+INKS = {"positive": "red", "negative": "lime", "neutral": "blue", UNDECIDED: "black"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What text and image of a pair show, beside its label."""
+
+    label: str
+    text: str
+    image: str
+
+
+def text_shows(text: str) -> str:
+    """The kind of sentence that a text holds."""
+    return next(
+        kind
+        for kind, sentences in SENTENCES.items()
+        for sentence in sentences
+        if re.search(".+".join(map(re.escape, re.split(r"{\w+}", sentence))), text, re.IGNORECASE)
+    )
+
+
+def image_shows(path: Path) -> str:
+    with Image.open(path) as image:
+        strongest = image.convert("RGB").getpixel((0, 0))
+    if max(strongest) < 100:
+        return UNDECIDED
+    return ("positive", "negative", "neutral")[strongest.index(max(strongest))]
+
+
+def draw_shown(
+    root: Path, monkeypatch: pytest.MonkeyPatch, world: str, noise: float = 0.0
+) -> list[Shown]:
+    """Draw a set of one world and read it; pairs with a flaw are left out."""
+
+    def scene(kind: str, random: Random) -> Image.Image:
+        return Image.new("RGB", (16, 16), INKS[kind])
+
+    monkeypatch.setattr(scenes, "draw_scene", scene)
+    draw_demo(root, pairs=600, test_pairs=0, world=world, noise=noise)
+    odd = {path.name for path in flawed(root).values()}
+    return [
+        Shown(
+            label,
+            text_shows((stem := root / "data" / guid).with_suffix(".txt").read_text()),
+            image_shows(stem.with_suffix(".jpg")),
+        )
+        for guid, label in rows(root / "train.txt").items()
+        if guid not in odd
+    ]
+
+
+def share(pairs: list[Shown], holds: Callable[[Shown], bool]) -> float:
+    return sum(map(holds, pairs)) / len(pairs)
+
+
+def accuracy(pairs: list[Shown], modality: str) -> float:
+    """Of the best rule that reads what one modality shows."""
+    table = Counter((getattr(pair, modality), pair.label) for pair in pairs)
+    best = {kind: max(n for (k, _), n in table.items() if k == kind) for kind, _ in table}
+    return sum(best.values()) / len(pairs)
+
+
+@pytest.mark.parametrize(
+    ("world", "text", "image"),
+    [
+        ("mixed", (0.72, 0.88), (0.7, 0.88)),
+        ("text", (0.88, 0.99), (0.5, 0.62)),
+        ("image", (0.5, 0.62), (0.88, 0.99)),
+        ("added", (0.68, 0.82), (0.68, 0.82)),
+        ("interaction", (0.5, 0.62), (0.5, 0.62)),
+    ],
+)
+def test_a_world_tells_the_label_where_it_says(
+    world: str,
+    text: tuple[float, float],
+    image: tuple[float, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pairs = draw_shown(tmp_path / "set", monkeypatch, world)
+    assert text[0] < accuracy(pairs, "text") < text[1]  # 0.55 is the largest class alone
+    assert image[0] < accuracy(pairs, "image") < image[1]
+
+
+def test_every_world_is_tested() -> None:
+    assert set(WORLDS) == {"mixed", "text", "image", "added", "interaction"}
+
+
+def test_text_and_image_of_an_interaction_give_the_label_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = draw_shown(tmp_path / "set", monkeypatch, "interaction")
+
+    def together(pair: Shown) -> bool:
+        total = LABELS.index(pair.text) + LABELS.index(pair.image)
+        return LABELS[total % 3] == pair.label
+
+    assert share(pairs, together) > 0.98  # but for copies that annotators disagree about
+
+
+def test_only_the_mixed_world_is_undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for world in WORLDS:
+        pairs = draw_shown(tmp_path / world, monkeypatch, world)
+        undecided = share(pairs, lambda pair: UNDECIDED in (pair.text, pair.image))
+        assert (undecided > 0.5) == (world == "mixed")
+        assert undecided in (0, pytest.approx(0.64, abs=0.08))
+
+
+def test_noise_draws_so_many_labels_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = draw_shown(tmp_path / "clean", monkeypatch, "text")
+    noisy = draw_shown(tmp_path / "noisy", monkeypatch, "text", noise=0.5)
+    assert [(pair.text, pair.image) for pair in clean] == [
+        (pair.text, pair.image) for pair in noisy
+    ]
+    changed = sum(one.label != two.label for one, two in zip(clean, noisy, strict=True)) / len(
+        clean
+    )
+    assert 0.2 < changed < 0.4  # of 0.5 drawn again 0.58 become another label
+    assert "50% of the labels are noise" in (tmp_path / "noisy" / "README.txt").read_text()
+
+
+def test_the_default_is_the_mixed_world_without_noise(drawn: Path, tmp_path: Path) -> None:
+    draw_demo(tmp_path / "set", pairs=60, test_pairs=20, world="mixed", noise=0.0)
+    assert digest(tmp_path / "set") == digest(drawn)
+    assert "six of ten images follow the label" in (drawn / "README.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"world": "flat"}, "no demo world 'flat'; choose one of mixed, text"),
+        ({"noise": 1.5}, r"noisy labels is 1\.5; use 0 to 1"),
+    ],
+)
+def test_an_unknown_world_or_share_is_refused(
+    asked: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=says):
+        draw_demo(tmp_path / "set", **asked)
+    assert not (tmp_path / "set").exists()

@@ -13,7 +13,7 @@ import pytest
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import text_key
 from pairfuse.errors import DataError, EncoderError, StoreError
-from pairfuse.features import extraction
+from pairfuse.features import devices, extraction, inputs
 from pairfuse.features.extraction import Content, Extraction, contents, extract
 from pairfuse.features.store import FeatureStore, open_store
 from toys import Killed, ToyEncoder, picture, saved, toy_features, write_labels, write_set
@@ -233,7 +233,7 @@ def test_a_commit_ends_when_much_is_pending(cache: Path, monkeypatch: pytest.Mon
 def test_out_of_memory_halves_the_batch_and_goes_on(
     memory: int, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "_free_device_memory", lambda: None)
+    monkeypatch.setattr(devices, "_free_device_memory", lambda: None)
     encoder = ToyEncoder(memory=memory)
     assert run(texts(20), encoder, cache).computed == 20
     assert max(encoder.batches) == {1: 1, 3: 2, 5: 4}[memory]
@@ -243,7 +243,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
 def test_out_of_memory_with_a_batch_of_one_is_an_error(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "_free_device_memory", lambda: None)
+    monkeypatch.setattr(devices, "_free_device_memory", lambda: None)
     with pytest.raises(EncoderError, match="memory runs out with a batch of one; use --device cpu"):
         run(texts(3), ToyEncoder(memory=0), cache)
 
@@ -294,7 +294,7 @@ def test_a_damaged_image_that_a_look_let_pass_is_named(root: Path, cache: Path) 
 
     wanted = contents(load_dataset(root), "image")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extraction, "open_image", refuse)
+        patch.setattr(inputs, "open_image", refuse)
         result = run(wanted, ToyEncoder(modality="image"), cache)
     assert set(result.failed) == {key.hex() for key in wanted}
     assert set(result.failed.values()) == {"cannot be decoded (broken)"}

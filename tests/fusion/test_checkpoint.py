@@ -105,7 +105,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no JSON": (lambda f: (f / "model.json").write_text("{"), "is not JSON"),
     "bytes": (lambda f: (f / "model.json").write_bytes(b"\xff\xfe\x00"), "is not JSON"),
     "a list": (lambda f: (f / "model.json").write_text("[1]"), "format version None"),
-    "format": (lambda f: _describe(f, lambda d: d.update(format_version=3)), "format version 3"),
+    "format": (lambda f: _describe(f, lambda d: d.update(format_version=2)), "format version 2"),
     "label gone": (lambda f: _describe(f, lambda d: d["labels"].pop()), "does not fit"),
     "label more": (lambda f: _describe(f, lambda d: d["labels"].append("x")), "does not fit"),
     "prior cut": (lambda f: _describe(f, lambda d: d["prior"].pop()), "do not agree"),

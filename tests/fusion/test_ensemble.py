@@ -127,7 +127,7 @@ def test_every_probability_is_made_by_models_that_held_the_row_out() -> None:
         held = parts[start].rows.held
         pair = fit.ensemble.members[start : start + 2]
         mean = np.mean([m.predict_proba(given.views.rows(held)) for m in pair], axis=0)
-        assert np.allclose(fit.probabilities[held], mean, atol=1e-6)
+        assert np.allclose(fit.mean[held], mean, atol=1e-6)
 
 
 def test_probabilities_sum_to_one_and_a_row_without_views_gets_the_prior() -> None:
@@ -135,7 +135,7 @@ def test_probabilities_sum_to_one_and_a_row_without_views_gets_the_prior() -> No
     bare = without(without(views, "words", [5, 80]), "look", [5, 80])
     fit = _fit(table(bare, targets))
     prior = class_prior(targets, 3)
-    for chances in (fit.probabilities, fit.ensemble.predict_proba(bare)):
+    for chances in (fit.mean, fit.ensemble.predict_proba(bare)):
         assert np.allclose(chances.sum(axis=1), 1, atol=1e-5)
         assert np.allclose(chances[[5, 80]], prior, atol=1e-6)
         assert not np.allclose(chances[6], prior, atol=1e-3)

@@ -116,3 +116,20 @@ def test_as_few_pairs_as_there_are_folds_are_enough(folds: int) -> None:
     groups = np.arange(len(targets), dtype=np.int64)
     for part in make_folds(targets, groups, LABELS[:2], folds=folds, members=2, seed=0):
         assert set(targets[part.train].tolist()) == {0, 1}
+
+
+def test_each_repeat_deals_every_row_once_and_differently() -> None:
+    targets, groups = _given()
+    parts = make_folds(targets, groups, LABELS, folds=5, repeats=2, members=1, seed=0)
+    assert [part.repeat for part in parts] == [0] * 5 + [1] * 5
+    for repeat in (0, 1):
+        held = np.concatenate([part.held for part in parts if part.repeat == repeat])
+        assert np.array_equal(np.sort(held), np.arange(len(targets)))
+    assert {tuple(p.held) for p in parts[:5]}.isdisjoint(tuple(p.held) for p in parts[5:])
+
+
+def test_the_first_repeat_is_that_of_no_repeats() -> None:
+    targets, groups = _given()
+    once = make_folds(targets, groups, LABELS, folds=5, members=2, seed=3)
+    twice = make_folds(targets, groups, LABELS, folds=5, repeats=2, members=2, seed=3)
+    assert _numbers(once) == _numbers(twice[:10])

@@ -1,4 +1,4 @@
-"""Demo set: drawn pairs in which text and image each tell a part, with the flaws of real files.
+"""Demo set: drawn pairs of a world whose label follows a known rule, with the flaws of real files.
 
 The same seed gives the same bytes; a half-drawn set never stands under its final name.
 """
@@ -15,16 +15,15 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.duplicates import normalise_text
-from pairfuse.errors import DataError
+from pairfuse.errors import DataError, shown
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SHARES = {"positive": 0.55, "negative": 0.30, "neutral": 0.15}
+LABELS = tuple(SHARES)
 FEWEST_PAIRS = 40
 UNDECIDED = "undecided"
-TEXT_TELLS = 0.62  # the share of pairs whose text follows the label; independent of the image
-IMAGE_TELLS = 0.58
 COPIES = 0.03  # the share of pairs that repeat an earlier one
 ORIENTATION = 0x0112  # EXIF tag
 
@@ -83,10 +82,78 @@ train.txt                {pairs} labelled pairs (guid,tag)
 test_without_label.txt   {test_pairs} pairs to predict; their true labels are in test_truth.csv
 data/<guid>.txt .jpg     text and image of each pair
 
-Six of ten texts and, independently, six of ten images follow the label; the others are
-undecided. About {copies} pairs repeat an earlier one. Some files have flaws on purpose:
+{rule} About {copies} pairs repeat an earlier one. Some files have flaws on purpose:
 {flaws}
 """
+
+
+@dataclass(frozen=True)
+class World:
+    """What text and image show of the label.
+
+    `text` and `image` are the shares of pairs in which they show it, independent of each other;
+    the others show no label where the world is `undecided`, else any of the labels. In a `crossed`
+    world the text shows any label and the image that one which makes their sum the pair's label.
+    """
+
+    rule: str
+    text: float = 0.0
+    image: float = 0.0
+    undecided: bool = False
+    crossed: bool = False
+
+    def text_shows(self, label: str, random: Random) -> str:
+        """What the text of a pair shows."""
+        return self._shows(label, self.text, random)
+
+    def image_shows(self, label: str, text_shows: str, random: Random) -> str:
+        """What the image of a pair shows beside such a text."""
+        if self.crossed:
+            return LABELS[(LABELS.index(label) - LABELS.index(text_shows)) % len(LABELS)]
+        return self._shows(label, self.image, random)
+
+    def _shows(self, label: str, share: float, random: Random) -> str:
+        if random.random() < share:
+            return label
+        return UNDECIDED if self.undecided else random.choice(LABELS)
+
+
+WORLDS = {
+    "mixed": World(
+        "Six of ten texts and, independently, six of ten images follow the label; the others are\n"
+        "undecided.",
+        text=0.62,
+        image=0.58,
+        undecided=True,
+    ),
+    "text": World(
+        "Nine of ten texts show the label, the others any; the images show any label,\n"
+        "whatever the pair's is.",
+        text=0.9,
+    ),
+    "image": World(
+        "Nine of ten images show the label, the others any; the texts show any label,\n"
+        "whatever the pair's is.",
+        image=0.9,
+    ),
+    "added": World(
+        "Six of ten texts and, independently, six of ten images show the label; the others\n"
+        "show any.",
+        text=0.6,
+        image=0.6,
+    ),
+    "interaction": World(
+        "Text and image each show any label, whatever the pair's is; with positive 0, negative 1\n"
+        "and neutral 2 their sum modulo 3 is the pair's.",
+        crossed=True,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Text:
+    shows: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -102,12 +169,33 @@ class _Drawn:
 Flaw = Callable[[_Drawn], _Drawn]
 
 
-def draw_demo(root: Path, *, pairs: int = 900, test_pairs: int = 150, seed: int = 0) -> None:
+def draw_demo(
+    root: Path,
+    *,
+    pairs: int = 900,
+    test_pairs: int = 150,
+    seed: int = 0,
+    world: str = "mixed",
+    noise: float = 0.0,
+) -> None:
     """Draw a data set of `train.txt`, `test_without_label.txt` and `data/` into a new folder.
 
+    Args:
+        root: Not there yet, or empty.
+        pairs: Labelled pairs.
+        test_pairs: Pairs without a label.
+        seed: The same seed draws the same bytes.
+        world: One of `WORLDS`.
+        noise: Share of pairs whose label is drawn again by `SHARES`, whatever they show.
+
     Raises:
-        DataError: The folder holds something, or `pairs` leaves no room for the flaws.
+        DataError: The folder holds something, `pairs` leaves no room for the flaws, there is no
+            such world, or the noise is no share.
     """
+    if world not in WORLDS:
+        raise DataError(f"no demo world {shown(world)}; choose one of {', '.join(WORLDS)}")
+    if not 0 <= noise <= 1:
+        raise DataError(f"the share of noisy labels is {shown(noise)}; use 0 to 1")
     root = root.resolve()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root} exists and is not an empty folder; remove it or name another one")
@@ -120,30 +208,36 @@ def draw_demo(root: Path, *, pairs: int = 900, test_pairs: int = 150, seed: int 
     shutil.rmtree(half, ignore_errors=True)
     (half / "data").mkdir(parents=True)
     try:
-        _write(half, pairs, test_pairs, seed)
+        _write(half, pairs, test_pairs, seed, WORLDS[world], noise)
         half.replace(root)  # an empty folder of that name gives way
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
         raise
 
 
-def _write(root: Path, pairs: int, test_pairs: int, seed: int) -> None:
+def _write(root: Path, pairs: int, test_pairs: int, seed: int, world: World, noise: float) -> None:
     random = Random(f"pairfuse demo {seed}")
     total = pairs + test_pairs
     guids = random.sample(range(1, total + 1), total)
     labels = _labels(pairs, random) + _labels(test_pairs, random)
     flawed = dict(zip(random.sample(range(pairs // 2), len(FLAWS)), FLAWS, strict=True))
     copies = _copies(total, set(flawed), random)
-    texts = _texts(labels, random)
+    texts = _texts(labels, world, random)
+    given = _noisy(labels, noise, Random(f"{seed}/noise"))
+
+    def drawn_pair(row: int) -> _Drawn:
+        picked = Random(f"{seed}/{row}")
+        kind = world.image_shows(labels[row], texts[row].shows, picked)
+        return _drawn(given[row], texts[row].text, kind, picked)
 
     truth: list[tuple[int, str]] = []
-    for row, (guid, text) in enumerate(zip(guids, texts, strict=True)):
-        drawn = _drawn(labels[row], text, Random(f"{seed}/{row}"))
+    for row, guid in enumerate(guids):
+        drawn = drawn_pair(row)
         if row in copies:
             source = copies[row]
-            again = _drawn(labels[source], texts[source], Random(f"{seed}/{source}"))
+            again = drawn_pair(source)
             # Real annotators disagree about a copy now and then; here about every fourth one.
-            label = labels[row] if random.random() < 0.25 else labels[source]
+            label = given[row] if random.random() < 0.25 else given[source]
             drawn = _copied(replace(again, label=label), random)
         if row in flawed:
             drawn = FLAWS[flawed[row]](drawn)
@@ -157,7 +251,8 @@ def _write(root: Path, pairs: int, test_pairs: int, seed: int) -> None:
     _write_bytes(root / "test_truth.csv", _table(truth[pairs:]))
     listed = "\n".join(f"- pair {guids[row]}: {flaw}" for row, flaw in flawed.items())
     words = {"seed": seed, "pairs": pairs, "test_pairs": test_pairs, "copies": len(copies)}
-    _write_bytes(root / "README.txt", README.format(**words, flaws=listed).encode())
+    rule = world.rule + (f" {noise:.0%} of the labels are noise." if noise else "")
+    _write_bytes(root / "README.txt", README.format(**words, rule=rule, flaws=listed).encode())
 
 
 def _labels(count: int, random: Random) -> list[str]:
@@ -177,17 +272,26 @@ def _copies(total: int, flawed: set[int], random: Random) -> dict[int, int]:
     return {row: random.choice(whole) for row in sorted(rows)}
 
 
-def _texts(labels: list[str], random: Random) -> list[str]:
+def _noisy(labels: list[str], noise: float, random: Random) -> list[str]:
+    """The labels, this share of them drawn again."""
+    drawn = random.choices(LABELS, list(SHARES.values()), k=len(labels))
+    return [
+        other if random.random() < noise else label
+        for label, other in zip(labels, drawn, strict=True)
+    ]
+
+
+def _texts(labels: list[str], world: World, random: Random) -> list[_Text]:
     """One text for each label, all different in their words."""
     seen: set[str] = set()
-    texts: list[str] = []
+    texts: list[_Text] = []
     for label in labels:
-        kind = label if random.random() < TEXT_TELLS else UNDECIDED
+        kind = world.text_shows(label, random)
         sentence = _sentence(kind, random)
         while normalise_text(sentence) in seen:
             sentence = _sentence(kind, random) + " " + random.choice(TAGS)
         seen.add(normalise_text(sentence))
-        texts.append(_with_link(sentence, random))
+        texts.append(_Text(kind, _with_link(sentence, random)))
     return texts
 
 
@@ -204,10 +308,9 @@ def _with_link(text: str, random: Random) -> str:
     return text + end + "\n"
 
 
-def _drawn(label: str, text: str, random: Random) -> _Drawn:
+def _drawn(label: str, text: str, kind: str, random: Random) -> _Drawn:
     from pairfuse.data.scenes import draw_scene
 
-    kind = label if random.random() < IMAGE_TELLS else UNDECIDED
     picture = draw_scene(kind, random)
     return _Drawn(label, text.encode(), _saved(picture, "JPEG", quality=85), picture)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,15 @@ class LoadedEncoder(Protocol):
 
     def encode(self, batch: Sequence[Prepared]) -> Floats:
         """Features of a batch, shape (B, D), float32; must not depend on the batch's company."""
+        ...
+
+
+@runtime_checkable
+class LaunchingEncoder(LoadedEncoder, Protocol):
+    """A network whose device computes while the host goes on."""
+
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Floats]:
+        """Begin a batch; the result waits for its features, as `encode` gives them."""
         ...
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders.base import Floats, LoadedEncoder, Precision, Prepared
-from pairfuse.encoders.network import load_network, quiet, to_device, to_floats, torch_dtype
+from pairfuse.encoders.network import load_network, quiet, stack, to_host, torch_dtype
 from pairfuse.encoders.pixels import Bytes, Crop, cropped, plain_crop, standardise
 from pairfuse.errors import EncoderError
 
@@ -104,9 +104,13 @@ class LoadedImage:
 
     def encode(self, batch: Sequence[Prepared]) -> Floats:
         """Features (B, D) of prepared images."""
+        return self.launch(batch)()
+
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Floats]:
+        """Begin to encode prepared images; the result waits for their features."""
         import torch
 
-        stacked = to_device(np.stack([prepared.value for prepared in batch]), self.device)
+        stacked = stack([prepared.value for prepared in batch], self.device)
         with torch.inference_mode():
             pixels = standardise(stacked, self.crop) if self.crop else stacked  # (B, 3, H, W)
             pixels = pixels.to(torch_dtype(self.precision))
@@ -118,7 +122,7 @@ class LoadedImage:
                     f"({folders.first_line(error)}); its preprocessor_config.json does not "
                     "describe what its network reads"
                 ) from None
-            return to_floats(features, self.name, self.dim)
+            return to_host(features, self.name, self.dim)
 
 
 def build_image(name: str, folder: Path, *, precision: Precision) -> ImageEncoder:

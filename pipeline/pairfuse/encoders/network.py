@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -25,21 +26,53 @@ GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvmap")
 
 
 def resolve_device(device: str = "auto") -> str:
-    """The device that `auto` stands for (cuda, then mps, then cpu), or the one named, if here.
+    """The first of the devices that a name stands for: training takes one."""
+    return resolve_devices(device)[0]
+
+
+def resolve_devices(device: str = "auto") -> list[str]:
+    """Devices named, `cuda:0,cuda:1`; `auto` is all of cuda, else mps, else cpu; `cuda` is all.
 
     Raises:
-        EncoderError: The name is unknown, or this machine has no such device.
+        EncoderError: A name is unknown, this machine has no such device, or kinds are mixed.
     """
-    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
-        return "cpu"
+    if device == "auto":
+        return _all_cuda() or ["mps" if _may_have_gpu() and _has_mps() else "cpu"]
+    if device == "cuda" and (found := _all_cuda()):
+        return found
+    named = [_found_here(name.strip()) for name in device.split(",")]
+    kinds = sorted({name.partition(":")[0] for name in named})
+    if len(kinds) > 1:  # the precision, which is part of what features are, goes by the kind
+        raise EncoderError(f"device {device!r} mixes {' and '.join(kinds)}; name devices of a kind")
+    return named
+
+
+def _all_cuda() -> list[str]:
+    if not _may_have_gpu():
+        return []
     import torch
 
-    has_mps = torch.backends.mps.is_available()
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [f"cuda:{index}" for index in range(count)] if count > 1 else ["cuda"] * count
+
+
+def _has_mps() -> bool:
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def _found_here(device: str) -> str:
+    if device == "cpu":
+        return device
     kind, _, index = device.partition(":")
     if kind not in ("cuda", "mps", "cpu") or (index and not index.isdecimal()):
-        raise EncoderError(f"device {device!r} is not known; use auto, cpu, cuda, cuda:1 or mps")
+        raise EncoderError(
+            f"device {device!r} is not known; use auto, cpu, cuda, mps, or several: cuda:0,cuda:1"
+        )
+    import torch
+
+    has_mps = _has_mps()
     count = torch.cuda.device_count() if kind == "cuda" else int(kind == "cpu" or has_mps)
     if int(index or 0) >= count:
         raise EncoderError(
@@ -108,9 +141,41 @@ def to_device(values: NDArray[Any], device: str) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def to_floats(features: torch.Tensor, name: str, dim: int) -> Floats:
-    """Bring features (B, D) to the host as float32; refuse a wrong width and non-numbers."""
-    found: Floats = features.float().cpu().numpy()
+def stack(rows: Sequence[NDArray[Any]], device: str) -> torch.Tensor:
+    """Arrays of one shape as one on a device, (B, ...): for a GPU written into pinned memory."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return torch.from_numpy(np.stack(rows)).to(device)
+    kind = torch.from_numpy(np.empty(0, rows[0].dtype)).dtype
+    pinned = torch.empty((len(rows), *rows[0].shape), dtype=kind, pin_memory=True)
+    np.stack(rows, out=pinned.numpy())
+    return pinned.to(device, non_blocking=True)
+
+
+def to_host(features: torch.Tensor, name: str, dim: int) -> Callable[[], Floats]:
+    """Begin to bring features (B, D) to the host as float32; the result waits for them.
+
+    Waiting refuses a wrong width and non-numbers.
+    """
+    if features.device.type != "cuda":
+        return partial(_checked, features.float().cpu().numpy(), name, dim)
+    import torch
+
+    pinned = torch.empty(features.shape, dtype=torch.float32, pin_memory=True)
+    pinned.copy_(features.float(), non_blocking=True)
+    cuda: Any = torch.cuda
+    copied = cuda.Event()
+    copied.record(cuda.current_stream(features.device))
+
+    def wait() -> Floats:
+        copied.synchronize()
+        return _checked(pinned.numpy().copy(), name, dim)  # pinned memory is for the next batch
+
+    return wait
+
+
+def _checked(found: Floats, name: str, dim: int) -> Floats:
     if found.ndim != 2 or found.shape[1] != dim:
         raise EncoderError(
             f"encoder {name} gave features of shape {found.shape}, expected (B, {dim}); "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -64,10 +65,17 @@ def standardise(pixels: Tensor, crop: Crop) -> Tensor:
     """From bytes (B, H, W, 3) to float32 (B, 3, H, W), which are channels last in memory."""
     import torch
 
-    mean = torch.tensor(crop.mean, device=pixels.device)
-    std = torch.tensor(crop.std, device=pixels.device)
-    scaled = torch.addcmul(-mean / std, pixels.float(), 1 / (255 * std))
-    return scaled.permute(0, 3, 1, 2)
+    offset, scale = _constants(crop, str(pixels.device))
+    return torch.addcmul(offset, pixels.float(), scale).permute(0, 3, 1, 2)
+
+
+@cache
+def _constants(crop: Crop, device: str) -> tuple[Tensor, Tensor]:
+    """Made once: to bring a value to a GPU is to wait for all that it does."""
+    import torch
+
+    mean, std = torch.tensor(crop.mean), torch.tensor(crop.std)
+    return (-mean / std).to(device), (1 / (255 * std)).to(device)
 
 
 def plain_crop(processor: Any) -> Crop | None:

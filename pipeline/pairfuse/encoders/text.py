@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders.base import Floats, LoadedEncoder, Precision, Prepared, plain_text
-from pairfuse.encoders.network import load_network, quiet, to_floats
+from pairfuse.encoders.network import load_network, quiet, to_device, to_host
 from pairfuse.errors import ConfigError, EncoderError
 
 if TYPE_CHECKING:
@@ -138,6 +138,10 @@ class LoadedText:
 
     def encode(self, batch: Sequence[Prepared]) -> Floats:
         """Features (B, D) of texts padded to the longest among them, or to `pad_to`."""
+        return self.launch(batch)()
+
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Floats]:
+        """Begin to encode prepared texts; the result waits for their features."""
         import torch
 
         longest = max(self.pad_to, *(prepared.size for prepared in batch), 1)
@@ -147,10 +151,11 @@ class LoadedText:
             ids[row, : prepared.size] = torch.tensor(prepared.value)
             mask[row, : prepared.size] = 1
         with torch.inference_mode():
-            features = self.features(ids.to(self.device), mask.to(self.device)).float()
+            on_device = (to_device(each.numpy(), self.device) for each in (ids, mask))
+            features = self.features(*on_device).float()
             if self.normalize:
                 features = torch.nn.functional.normalize(features, dim=-1)
-            return to_floats(features, self.name, self.dim)
+            return to_host(features, self.name, self.dim)
 
 
 def build_text(

@@ -8,48 +8,39 @@ fill one store the second waits, and then computes what the first has not.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pairfuse.console import log, progress
-from pairfuse.data.images import open_image
 from pairfuse.data.pairs import Dataset, Modality
-from pairfuse.encoders.base import Encoder, Floats, LoadedEncoder, Prepared
-from pairfuse.encoders.network import resolve_device
-from pairfuse.errors import DataError, EncoderError, StoreError
+from pairfuse.encoders.base import Encoder, Floats
+from pairfuse.encoders.network import resolve_devices
+from pairfuse.errors import StoreError
+from pairfuse.features.devices import MOST_INPUTS, Device, encode_on
+from pairfuse.features.inputs import Content, Tally, prepared_windows, threads
 from pairfuse.features.store import FeatureStore
-from pairfuse.files import locked, read_bytes
+from pairfuse.files import locked
 from pairfuse.process import keep_memory
+
+__all__ = ["Content", "Extraction", "contents", "extract"]
 
 COMMIT_SECONDS = 20.0
 COMMIT_BYTES = 128 * 2**20
 #: Held, beside the parts, by the process that fills the store.
 LOCK = ".lock"
-#: Inputs prepared ahead: texts are small and sorted by length within a window, images are large.
+#: Inputs of a window, at least: texts are small and sorted by length in it, images are large.
 WINDOW: Mapping[Modality, int] = {"text": 4096, "image": 64}
-#: Tokens (padding included) that a text batch holds at most, for each input of the batch size.
-TOKENS_PER_INPUT = 64
-
-#: A text shorter than this part of the longest waits for the next batch, unless there are few.
-LEAST_FULL, FEW = 0.9, 8
-#: Inputs that a thread prepares at a time.
-PORTION: Mapping[Modality, int] = {"text": 64, "image": 1}
+#: A window holds at least so many batches for each device, so that none waits for its end.
+BATCHES_AHEAD = 2
 #: How many times larger batches are on a GPU, which is idle with those that suit a CPU.
 GPU_BATCHES = 8
-
-Content = str | Path
-_Outcomes = list[tuple[bytes, Prepared | str]]
 
 
 @dataclass
@@ -96,7 +87,7 @@ def extract(
         wanted: Key to text, or to the path of an image.
         encoder: Its weights are loaded only if a row is missing.
         store: Where rows go.
-        device: A torch device's name.
+        device: A torch device's name, or several, as in `cuda:0,cuda:1`.
         batch_size: 0 takes the encoder's own; it halves when memory runs out.
         workers: Threads that prepare inputs; 0 takes one for each core.
 
@@ -133,15 +124,28 @@ def _compute(
         return result
     keep_memory()
     start = time.perf_counter()
-    device = resolve_device(device)
-    size = batch_size or encoder.batch_size * (GPU_BATCHES if device.startswith("cuda") else 1)
+    names, tally = resolve_devices(device), Tally(failed=result.failed)
+    on_gpu = names[0].startswith("cuda")
+    size = batch_size or encoder.batch_size * (GPU_BATCHES if on_gpu else 1)
     pending: list[tuple[list[bytes], Floats]] = []
     last = start
-    with progress(f"features {encoder.name}", len(missing)) as bar:
-        batches: _Batches | None = None
-        for loaded, window in _windows(missing, encoder, device, workers, result):
-            batches = batches or _Batches(loaded, size)
-            for keys, features in batches.encode(window):
+    with (
+        threads(1) as loader,  # reads weights beside the first inputs, one network after the other
+        threads(workers) as pool,
+        progress(f"features {encoder.name}", len(missing)) as bar,
+    ):
+        devices = [Device(loader.submit(encoder.load, name), size, int(on_gpu)) for name in names]
+        windows = prepared_windows(
+            missing,
+            encoder.modality,
+            devices[0].loading,
+            pool,
+            size=window_size(encoder.modality, size, len(devices)),
+            tally=tally,
+        )
+        drop = partial(pool.shutdown, wait=False, cancel_futures=True)
+        with closing(encode_on(devices, windows, abandon=drop)) as encoded:
+            for keys, features in encoded:
                 pending.append((keys, features))
                 bar.update(len(keys))
                 if _due(pending, last, store.dim):
@@ -149,136 +153,15 @@ def _compute(
                     last = time.perf_counter()
         _commit(store, pending, result, len(missing))
     _tidy(store)
+    result.truncated = tally.truncated
     result.seconds = time.perf_counter() - start
     return result
 
 
-@dataclass
-class _Batches:
-    """Encodes windows in batches; the size halves, and stays halved, when memory runs out."""
-
-    loaded: LoadedEncoder
-    size: int
-
-    def encode(
-        self, window: Sequence[tuple[bytes, Prepared]]
-    ) -> Iterator[tuple[list[bytes], Floats]]:
-        ordered = sorted(window, key=lambda item: -item[1].size)  # longest first: fails early
-        start = 0
-        while start < len(ordered):
-            batch = _alike(ordered[start : start + self._fitting(ordered[start][1].size)])
-            try:
-                features = self.loaded.encode([item for _, item in batch])
-            except (RuntimeError, MemoryError) as error:
-                self._halve(error, len(batch))
-                continue
-            start += len(batch)
-            yield [key for key, _ in batch], features
-
-    def _fitting(self, longest: int) -> int:
-        if longest <= 1:
-            return self.size
-        return max(1, min(4 * self.size, self.size * TOKENS_PER_INPUT // longest))
-
-    def _halve(self, error: Exception, tried: int) -> None:
-        if not (isinstance(error, MemoryError) or "out of memory" in str(error).lower()):
-            raise error
-        if tried == 1:
-            raise EncoderError(
-                "memory runs out with a batch of one; use --device cpu or a smaller encoder"
-            ) from error
-        self.size = max(1, min(self.size, tried) // 2)
-        log.warning("out of memory with a batch of %d: going on with %d", tried, self.size)
-        _free_device_memory()
-
-
-def _alike(batch: Sequence[tuple[bytes, Prepared]]) -> Sequence[tuple[bytes, Prepared]]:
-    """The first inputs, longest first, that are not mostly padding beside the longest."""
-    shortest = LEAST_FULL * batch[0][1].size
-    kept = sum(item.size >= shortest for _, item in batch)
-    return batch[: max(kept, FEW)]
-
-
-def _windows(
-    missing: Mapping[bytes, Content],
-    encoder: Encoder,
-    device: str,
-    workers: int,
-    result: Extraction,
-) -> Iterator[tuple[LoadedEncoder, list[tuple[bytes, Prepared]]]]:
-    """Windows of prepared inputs; the next one is made ready while the caller encodes this one.
-
-    The weights are read in a thread of their own, beside the first inputs.
-    """
-    with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        loading = loader.submit(encoder.load, device)
-        prepare = partial(_prepare, loading, _READ[encoder.modality])
-        size = WINDOW[encoder.modality]
-        items = iter(missing.items())
-
-        def begin() -> list[Future[_Outcomes]]:
-            window = list(islice(items, size))
-            return [pool.submit(prepare, part) for part in _portions(window, encoder.modality)]
-
-        ahead = begin()
-        while ahead:
-            loaded = loading.result()
-            current, ahead = ahead, begin()
-            outcomes = [outcome for future in current for outcome in future.result()]
-            yield loaded, list(_kept(outcomes, result))
-
-
-def _portions(
-    window: Sequence[tuple[bytes, Content]], modality: Modality
-) -> Iterator[Sequence[tuple[bytes, Content]]]:
-    """What one thread prepares at a time: handing over a single text costs more than its tokens."""
-    size = PORTION[modality]
-    return (window[start : start + size] for start in range(0, len(window), size))
-
-
-def _prepare(
-    loading: Future[LoadedEncoder],
-    read: Callable[[bytes, Content, Future[LoadedEncoder]], Any],
-    items: Sequence[tuple[bytes, Content]],
-) -> _Outcomes:
-    outcomes: _Outcomes = []
-    for key, content in items:
-        try:
-            raw = read(key, content, loading)
-            outcomes.append((key, loading.result().prepare(raw)))
-        except DataError as error:
-            outcomes.append((key, str(error)))
-    return outcomes
-
-
-def _kept(outcomes: _Outcomes, result: Extraction) -> Iterator[tuple[bytes, Prepared]]:
-    """What could be prepared; the reasons why the rest could not go into the result."""
-    for key, prepared in outcomes:
-        if isinstance(prepared, str):
-            result.failed[key.hex()] = prepared
-            continue
-        result.truncated += prepared.truncated
-        yield key, prepared
-
-
-def _read_text(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> str:
-    return str(content)
-
-
-def _read_image(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> Any:
-    try:
-        data = read_bytes(Path(content))
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})") from error
-    if hashlib.sha256(data).digest() != key:
-        raise DataError("the file changed while it was read")
-    return open_image(data, draft=getattr(loading.result(), "draft", 0))
-
-
-_READ: Mapping[Modality, Callable[[bytes, Content, Future[LoadedEncoder]], Any]] = {
-    "text": _read_text,
-    "image": _read_image,
-}
+def window_size(modality: Modality, batch_size: int, devices: int) -> int:
+    """Inputs that are prepared, and texts that are sorted by length, together."""
+    most = batch_size * (MOST_INPUTS if modality == "text" else 1)
+    return max(WINDOW[modality], BATCHES_AHEAD * devices * most)
 
 
 def _due(pending: Sequence[tuple[list[bytes], Floats]], last: float, dim: int) -> bool:
@@ -337,10 +220,3 @@ def _check_space(store: FeatureStore, rows: int) -> None:
             f"{store.folder} needs {needed / 2**20:.1f} MB for {rows} rows, "
             f"{free / 2**20:.1f} MB are free; make room or name another folder with --cache"
         )
-
-
-def _free_device_memory() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -24,7 +24,7 @@ from pairfuse.fusion.scaling import ViewScaling
 from pairfuse.fusion.training import Trained, build_network
 from pairfuse.recipe import Recipe
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What rebuilding raises from a description that lacks something or is of other types.
 _MISFITS = (
@@ -37,12 +37,19 @@ _OPTIONS = {"encoders": list, "pooling": str, "max_length": int, "precision": st
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An ensemble with the encoders it was trained on: how to build them, their fingerprints."""
+    """An ensemble with the encoders it was trained on: how to build them, their fingerprints.
+
+    `temperature` calibrates its probabilities; the labels of which the calibrated probability is
+    at least `set_threshold` form a prediction set that holds the true label with `coverage`.
+    """
 
     ensemble: Ensemble
     fingerprints: Mapping[str, str]
     encoder_options: Mapping[str, Any]
     scores: Mapping[str, Any]
+    temperature: float = 1.0
+    set_threshold: float = 0.0
+    coverage: float = 1.0
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -67,6 +74,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             "fingerprints": dict(checkpoint.fingerprints),
             "encoder_options": dict(checkpoint.encoder_options),
             "scores": dict(checkpoint.scores),
+            "temperature": checkpoint.temperature,
+            "set_threshold": checkpoint.set_threshold,
+            "coverage": checkpoint.coverage,
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         },
     )
@@ -154,11 +164,19 @@ def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Chec
     if not all(np.isfinite(values).all() for values in (ensemble.prior, *tensors.values())):
         raise ValueError("a weight is no number")
     _check_encoders(description)
+    temperature, threshold, coverage = (
+        float(description[name]) for name in ("temperature", "set_threshold", "coverage")
+    )
+    if not (0 < temperature < 1e6 and 0 <= threshold <= 1 and 0 <= coverage <= 1):
+        raise ValueError("its temperature, set threshold or coverage is out of bounds")
     return Checkpoint(
         ensemble,
         dict(description["fingerprints"]),
         dict(description["encoder_options"]),
         dict(description["scores"]),
+        temperature,
+        threshold,
+        coverage,
     )
 
 

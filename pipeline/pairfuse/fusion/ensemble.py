@@ -74,11 +74,15 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class Rows:
-    """Row numbers of one model: trained on, watched for early stopping, held out for scores."""
+    """Row numbers of one model: trained on, watched for early stopping, held out for scores.
+
+    The held-out rows of one repeat's folds are all rows, each once.
+    """
 
     train: Ints
     val: Ints
     held: Ints
+    repeat: int = 0
 
 
 @dataclass(frozen=True)

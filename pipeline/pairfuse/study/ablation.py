@@ -1,43 +1,61 @@
-"""Ablation: text-only, image-only and fused under the same folds and the same search budget."""
+"""Ablation: arms that differ in their views alone: same folds, same search budget, same rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pairfuse.console import progress
 from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
-from pairfuse.fusion.ensemble import Prepared
+from pairfuse.fusion.ensemble import Prepared, class_prior
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
-from pairfuse.study.metrics import Interval, Scores, difference, score
+from pairfuse.study.nested import Inner, nested_fit
 from pairfuse.study.tuning import tune
 
-FUSED = "fused"
+Floats = NDArray[np.float32]
+
+FUSED, TEXT_ONLY, IMAGE_ONLY = "fused", "text-only", "image-only"
+#: Arms that look at no view: scikit-learn's DummyClassifier strategies.
+PRIOR, MAJORITY = "prior", "majority"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of the ablation table, from out-of-fold predictions."""
+    """One row of the ablation table: out-of-fold probabilities and what gave them.
+
+    `probabilities` has shape (R, N, C); `views` are those that the arm may use, none of a baseline.
+    """
 
     name: str
-    recipes: tuple[Recipe, ...]
-    scores: Scores
-    fit: CrossFit
+    views: tuple[str, ...]
+    probabilities: Floats
+    recipes: tuple[Recipe, ...] = ()
+    fit: CrossFit | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time that fitting all its members took."""
+        return self.fit.seconds if self.fit else 0.0
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Macro-F1 of the fused arm less that of another one, with its paired 95 % interval."""
+class Budget:
+    """What every arm may spend, and where its trials are kept."""
 
-    other: str
-    value: float
-    interval: Interval
+    storage: str
+    trials: int
+    members: int
+    seed: int
+    device: str
 
 
 def arm_views(table: Table) -> dict[str, list[str]]:
-    """The views that each arm may use.
+    """The views that each arm may use: all, each modality's, each single one.
 
     Raises:
         ConfigError: All views are of one modality, so there is nothing to compare.
@@ -49,7 +67,8 @@ def arm_views(table: Table) -> dict[str, list[str]]:
             f"no {lacking[0]} encoder among {', '.join(table.views.features)}; an ablation needs "
             'one of each modality, as in --encoders "minilm efficientnet-lite0"'
         )
-    return {**arms, FUSED: list(table.views.features)}
+    single = {view: [view] for views in arms.values() if len(views) > 1 for view in views}
+    return {FUSED: list(table.views.features), **arms, **single}
 
 
 def only_views(
@@ -64,37 +83,52 @@ def only_views(
 
 def run_arm(
     name: str,
+    views: Sequence[str],
     table: Table,
     prepared: Sequence[Prepared],
     base: Recipe,
+    budget: Budget,
     *,
-    storage: str,
-    trials: int,
-    members: int,
-    seed: int,
-    device: str,
+    inner: Sequence[Inner] = (),
     known: Mapping[tuple[Recipe, ...], CrossFit],
 ) -> Arm:
     """Tune one arm, then fit its best recipes on all folds with all members.
 
-    What is `known` for these very recipes and rows is not fitted again.
+    With `inner` folds the search runs inside each fold instead. What is `known` for these very
+    recipes and rows is not fitted again.
     """
+    own, scalings = only_views(table, prepared, views)
+    if inner:
+        inside = [
+            replace(f, prepared=tuple(only_views(table, f.prepared, views)[1])) for f in inner
+        ]
+        recipes, fit = nested_fit(
+            own,
+            scalings,
+            inside,
+            base,
+            storage=budget.storage,
+            name=name,
+            trials=budget.trials,
+            seed=budget.seed,
+            device=budget.device,
+        )
+        return Arm(name, tuple(views), fit.probabilities, recipes, fit)
     best = tune(
-        table,
-        prepared,
+        own,
+        scalings,
         base,
-        storage=storage,
+        storage=budget.storage,
         name=name,
-        trials=trials,
-        seed=seed,
-        members=members,
-        device=device,
+        trials=budget.trials,
+        seed=budget.seed,
+        members=budget.members,
+        device=budget.device,
     )
-    fit = known.get(best.recipes) or fit_recipes(
-        table, prepared, best.recipes, seed=seed, device=device
+    fitted = known.get(best.recipes) or fit_recipes(
+        own, scalings, best.recipes, seed=budget.seed, device=budget.device
     )
-    scores = score(table.targets, fit.guesses, table.groups, table.labels, seed=seed)
-    return Arm(name, best.recipes, scores, fit)
+    return Arm(name, tuple(views), fitted.probabilities, best.recipes, fitted)
 
 
 def fit_recipes(
@@ -111,20 +145,13 @@ def fit_recipes(
         return combine(cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch))
 
 
-def compare_arms(arms: Sequence[Arm], table: Table, *, seed: int) -> list[Difference]:
-    """The last arm against each other one."""
-    fused = arms[-1]
-    return [
-        Difference(
-            arm.name,
-            *difference(
-                table.targets,
-                fused.fit.guesses,
-                arm.fit.guesses,
-                table.groups,
-                len(table.labels),
-                seed=seed,
-            ),
-        )
-        for arm in arms[:-1]
-    ]
+def baselines(table: Table, prepared: Sequence[Prepared]) -> list[Arm]:
+    """The class frequencies of each fold's own training side, and their largest alone."""
+    classes = len(table.labels)
+    repeats = 1 + max(part.rows.repeat for part in prepared)
+    prior = np.zeros((repeats, len(table.targets), classes), dtype=np.float32)
+    for part in prepared:
+        inside = np.concatenate([part.rows.train, part.rows.val])
+        prior[part.rows.repeat, part.rows.held] = class_prior(table.targets[inside], classes)
+    majority = np.eye(classes, dtype=np.float32)[prior.argmax(axis=2)]
+    return [Arm(PRIOR, (), prior), Arm(MAJORITY, (), majority)]

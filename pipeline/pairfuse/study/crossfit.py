@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -33,17 +34,38 @@ class Table:
     guids: tuple[str, ...]
     labels: tuple[str, ...]
 
+    def rows(self, index: Ints) -> Table:
+        """The chosen rows."""
+        return Table(
+            self.views.rows(index),
+            self.targets[index],
+            self.groups[index],
+            tuple(self.guids[row] for row in index),
+            self.labels,
+        )
+
 
 @dataclass(frozen=True)
 class CrossFit:
-    """All members, fold by fold, and the probabilities of rows that none of their makers saw."""
+    """All members, and the probabilities of rows that none of their makers saw.
+
+    The members of the ensemble lie recipe by recipe, for each recipe row set by row set;
+    `seconds` is the time that fitting them took.
+    """
 
     ensemble: Ensemble
-    probabilities: Floats  # (N, C), out-of-fold
+    probabilities: Floats  # (R, N, C), out-of-fold, of each repeat of the folds
+    seconds: float = 0.0
+
+    @property
+    def mean(self) -> Floats:
+        """Mean over the repeats, shape (N, C)."""
+        return np.asarray(self.probabilities.mean(axis=0), dtype=np.float32)
 
     @property
     def guesses(self) -> Ints:
-        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+        """The most probable class by the mean over the repeats, shape (N,)."""
+        return np.asarray(self.mean.argmax(axis=1), dtype=np.int64)
 
 
 def cross_fit(
@@ -56,6 +78,7 @@ def cross_fit(
     watch: RecipeWatch | None = None,
 ) -> list[CrossFit]:
     """Train each recipe on every prepared row set and predict the rows that each holds out."""
+    start = time.perf_counter()
     fitted = fit_members(
         table.views,
         table.targets,
@@ -66,36 +89,48 @@ def cross_fit(
         device=device,
         watch=watch,
     )
+    seconds = (time.perf_counter() - start) / len(recipes)
     prior = class_prior(table.targets, len(table.labels))
     out = []
     for recipe, members in zip(recipes, fitted, strict=True):
         chosen = table.views.only(sorted(recipe.views or table.views.features))
         ensemble = Ensemble(tuple(members), table.labels, prior, dict(chosen.modality), chosen.dims)
-        out.append(CrossFit(ensemble, _out_of_fold(chosen, members, prepared, ensemble)))
+        out.append(CrossFit(ensemble, _out_of_fold(chosen, members, prepared, ensemble), seconds))
     return out
 
 
 def combine(fits: Sequence[CrossFit]) -> CrossFit:
     """One ensemble of several recipes' members; each recipe has the same say."""
-    ensembles = [fit.ensemble for fit in fits]
-    ensemble = replace(
+    mean = np.mean([fit.probabilities for fit in fits], axis=0)
+    return CrossFit(
+        join([fit.ensemble for fit in fits]),
+        np.asarray(mean, dtype=np.float32),
+        sum(fit.seconds for fit in fits),
+    )
+
+
+def join(ensembles: Sequence[Ensemble]) -> Ensemble:
+    """All members of these ensembles, in order, over all their views."""
+    return replace(
         ensembles[0],
         members=tuple(member for each in ensembles for member in each.members),
         modality={view: kind for each in ensembles for view, kind in each.modality.items()},
         dims={view: dim for each in ensembles for view, dim in each.dims.items()},
     )
-    mean = np.mean([fit.probabilities for fit in fits], axis=0)
-    return CrossFit(ensemble, np.asarray(mean, dtype=np.float32))
 
 
 def _out_of_fold(
     views: Views, members: Sequence[Member], prepared: Sequence[Prepared], ensemble: Ensemble
 ) -> Floats:
-    """Mean over the members that held a row out; the prior where every view is missing."""
-    total = np.zeros((len(views), len(ensemble.labels)))
+    """Mean over the members that held a row out, zero where none did.
+
+    Rows without any view get the prior.
+    """
+    repeats = 1 + max(part.rows.repeat for part in prepared)
+    total = np.zeros((repeats, len(views), len(ensemble.labels)))
     for member, part in zip(members, prepared, strict=True):
         if member.model.held is not None:
-            total[part.rows.held] += softmax(member.model.held)
+            total[part.rows.repeat, part.rows.held] += softmax(member.model.held)
     lost = ~np.any(list(views.present.values()), axis=0)
-    total[lost] = ensemble.prior
-    return np.asarray(total / total.sum(axis=1, keepdims=True), dtype=np.float32)
+    total[:, lost] = ensemble.prior
+    return np.asarray(total / np.maximum(total.sum(axis=2, keepdims=True), 1e-12), dtype=np.float32)

@@ -23,9 +23,16 @@ VAL_SHARE = 8
 
 
 def make_folds(
-    targets: Ints, groups: Ints, labels: Sequence[str], *, folds: int, members: int, seed: int
+    targets: Ints,
+    groups: Ints,
+    labels: Sequence[str],
+    *,
+    folds: int,
+    members: int,
+    seed: int,
+    repeats: int = 1,
 ) -> list[Rows]:
-    """Split N rows into folds, with `members` different validation sets for each.
+    """Split N rows into folds, `repeats` times, with `members` validation sets for each fold.
 
     Args:
         targets: Shape (N,).
@@ -34,9 +41,10 @@ def make_folds(
         folds: K.
         members: Models for each fold.
         seed: Seed of the draws.
+        repeats: R; each deals the rows anew.
 
     Returns:
-        K * members row sets, fold by fold.
+        R * K * members row sets, repeat by repeat and fold by fold.
 
     Raises:
         DataError: A class has fewer groups than there are folds (two folds need four).
@@ -49,6 +57,16 @@ def make_folds(
             f"label {labels[scarce]!r} has {counts[scarce]} different pairs, {folds} folds need "
             f"{needed}; label more, merge labels, or use --folds 2"
         )
+    return [
+        rows
+        for repeat in range(repeats)
+        for rows in _one_repeat(targets, groups, folds, members, seed + 1009 * repeat, repeat)
+    ]
+
+
+def _one_repeat(
+    targets: Ints, groups: Ints, folds: int, members: int, seed: int, repeat: int
+) -> list[Rows]:
     out = []
     for outer, held in enumerate(_split(targets, groups, folds, seed)):
         inside = np.setdiff1d(np.arange(len(targets)), held)
@@ -56,7 +74,7 @@ def make_folds(
         inner = _split(targets[inside], groups[inside], parts, seed + 1 + outer)
         for member in range(members):
             val = inside[inner[member % parts]]
-            out.append(Rows(np.setdiff1d(inside, val), val, held))
+            out.append(Rows(np.setdiff1d(inside, val), val, held, repeat))
     return out
 
 

@@ -81,7 +81,7 @@ def tune(
 
     Args:
         table: Labelled rows; its views are those that the arm may use.
-        prepared: K * members row sets, fold by fold.
+        prepared: R * K * members row sets; the search scores on the first repeat's folds.
         base: What the search does not touch (epochs, patience, ...); its point is tried first,
             then the same point with each other head.
         storage: A journal file's path, or the URL of an Optuna storage.
@@ -109,7 +109,8 @@ def tune(
     if (done := _count(study)) < trials:
         for head in dict.fromkeys((base.head, *HEADS)):
             study.enqueue_trial(_point(replace(base, head=head), subsets), skip_if_exists=True)
-        firsts = project(table.views, prepared[::members])
+        first_repeat = [part for part in prepared if part.rows.repeat == 0]
+        firsts = project(table.views, first_repeat[::members])
     with progress(f"tuning {name}", trials, unit="trials") as bar:
         bar.update(done)
         while done < trials:
@@ -122,6 +123,44 @@ def tune(
             bar.update(_count(study) - done)
             done = _count(study)
     return _best(study, base, subsets)
+
+
+def read_trials(
+    table: Table,
+    prepared: Sequence[Prepared],
+    base: Recipe,
+    *,
+    storage: str,
+    name: str,
+    seed: int,
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """The trials that `tune` keeps for these very rows, and the importance of what they varied.
+
+    Returns:
+        Number, value (None if pruned), state and params of each trial; the share of the variance
+        of the values that each parameter explains (Hutter et al. 2014). Both empty for no trial.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    wanted, backend = f"{name}-{_mark(table, prepared, base, seed)}", _backend(storage)
+    if wanted not in optuna.get_all_study_names(backend):
+        return [], {}
+    study = optuna.load_study(study_name=wanted, storage=backend)
+    trials = [
+        {"number": t.number, "value": t.value, "state": t.state.name.lower(), "params": t.params}
+        for t in study.get_trials(deepcopy=False)
+        if t.state.is_finished() and t.params
+    ]
+    try:
+        importances = dict(
+            optuna.importance.get_param_importances(
+                study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=seed)
+            )
+        )
+    except (ValueError, RuntimeError):  # too few trials, or all of one value
+        importances = {}
+    return trials, importances
 
 
 def view_subsets(views: Views) -> list[tuple[str, ...]]:
@@ -219,17 +258,10 @@ def _tell(study: optuna.Study, trial: optuna.Trial, value: float | None) -> None
 
 def _open_study(storage: str, name: str) -> optuna.Study:
     import optuna
-    from optuna.storages.journal import JournalFileBackend
 
-    backend: Any = storage
     try:
-        if "://" not in storage:
-            Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            lock: Any = _JournalLock(Path(storage))
-            _cut_torn_line(Path(storage), lock)
-            backend = optuna.storages.JournalStorage(JournalFileBackend(storage, lock_obj=lock))
         return optuna.create_study(
-            storage=backend,
+            storage=_backend(storage),
             study_name=name,
             direction="maximize",
             load_if_exists=True,
@@ -241,6 +273,19 @@ def _open_study(storage: str, name: str) -> optuna.Study:
             f"the study's storage {storage} cannot be opened ({reason}); remove the file, or "
             "check the URL given by --storage"
         ) from error
+
+
+def _backend(storage: str) -> Any:
+    """A journal file, mended where a full disk tore it, or an URL as it is."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    if "://" in storage:
+        return storage
+    Path(storage).parent.mkdir(parents=True, exist_ok=True)
+    lock: Any = _JournalLock(Path(storage))
+    _cut_torn_line(Path(storage), lock)
+    return optuna.storages.JournalStorage(JournalFileBackend(storage, lock_obj=lock))
 
 
 class _JournalLock:

@@ -1,0 +1,131 @@
+"""Inputs: contents are read and prepared in threads, one window ahead of the networks.
+
+No more than two windows of prepared inputs are in memory. What cannot be prepared is named in the
+tally and left out; it stops nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pairfuse.data.images import open_image
+from pairfuse.data.pairs import Modality
+from pairfuse.encoders.base import LoadedEncoder, Prepared
+from pairfuse.errors import DataError
+from pairfuse.files import read_bytes
+
+#: Inputs that a thread prepares at a time: to hand over a single text costs more than its tokens.
+PORTION: Mapping[Modality, int] = {"text": 64, "image": 1}
+
+Content = str | Path
+Window = list[tuple[bytes, Prepared]]
+_Outcomes = list[tuple[bytes, Prepared | str]]
+
+
+@dataclass
+class Tally:
+    """What became of the inputs: how many were cut, and why some were lost."""
+
+    truncated: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
+    """A pool that drops what is still to be done when its owner ends early."""
+    pool = ThreadPoolExecutor(count or os.cpu_count())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def prepared_windows(
+    wanted: Mapping[bytes, Content],
+    modality: Modality,
+    loading: Future[LoadedEncoder],
+    pool: ThreadPoolExecutor,
+    *,
+    size: int,
+    tally: Tally,
+) -> Iterator[Window]:
+    """Windows of prepared inputs; the next one is made ready while the caller encodes this one.
+
+    Args:
+        wanted: Key to text, or to the path of an image.
+        loading: The encoder that prepares them; what needs no encoder is done before it is there.
+        size: Inputs of one window.
+        tally: Filled in as windows are given out.
+    """
+    prepare = partial(_prepare, loading, _READ[modality])
+    items = iter(wanted.items())
+
+    def begin() -> list[Future[_Outcomes]]:
+        window = list(islice(items, size))
+        return [pool.submit(prepare, part) for part in _portions(window, PORTION[modality])]
+
+    ahead = begin()
+    while ahead:
+        loading.result()
+        current, ahead = ahead, begin()
+        outcomes = [outcome for future in current for outcome in future.result()]
+        yield list(_kept(outcomes, tally))
+
+
+def _portions(
+    window: Sequence[tuple[bytes, Content]], size: int
+) -> Iterator[Sequence[tuple[bytes, Content]]]:
+    return (window[start : start + size] for start in range(0, len(window), size))
+
+
+def _prepare(
+    loading: Future[LoadedEncoder],
+    read: Callable[[bytes, Content, Future[LoadedEncoder]], Any],
+    items: Sequence[tuple[bytes, Content]],
+) -> _Outcomes:
+    outcomes: _Outcomes = []
+    for key, content in items:
+        try:
+            raw = read(key, content, loading)
+            outcomes.append((key, loading.result().prepare(raw)))
+        except DataError as error:
+            outcomes.append((key, str(error)))
+    return outcomes
+
+
+def _kept(outcomes: _Outcomes, tally: Tally) -> Iterator[tuple[bytes, Prepared]]:
+    for key, prepared in outcomes:
+        if isinstance(prepared, str):
+            tally.failed[key.hex()] = prepared
+            continue
+        tally.truncated += prepared.truncated
+        yield key, prepared
+
+
+def _read_text(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> str:
+    return str(content)
+
+
+def _read_image(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> Any:
+    try:
+        data = read_bytes(Path(content))
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from error
+    if hashlib.sha256(data).digest() != key:
+        raise DataError("the file changed while it was read")
+    return open_image(data, draft=getattr(loading.result(), "draft", 0))
+
+
+_READ: Mapping[Modality, Callable[[bytes, Content, Future[LoadedEncoder]], Any]] = {
+    "text": _read_text,
+    "image": _read_image,
+}

@@ -1,0 +1,327 @@
+"""Figures: the shapes that many sections draw; each keeps the numbers that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pairfuse.report.canvas import (
+    ACCENT,
+    GRID,
+    HUES,
+    INK,
+    MUTED,
+    NARROW,
+    WIDE,
+    Canvas,
+    Drawing,
+    canvas,
+)
+from pairfuse.report.markup import estimate, interval, number, squeezed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ROW = 26  # pixels of one row of words
+NAME = 24  # characters of a name beside an axis
+#: Matrices of more classes are drawn as pixels without numbers.
+MOST_CELLS = 10
+#: Of such pixels: an image takes no colour from the page, so one that light and dark both bear.
+PIXEL = "#4f8fc9"
+MOST_TICKS = 16  # labels along such a matrix
+
+
+def plot_intervals(
+    key: str,
+    title: str,
+    named: Sequence[tuple[str, Any]],
+    *,
+    measure: str,
+    zero: bool = False,
+    mark: str = "",
+    limits: tuple[float, float] | None = None,
+) -> Drawing:
+    """One row for each estimate: a dot, its interval, the number beside it.
+
+    Args:
+        key: The drawing's key.
+        title: What it shows.
+        named: Name and estimate of each row, top to bottom.
+        measure: The axis' words.
+        zero: The estimates are differences: a line at zero, numbers with their sign.
+        mark: The row drawn in the accent colour; of differences, those beyond zero are.
+        limits: The axis, where several drawings share it.
+    """
+    rows = [(name, *estimate(found)) for name, found in named]
+    with canvas(key, height=58 + ROW * len(rows)) as sheet:
+        axes = sheet.axes
+        _rows(axes, [name for name, *_ in rows], letters=34 if len(rows) > 8 else 30)
+        for place, (name, value, low, high) in enumerate(rows):
+            if value is None:
+                continue
+            beyond = low is not None and high is not None and (low > 0 or high < 0)
+            colour = ACCENT if name == mark or (zero and beyond) else MUTED
+            if low is not None and high is not None:
+                axes.plot([low, high], [place, place], color=colour, linewidth=2)
+            axes.plot([value], [place], "o", color=colour, markersize=7)
+            axes.text(
+                *(1.03, place, interval(named[place][1], sign=zero).split(" ")[0]),
+                transform=axes.get_yaxis_transform(),
+                va="center",
+            )
+        if zero:
+            axes.axvline(0, color=INK, linewidth=1)
+        _across(axes, measure, limits)
+    return sheet.drawing(key, title, ("name", "value", "low", "high"), rows)
+
+
+def spread(found: Sequence[Any]) -> tuple[float, float]:
+    """Limits that hold all these estimates and zero, with some room."""
+    values = [value for each in found for value in estimate(each) if value is not None]
+    low, high = min([0.0, *values]), max([0.0, *values])
+    room = 0.06 * (high - low) or 0.01
+    return low - room, high + room
+
+
+def plot_bars(
+    key: str,
+    title: str,
+    groups: Sequence[str],
+    series: Mapping[str, Sequence[Any]],
+    *,
+    measure: str,
+    top: float | None = None,
+    width: int = NARROW,
+) -> Drawing:
+    """Horizontal bars, grouped by row, one colour for each series, intervals as whiskers."""
+    thick = 0.8 / max(1, len(series))
+    tall = 64 + (ROW if len(series) < 2 else 13 * len(series) + 12) * len(groups)
+    legend = ROW if len(series) > 1 else 0
+    rows: list[tuple[object, ...]] = []
+    with canvas(key, width=width, height=tall + legend) as sheet:
+        axes = sheet.axes
+        _rows(axes, groups)
+        for place, (name, found) in enumerate(series.items()):
+            at = [row + (place - (len(series) - 1) / 2) * thick for row in range(len(groups))]
+            values = [estimate(each) for each in found]
+            axes.barh(
+                at,
+                [v or 0 for v, _, _ in values],
+                0.88 * thick,
+                color=HUES[place % 10],
+                label=squeezed(name, NAME),
+            )
+            for y, (value, low, high) in zip(at, values, strict=True):
+                if low is not None and high is not None:
+                    axes.plot([low, high], [y, y], color=INK, linewidth=1)
+                if len(series) < 2:
+                    axes.text(
+                        *(1.03, y, number(value)),
+                        transform=axes.get_yaxis_transform(),
+                        va="center",
+                    )
+            rows += [(group, name, *each) for group, each in zip(groups, values, strict=True)]
+        _across(axes, measure, (0, top) if top else None)
+        if legend:
+            sheet.legend(list(series))
+    return sheet.drawing(key, title, ("name", "series", "value", "low", "high"), rows)
+
+
+def plot_lines(
+    key: str,
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    across: str,
+    upward: str,
+    width: int = WIDE,
+    square: bool = False,
+    points: Sequence[tuple[str, float, float]] = (),
+) -> Drawing:
+    """Curves through points, one colour each; single points are marked and named.
+
+    Args:
+        key: The drawing's key.
+        title: What it shows.
+        series: Name to (x, y) of each point, in order.
+        across: Words of the horizontal axis.
+        upward: Words of the vertical axis.
+        width: Pixels.
+        square: Both axes from 0 to 1 with the diagonal, as for calibration.
+        points: Name, x and y of what is marked.
+    """
+    rows = [(name, x, y) for name, found in series.items() for x, y in found]
+    many = len(series) > 1 or bool(points)
+    with canvas(key, width=width, height=300 + 18 * (len(series) + len(points)) // 2) as sheet:
+        axes = sheet.axes
+        if square:
+            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
+            axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+        for place, (name, found) in enumerate(series.items()):
+            style = "-o" if len(found) <= 30 else "-"
+            axes.plot(
+                *([x for x, _ in found], [y for _, y in found], style),
+                color=HUES[place % 10],
+                markersize=4.5,
+                linewidth=1.8,
+                label=squeezed(name, NAME),
+            )
+        for name, x, y in points:
+            axes.plot([x], [y], "D", color=INK, markersize=7, label=name)
+        axes.set(xlabel=across, ylabel=upward)
+        axes.grid()
+        if many:
+            sheet.legend([*series, *(name for name, _, _ in points)])
+    rows += [(name, x, y) for name, x, y in points]
+    return sheet.drawing(key, title, ("series", across, upward), rows)
+
+
+def plot_confusion(
+    key: str, title: str, labels: Sequence[str], matrix: Sequence[Sequence[float]]
+) -> Drawing:
+    """Truth down, guess across; shade and large number are the share of the row."""
+    totals = [sum(row) or 1.0 for row in matrix]
+    shares = [[cell / total for cell in row] for row, total in zip(matrix, totals, strict=True)]
+    rows = [
+        (truth, guess, matrix[i][j], shares[i][j])
+        for i, truth in enumerate(labels)
+        for j, guess in enumerate(labels)
+    ]
+    few = len(labels) <= MOST_CELLS
+    cell = 62 if len(labels) <= 4 else 46
+    width = max(NARROW, 114 + cell * len(labels)) if few else WIDE
+    with canvas(key, width=width, height=(width if not few else 90 + 46 * len(labels))) as sheet:
+        if few:
+            _cells(sheet, shares, matrix)
+        else:
+            _pixels(sheet, shares)
+        axes = sheet.axes
+        names = [squeezed(label, 12) for label in labels]
+        every = range(0, len(labels), -(-len(labels) // MOST_TICKS))
+        axes.set_yticks(list(every), [names[at] for at in every], fontsize=10)
+        axes.set_xticks(
+            list(every),
+            [names[at] for at in every],
+            fontsize=10,
+            rotation=90 if len(labels) > 3 or max(map(len, names)) > 9 else 0,
+        )
+        axes.tick_params(length=0)
+        axes.set(xlabel="guess", ylabel="truth")
+        for side in axes.spines.values():
+            side.set_visible(False)
+    return sheet.drawing(key, title, ("truth", "guess", "rows", "share of truth"), rows)
+
+
+def _cells(sheet: Canvas, shares: list[list[float]], counts: Sequence[Sequence[float]]) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes, size = sheet.axes, len(shares)
+    for row in range(size):
+        for column in range(size):
+            share = shares[row][column]
+            corner = (column - 0.48, row - 0.48)
+            axes.add_patch(
+                Rectangle(
+                    corner, 0.96, 0.96, facecolor=ACCENT, alpha=0.06 + 0.44 * share, linewidth=0
+                )
+            )
+            axes.text(column, row, f"{share:.2f}", ha="center", va="bottom", fontsize=11.5)
+            count = f"{counts[row][column]:.0f}"
+            axes.text(column, row + 0.08, count, ha="center", va="top", fontsize=9)
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
+
+
+def _pixels(sheet: Canvas, shares: list[list[float]]) -> None:
+    import numpy as np
+    from matplotlib.colors import to_rgb
+
+    image = np.empty((len(shares), len(shares), 4))
+    image[..., :3] = to_rgb(PIXEL)
+    image[..., 3] = 0.06 + 0.94 * np.asarray(shares)
+    sheet.axes.imshow(image, interpolation="none", aspect="auto")
+
+
+def _rows(axes: Axes, names: Sequence[str], letters: int = NAME) -> None:
+    axes.set_yticks(range(len(names)), [squeezed(name, letters) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _across(axes: Axes, measure: str, limits: tuple[float, float] | None) -> None:
+    axes.set_xlabel(measure)
+    axes.grid(axis="x", color=GRID)
+    axes.locator_params(axis="x", nbins=5)
+    if limits:
+        axes.set_xlim(*limits)
+
+
+def plot_costs(
+    key: str, title: str, named: Sequence[tuple[str, float, float]], *, across: str, upward: str
+) -> Drawing:
+    """Score against cost on a logarithmic axis; what nothing beats on both is joined and filled.
+
+    Args:
+        key: The drawing's key.
+        title: What it shows.
+        named: Name, cost (> 0) and score of each point.
+        across: Words of the cost axis.
+        upward: Words of the score axis.
+    """
+    ranked = sorted(named, key=lambda each: (each[1], -each[2]))
+    front, best = [], float("-inf")
+    for name, cost, value in ranked:
+        if value > best:
+            front.append((name, cost, value))
+            best = value
+    leading = {name for name, _, _ in front}
+    with canvas(key, height=max(300, 90 + 20 * len(named))) as sheet:
+        axes = sheet.axes
+        axes.step([c for _, c, _ in front], [v for *_, v in front], where="post", color=ACCENT)
+        for name, cost, value in named:
+            face = ACCENT if name in leading else "none"
+            axes.plot([cost], [value], "o", markersize=8, mec=ACCENT, mfc=face, mew=1.6)
+        axes.set_xscale("log")
+        costs, scores = [c for _, c, _ in named], [v for *_, v in named]
+        axes.set_xlim(min(costs) / 1.8, max(costs) * 1.8)
+        room = 0.1 * (max(scores) - min(scores)) or 0.05
+        axes.set_ylim(min(scores) - room, max(scores) + room)
+        _plain_log_axis(axes)
+        _names_at_the_side(axes, named)
+        axes.set(xlabel=across, ylabel=upward)
+        axes.grid()
+    rows = [(name, cost, value, name in leading) for name, cost, value in named]
+    return sheet.drawing(key, title, ("name", across, upward, "not beaten"), rows)
+
+
+def _plain_log_axis(axes: Axes) -> None:
+    """Ticks as 0.5, 5, 50, not as powers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 300 else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _names_at_the_side(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
+    """Names in a column at the right, in the order of their points, a thin line to each."""
+    bottom, top = axes.get_ylim()
+    ordered = sorted(named, key=lambda each: (each[2], each[1]))
+    gap = min(1 / max(1, len(ordered) - 1), 0.09)
+    heights = [(value - bottom) / (top - bottom) for *_, value in ordered]
+    for place in range(1, len(heights)):
+        heights[place] = max(heights[place], heights[place - 1] + gap)
+    heights[-1] = min(heights[-1], 1.0)
+    for place in range(len(heights) - 2, -1, -1):
+        heights[place] = min(heights[place], heights[place + 1] - gap)
+    for (name, cost, value), height in zip(ordered, heights, strict=True):
+        axes.annotate(
+            squeezed(name, 18),
+            (cost, value),
+            (1.04, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=11.5,
+            arrowprops={"arrowstyle": "-", "color": GRID, "linewidth": 1, "shrinkB": 5},
+        )

@@ -1,0 +1,363 @@
+"""Findings: the sections that show the evidence; each is left out where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from pairfuse.report.canvas import WIDE, Drawing
+from pairfuse.report.figures import (
+    MOST_CELLS,
+    plot_bars,
+    plot_confusion,
+    plot_intervals,
+    plot_lines,
+    spread,
+)
+from pairfuse.report.given import FUSED, IMAGE, TEXT, ReportInput
+from pairfuse.report.layout import Section, show
+from pairfuse.report.markup import (
+    Markup,
+    estimate,
+    facts,
+    interval,
+    join,
+    number,
+    p_value,
+    percent,
+    signed,
+    table,
+    tag,
+    text,
+    words,
+)
+
+HEADLINES = {
+    "helps": "The image helps.",
+    "does not help": "The image does not help.",
+    "cannot be told": "Whether the image helps cannot be told from this many pairs.",
+}
+SCORES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "weighted_f1": "weighted F1",
+    "auroc": "AUROC",
+    "average_precision": "avg. precision",
+    "log_loss": "log loss",
+    "brier": "Brier",
+    "ece": "ECE",
+}
+MOST_DIFFERENCES = 24  # rows of one plot; the table has them all
+
+
+def verdict(found: ReportInput) -> Markup:
+    """The answer, first and large."""
+    said = found.evidence.get("verdict") or {}
+    headline = HEADLINES.get(said.get("outcome", ""), said.get("outcome") or "Results")
+    return tag(
+        "div",
+        tag("p", text(found.title), class_="over"),
+        tag("h1", text(headline)),
+        words(str(said.get("words", "")).removeprefix(headline).strip()),
+        facts(_headline_facts(found)),
+        class_="verdict",
+    )
+
+
+def _headline_facts(found: ReportInput) -> list[tuple[str, str, str]]:
+    out = []
+    for name in (FUSED, TEXT):
+        if arm := found.arm(name):
+            value, low, high = estimate(arm["scores"]["macro_f1"])
+            out.append((f"{name}, macro-F1", number(value), f"{number(low)} to {number(high)}"))
+    if least := _comparison(found, FUSED, TEXT):
+        value, low, high = estimate(least["difference"])
+        out.append((f"{FUSED} less {TEXT}", signed(value), f"{signed(low)} to {signed(high)}"))
+    if use := (found.evidence.get("verdict") or {}).get("use"):
+        rows, groups = (number(found.evidence.get(key)) for key in ("rows", "groups"))
+        out.append(("use", str(use), f"judged on {rows} pairs in {groups} groups"))
+    return out
+
+
+def _comparison(found: ReportInput, first: str, second: str) -> Mapping[str, Any] | None:
+    every = found.evidence.get("comparisons") or ()
+    return next((c for c in every if (c["first"], c["second"]) == (first, second)), None)
+
+
+def arms(found: ReportInput) -> Section | None:
+    """Every arm's scores."""
+    every = found.evidence.get("arms") or ()
+    if not every:
+        return None
+    plots = [
+        plot_intervals(
+            f"arms-{key.replace('_', '-')}",
+            f"{title}, 95 % interval",
+            [(arm["name"], arm["scores"].get(key)) for arm in every],
+            measure=SCORES[key],
+            mark=FUSED,
+        )
+        for key, title in (("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"))
+    ]
+    shown = {key: name for key, name in SCORES.items() if key in every[0]["scores"]}
+    rows = [
+        [arm["name"], *(interval(arm["scores"].get(key)) for key in shown), _made_of(arm)]
+        for arm in every
+    ]
+    setting = (found.evidence.get(key) for key in ("folds", "repeats", "resamples"))
+    folds, repeats, resamples = (number(value) for value in setting)
+    said = (
+        f"Out-of-fold scores: {folds} folds, {repeats} times; no model scores a pair that it, or "
+        f"its duplicates, trained on. Intervals: 95 %, {resamples} resamples of duplicate groups."
+    )
+    columns = ("arm", *shown.values(), "made of")
+    parts = [words(said), show(plots, "two"), table(columns, rows, first=FUSED)]
+    return Section("arms", "Arms", join(parts))
+
+
+def _made_of(arm: Mapping[str, Any]) -> str:
+    views, heads = (" + ".join(arm.get(key) or ()) for key in ("views", "heads"))
+    return f"{views}; {heads}" if heads else views or "no view"
+
+
+def differences(found: ReportInput) -> Section | None:
+    """Every two arms on the same pairs."""
+    every = found.evidence.get("comparisons") or ()
+    if not every:
+        return None
+    ordered = sorted(every, key=lambda c: FUSED not in (c["first"], c["second"]))
+    learnt = {arm["name"] for arm in found.evidence.get("arms") or () if arm.get("views")}
+    drawn = [c for c in every if {c["first"], c["second"]} <= learnt]
+    with_fused = [(c["second"], c["difference"]) for c in drawn if c["first"] == FUSED]
+    others = [(_names(c), c["difference"]) for c in drawn if c["first"] != FUSED]
+    cut = others[:MOST_DIFFERENCES]
+    more = f" (the first {len(cut)})" if len(cut) < len(others) else ""
+    plots = [
+        plot_intervals(
+            key, title, named, measure="difference of macro-F1, 95 % interval", zero=True
+        )
+        for key, title, named in (
+            ("differences-fused", f"{FUSED} less \u2026", with_fused),
+            ("differences-others", f"Other arms{more}", cut),
+        )
+        if named
+    ]
+    rows = [
+        [
+            _names(c),
+            interval(c["difference"], sign=True),
+            *(p_value(c.get(key)) for key in ("mcnemar", "permutation", "holm")),
+            number(c.get("detectable")),
+            number(c.get("pairs_needed")),
+        ]
+        for c in ordered
+    ]
+    columns = (
+        *("arms", "macro-F1 difference", "McNemar", "permutation", "Holm"),
+        *("detectable", "pairs needed"),
+    )
+    said = (
+        "On the same pairs, resampled together. Coloured: the interval leaves out zero. "
+        "McNemar is exact, on accuracy; the permutation test is on macro-F1; Holm corrects it for "
+        "the number of comparisons. Detectable: the least difference that these pairs would show "
+        "in 80 of 100 studies; pairs needed: to show the difference that was found. Those to arms "
+        "that look at nothing (prior, majority) are in the table only."
+    )
+    parts = [words(said), show(plots, "two"), table(columns, rows)]
+    return Section("differences", "Paired differences", join(parts))
+
+
+def _names(comparison: Mapping[str, Any]) -> str:
+    return f"{comparison['first']} \u2212 {comparison['second']}"
+
+
+def emap(found: ReportInput) -> Section | None:
+    """Interaction or addition."""
+    given = found.evidence.get("emap")
+    if not given:
+        return None
+    models = [(FUSED, given["fused"]), ("best additive", given["additive"])]
+    plots = [
+        plot_intervals(
+            "emap-models", "With and without interaction", models, measure="macro-F1", mark=FUSED
+        ),
+        plot_intervals(
+            *("emap-interaction", "What the interaction adds"),
+            [("interaction", given["interaction"])],
+            measure="macro-F1, difference",
+            zero=True,
+        ),
+    ]
+    _, low, high = estimate(given["interaction"])
+    certain = low is not None and high is not None and (low > 0 or high < 0)
+    said = (
+        "EMAP (Hessel and Lee, 2020) is the best approximation of the fused model by one function "
+        "of the text plus one of the image. What is lost is what text and image say only together."
+    )
+    answer = f"Interaction: {interval(given['interaction'], sign=True)} macro-F1, " + (
+        "beyond the noise." if certain else "not told from none."
+    )
+    return Section(
+        "emap", "Interaction or addition", join([words(said, answer), show(plots, "two")])
+    )
+
+
+def where(found: ReportInput) -> Section | None:
+    """Strata and agreement."""
+    strata = found.evidence.get("strata") or ()
+    agreement = found.evidence.get("agreement") or {}
+    if not strata and not agreement:
+        return None
+    limits = spread([each["difference"] for each in strata])
+    parts_by = groupby(strata, key=lambda each: str(each["by"]))
+    plots = [_stratum(at, by, list(rows), limits) for at, (by, rows) in enumerate(parts_by)]
+    if agreement:
+        plots.append(_agreement(agreement))
+    parts = [
+        words("Accuracy of fused less text-only within parts of the pairs, on one scale."),
+        show(plots, "two"),
+    ]
+    columns = ("by", "part", "pairs", TEXT, FUSED, "difference", "Holm")
+    rows = [
+        [
+            *(str(each["by"]), str(each["name"]), number(each["rows"])),
+            *(number(each.get("text_only")), number(each.get("fused"))),
+            *(interval(each["difference"], sign=True), p_value(each.get("holm"))),
+        ]
+        for each in strata
+    ]
+    if rows:
+        parts.append(table(columns, rows))
+    return Section("where", "Where it helps", join(parts))
+
+
+def _stratum(
+    place: int, by: str, rows: list[Mapping[str, Any]], limits: tuple[float, float]
+) -> Drawing:
+    named = [(f"{each['name']}", each["difference"]) for each in rows]
+    return plot_intervals(
+        f"strata-{place}",
+        f"By {by}",
+        named,
+        measure="accuracy, difference",
+        zero=True,
+        limits=limits,
+    )
+
+
+def _agreement(shares: Mapping[str, float]) -> Drawing:
+    named = {"both": "both right", "neither": "neither right"}
+    rows = [named.get(key, f"{key} right") for key in shares]
+    return plot_bars(
+        "agreement-plot",
+        "Which single modality is right, share of pairs",
+        rows,
+        {"share": list(shares.values())},
+        measure="share of pairs",
+        width=WIDE,
+    )
+
+
+def confusions(found: ReportInput) -> Section | None:
+    """One matrix for each arm."""
+    every = [arm for arm in found.evidence.get("arms") or () if arm["scores"].get("confusion")]
+    kept = [arm for arm in every if arm.get("views")]
+    if len(found.labels) > MOST_CELLS:
+        kept = [arm for arm in kept if arm["name"] in (FUSED, TEXT, IMAGE)]
+    if not kept:
+        return None
+    plots = [
+        plot_confusion(f"confusion-{place}", arm["name"], found.labels, arm["scores"]["confusion"])
+        for place, arm in enumerate(kept)
+    ]
+    said = "Rows are the truth, columns the guess: share of the row, and pairs (mean of repeats)."
+    kind = "two" if len(found.labels) > MOST_CELLS else ""
+    return Section("confusion", "Confusion", join([words(said), show(plots, kind)]))
+
+
+def classes(found: ReportInput) -> Section | None:
+    """Precision, recall and F1 of each class."""
+    main = [arm for name in (FUSED, TEXT, IMAGE) if (arm := found.arm(name))]
+    main = [arm for arm in main if arm["scores"].get("classes")]
+    if not main:
+        return None
+    groups = [str(each["label"]) for each in main[0]["scores"]["classes"]]
+    plots = [
+        plot_bars(
+            f"classes-{measure}",
+            title,
+            groups,
+            {arm["name"]: [each.get(measure) for each in arm["scores"]["classes"]] for arm in main},
+            measure=title,
+            top=1.0,
+        )
+        for measure, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"))
+    ]
+    return Section("classes", "Classes", show(plots))
+
+
+def calibration(found: ReportInput) -> Section | None:
+    """Are the probabilities true, and what do they allow."""
+    given = found.evidence.get("calibration") or {}
+    conformal = found.evidence.get("conformal") or {}
+    answered = found.evidence.get("abstention") or ()
+    plots, lines = [], []
+    if given:
+        plots.append(_reliability(found, given))
+        before, after = given.get("before") or {}, given.get("after") or {}
+        lines.append(
+            f"Temperature {number(given.get('temperature'))}, fitted out-of-fold: calibration "
+            f"error {number(before.get('ece'))} before, {number(after.get('ece'))} after; log loss "
+            f"{number(before.get('log_loss'))} before, {number(after.get('log_loss'))} after."
+        )
+    if answered:
+        curves = {
+            name: [(each["answered"], each[key]) for each in answered if each[key] is not None]
+            for key, name in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
+        }
+        plots.append(
+            plot_lines(
+                *("abstention-plot", "If the least certain pairs stay unanswered", curves),
+                across="share answered",
+                upward="score of the answered",
+            )
+        )
+        lines.append("Abstention: pairs below a confidence are left to a person.")
+    if conformal:
+        sizes = conformal.get("sizes") or {}
+        names = [f"{size} label" + "s" * (size != "1") for size in sizes]
+        plots.append(
+            plot_bars(
+                *("conformal-plot", "Size of conformal prediction sets", names),
+                {"share": list(sizes.values())},
+                measure="share of pairs",
+                width=WIDE,
+            )
+        )
+        lines.append(
+            f"Conformal sets that hold the truth for {percent(conformal.get('coverage'))} of pairs "
+            f"held it for {percent(conformal.get('achieved'), 1)}, with "
+            f"{number(conformal.get('mean_size'), 2)} labels on average."
+        )
+    if not plots:
+        return None
+    return Section("calibration", "Calibration", join([words(*lines), show(plots, "two")]))
+
+
+def _reliability(found: ReportInput, given: Mapping[str, Any]) -> Drawing:
+    fused = found.arm(FUSED)
+    bins = {
+        "after": given.get("reliability") or (),
+        "before": ((fused or {}).get("scores") or {}).get("reliability") or (),
+    }
+    curves = {
+        name: [(each["confidence"], each["accuracy"]) for each in found if each.get("rows")]
+        for name, found in bins.items()
+    }
+    return plot_lines(
+        *("reliability-plot", "Reliability before and after temperature", curves),
+        across="confidence",
+        upward="share right",
+        square=True,
+    )

@@ -1,0 +1,251 @@
+"""EMAP: what the fused model would say if text and image only added up, never worked together.
+
+Source: Hessel & Lee 2020, "Does my multimodal model learn cross-modal interactions? It's harder to
+tell than you might think!". Every row is projected with members that held it out, among the rows
+that were held out with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.overrides import TorchFunctionMode
+
+from pairfuse.features.table import Floats, Ints, Views
+from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, softmax
+from pairfuse.fusion.heads import FusionNetwork
+from pairfuse.fusion.scaling import scale
+from pairfuse.fusion.training import build_network
+from pairfuse.study.bootstrap import Draws, Estimate
+from pairfuse.study.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
+from pairfuse.study.paired import paired_estimate
+
+#: Rows that lend their text or image to the others of a fold; all of them where there are fewer.
+PARTNERS = 100
+#: Pairs that are classified at a time.
+_CHUNK = 8192
+#: Probabilities below this count as this in logarithms.
+_LEAST = 1e-12
+
+#: `{view: (D,)}` and `{view: ()}` of a text and of an image, to the logarithms of (C,).
+_Pair = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows that were held out together, and the row sets whose models held them out."""
+
+    repeat: int
+    held: Ints
+    sets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Out-of-fold probabilities of the fused model and of its best additive stand-in."""
+
+    fused: Floats  # (R, N, C)
+    additive: Floats  # (R, N, C)
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Macro-F1 of the fused model, of its additive projection, and the first less the second."""
+
+    fused: Estimate
+    additive: Estimate
+    interaction: Estimate
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the model gains by text and image together, beyond what each adds."""
+        return self.interaction.low > 0
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def outer_folds(prepared: Sequence[Prepared]) -> list[Fold]:
+    """Row sets put together that hold the same rows out in the same repeat."""
+    folds: list[Fold] = []
+    for number, part in enumerate(prepared):
+        held, repeat = part.rows.held, part.rows.repeat
+        if folds and folds[-1].repeat == repeat and np.array_equal(folds[-1].held, held):
+            folds[-1] = Fold(repeat, held, (*folds[-1].sets, number))
+        else:
+            folds.append(Fold(repeat, held, (number,)))
+    return folds
+
+
+def fold_numbers(folds: Sequence[Fold], rows: int) -> Ints:
+    """The fold that held each row out, in each repeat, shape (R, N)."""
+    out = np.zeros((1 + max(fold.repeat for fold in folds), rows), dtype=np.int64)
+    for number, fold in enumerate(folds):
+        out[fold.repeat, fold.held] = number
+    return out
+
+
+def emap(
+    views: Views,
+    ensemble: Ensemble,
+    prepared: Sequence[Prepared],
+    *,
+    partners: int = PARTNERS,
+    seed: int,
+) -> Projection:
+    """Project every fold of every repeat.
+
+    Args:
+        views: All rows, not scaled.
+        ensemble: Member k was trained on row set `k % len(prepared)`.
+        prepared: Row sets; those of one fold hold the same rows out.
+        partners: See `additive_logits`.
+        seed: Fold number f draws its partners with `seed + f`.
+
+    Returns:
+        Rows without any view have the ensemble's prior in both.
+    """
+    folds = outer_folds(prepared)
+    shape = (1 + max(fold.repeat for fold in folds), len(views), len(ensemble.labels))
+    fused, additive = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    for number, fold in enumerate(folds):
+        members = [
+            member
+            for place, member in enumerate(ensemble.members)
+            if place % len(prepared) in fold.sets
+        ]
+        own = views.rows(fold.held)
+        mean = np.mean([member.predict_proba(own) for member in members], axis=0)
+        fused[fold.repeat, fold.held] = mean
+        logits = additive_logits(views, members, fold.held, partners=partners, seed=seed + number)
+        additive[fold.repeat, fold.held] = softmax(logits)
+    lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
+    fused[:, lost] = additive[:, lost] = ensemble.prior
+    return Projection(fused, additive)
+
+
+def interaction(projection: Projection, targets: Ints, draws: Draws) -> Interaction:
+    """Compare the fused model with its additive projection, on the same draws of rows."""
+    classes = projection.fused.shape[-1]
+    fused, additive = projection.fused.argmax(axis=-1), projection.additive.argmax(axis=-1)
+    found = [
+        macro_f1(targets, ours, classes) - macro_f1(targets, theirs, classes)
+        for ours, theirs in zip(fused, additive, strict=True)
+    ]
+    drawn = drawn_macro_f1(targets, fused, classes, draws)
+    drawn = drawn - drawn_macro_f1(targets, additive, classes, draws)
+    difference, _ = paired_estimate(np.array(found), drawn)
+    return Interaction(
+        macro_f1_estimate(targets, fused, classes, draws),
+        macro_f1_estimate(targets, additive, classes, draws),
+        difference,
+    )
+
+
+def additive_logits(
+    views: Views, members: Sequence[Member], rows: Ints, *, partners: int = PARTNERS, seed: int
+) -> Floats:
+    """The best additive stand-in for the members' mean, for these rows.
+
+    f(i, j) is the log of the members' mean probability for the text of row i with the image of row
+    j. Row i gets the mean of f(i, .) over images plus the mean of f(., i) over texts, less the mean
+    of f over both. What a row lacks is lacking in its pairs too.
+
+    Args:
+        views: All rows, not scaled.
+        members: Models that were not trained on these rows.
+        rows: Shape (n,), rows of one fold.
+        partners: Rows that are drawn to average over; exact where n is not larger.
+        seed: Seed of that draw.
+
+    Returns:
+        Shape (n, C), in the order of `rows`.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:partners]
+    fold = views.rows(rows)
+    crossings = [_Crossing.of(member, fold) for member in members]
+    everyone, partner = torch.arange(len(rows)), torch.from_numpy(np.sort(drawn))
+    over_images = _log_means(crossings, everyone, partner)  # (n, P, C)
+    if len(partner) == len(rows):
+        over_texts = over_images.transpose(0, 1)
+    else:
+        over_texts = _log_means(crossings, partner, everyone).transpose(0, 1)
+    overall = over_images[partner].mean(dim=(0, 1))
+    out: Floats = (over_images.mean(dim=1) + over_texts.mean(dim=1) - overall).numpy()
+    return out
+
+
+@dataclass(frozen=True)
+class _Crossing:
+    """One member's network with the scaled rows of a fold, texts and images apart."""
+
+    network: FusionNetwork
+    texts: Mapping[str, tuple[Tensor, Tensor]]  # {view: (n, D), (n,)}
+    images: Mapping[str, tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, member: Member, fold: Views) -> _Crossing:
+        scaled = scale(fold.only(list(member.scaling)), member.scaling)
+        both = {
+            view: (torch.from_numpy(values), torch.from_numpy(scaled.present[view]))
+            for view, values in scaled.features.items()
+        }
+        texts = {view: both[view] for view in scaled.of("text")}
+        images = {view: both[view] for view in scaled.of("image")}
+        return cls(build_network(member.model), texts, images)
+
+    def probabilities(self, texts: Tensor, images: Tensor) -> Tensor:
+        """Of each of these rows' texts with each of these rows' images, (T, I, C).
+
+        Nested vmaps compute what depends on the text alone once for each text, and what depends on
+        the image alone once for each image. The places of the rows are given too, since a member
+        may have no view of a modality.
+        """
+
+        def pair(text: Any, image: Any) -> Tensor:
+            own = {**text[1], **image[1]}
+            features = {view: own[view][0][None, None] for view in sorted(own)}  # (1, 1, D)
+            present = {view: own[view][1][None, None] for view in features}
+            return torch.softmax(self.network(features, present)[0, 0], dim=-1)
+
+        with torch.inference_mode(), _SharedWeights():
+            crossed: Tensor = vmap(vmap(pair, in_dims=(None, 0)), in_dims=(0, None))(
+                (texts, _taken(self.texts, texts)), (images, _taken(self.images, images))
+            )
+        return crossed
+
+
+class _SharedWeights(TorchFunctionMode):
+    """Multiplies by weights without their axis of models, which is of size 1.
+
+    Under vmap a product with the axis is done pair by pair, one without as one matrix product.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.baddbmm:
+            bias, values, weight = args
+            return bias + torch.matmul(values, weight[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _taken(
+    views: Mapping[str, tuple[Tensor, Tensor]], rows: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    return {view: (values[rows], present[rows]) for view, (values, present) in views.items()}
+
+
+def _log_means(crossings: Sequence[_Crossing], texts: Tensor, images: Tensor) -> Tensor:
+    """Log of the mean probability of each text with each image, (T, I, C)."""
+    parts = []
+    for block in torch.split(texts, max(1, _CHUNK // len(images))):
+        mean = torch.stack([each.probabilities(block, images) for each in crossings]).mean(dim=0)
+        parts.append(mean.clamp_min(_LEAST).log())
+    return torch.cat(parts)

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from pairfuse.report import costs, curves, findings
+from pairfuse.report.findings import HEADLINES
+from pairfuse.report.gallery import gallery
+from pairfuse.report.given import ReportInput
+from pairfuse.report.layout import Section
+from pairfuse.report.page import data_check, provenance, report_page, write_report
+from report.report_toys import HOSTILE, made_up, without
+
+Build = Callable[[ReportInput], Section | None]
+SECTIONS = (
+    *("arms", "differences", "emap", "where", "confusion", "classes", "calibration", "cost"),
+    *("cascade", "training", "tuning", "map", "gallery", "data", "speed", "provenance"),
+)
+BENCH = {"extraction": [{"encoder": "a", "ours_per_second": 9.0, "reference_per_second": 3.0}]}
+
+
+class Elements(HTMLParser):
+    """Start tags of a page with their attributes, and its CSV files by the figure they are of."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.figure = ""
+        self.files: dict[str, list[list[str]]] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag == "figure":
+            self.figure = found["id"] or ""
+        if tag == "a" and "download" in found:
+            data = unquote((found["href"] or "").split(",", 1)[1])
+            self.files[self.figure] = list(csv.reader(io.StringIO(data)))
+
+    def ids(self, tag: str) -> list[str]:
+        return [found["id"] or "" for name, found in self.tags if name == tag and "id" in found]
+
+
+def whole() -> ReportInput:
+    return replace(made_up(), bench=BENCH)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return report_page(whole())
+
+
+def test_the_verdict_comes_first_then_the_sections_in_their_order(page: str) -> None:
+    assert Elements(page).ids("section") == list(SECTIONS)
+    assert page.index("<h1>The image helps.</h1>") < page.index("<section")
+
+
+@pytest.mark.parametrize("outcome", list(HEADLINES))
+def test_every_outcome_has_its_headline(outcome: str) -> None:
+    words = f"{HEADLINES[outcome]} So it is."
+    verdict = {"outcome": outcome, "words": words, "use": "text-only"}
+    said = findings.verdict(ReportInput("x", {"labels": ["a", "b"], "verdict": verdict}))
+    assert f"<h1>{HEADLINES[outcome]}</h1>" in said
+    assert said.count(HEADLINES[outcome]) == 1
+    assert "<p>So it is.</p>" in said
+
+
+def test_the_contents_lead_to_every_section(page: str) -> None:
+    links = [a["href"] for tag, a in Elements(page).tags if tag == "a" and "download" not in a]
+    assert links == [f"#{key}" for key in SECTIONS]
+
+
+def test_no_id_is_there_twice(page: str) -> None:
+    ids = [found["id"] for _, found in Elements(page).tags if found.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_figure_has_its_numbers(page: str) -> None:
+    found = Elements(page)
+    assert len(found.ids("figure")) > 20
+    assert list(found.files) == found.ids("figure")
+    assert all(len(rows) > 1 for rows in found.files.values())
+
+
+def test_the_numbers_of_a_figure_are_those_of_the_evidence(page: str) -> None:
+    rows = Elements(page).files["arms-macro-f1"]
+    arms = whole().evidence["arms"]
+    assert [row[0] for row in rows[1:]] == [arm["name"] for arm in arms]
+    expected = [arm["scores"]["macro_f1"]["value"] for arm in arms]
+    assert [float(row[1]) for row in rows[1:]] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_numbers_of_a_matrix_are_its_cells(page: str) -> None:
+    rows = Elements(page).files["confusion-0"]
+    matrix = whole().evidence["arms"][0]["scores"]["confusion"]
+    assert [float(row[2]) for row in rows[1:]] == [cell for line in matrix for cell in line]
+
+
+def test_the_page_runs_and_fetches_nothing(page: str) -> None:
+    found = Elements(page)
+    policy = [a["content"] for tag, a in found.tags if a.get("http-equiv")]
+    assert policy
+    assert policy[0].startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert not {"script", "link", "iframe", "object", "form", "base"} & {t for t, _ in found.tags}
+    places = [a.get("src") or a.get("href") or "#" for _, a in found.tags]
+    assert all(place.startswith(("#", "data:")) for place in places)
+
+
+def test_hostile_words_become_no_element(page: str) -> None:
+    labels = (HOSTILE, "$x$", "</title></style>")
+    hostile = replace(
+        made_up(labels=labels, texts=[HOSTILE]),
+        title=HOSTILE,
+        data_check=HOSTILE,
+        provenance={HOSTILE: HOSTILE},
+        bench={HOSTILE: [{HOSTILE: HOSTILE}]},
+        importances={HOSTILE: 1.0},
+        trials=[{"number": 0, "value": 0.5, "state": "complete", "params": {HOSTILE: HOSTILE}}],
+    )
+    tags = Elements(report_page(hostile)).tags
+    assert {tag for tag, _ in tags} <= {tag for tag, _ in Elements(page).tags}
+    assert not [name for _, found in tags for name in found if name.startswith("on")]
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_report(made_up(30), tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("build", "keys"),
+    [
+        (findings.arms, ["arms"]),
+        (findings.differences, ["comparisons"]),
+        (findings.emap, ["emap"]),
+        (findings.where, ["strata", "agreement"]),
+        (findings.confusions, ["arms"]),
+        (findings.classes, ["arms"]),
+        (findings.calibration, ["calibration", "conformal", "abstention"]),
+        (costs.cost, ["cost"]),
+        (costs.cascade, ["cascade"]),
+    ],
+)
+def test_a_section_without_evidence_is_left_out(build: Build, keys: list[str]) -> None:
+    assert build(made_up(40)) is not None
+    assert build(without(made_up(40), *keys)) is None
+
+
+@pytest.mark.parametrize(
+    ("build", "changes"),
+    [
+        (curves.tuning, {"trials": []}),
+        (curves.tuning, {"trials": [{"number": 0, "value": 0.1, "state": "pruned", "params": {}}]}),
+        (curves.training, {"history": []}),
+        (curves.training, {"history": [[]]}),
+        (curves.feature_map, {"fused_features": None}),
+        (curves.feature_map, {"fused_features": np.zeros((40, 5), np.float32)}),
+        (gallery, {"predictions": {}}),
+        (data_check, {"data_check": " "}),
+        (provenance, {"provenance": {}}),
+        (costs.speed, {"bench": {}}),
+    ],
+)
+def test_a_section_without_its_input_is_left_out(build: Build, changes: dict[str, Any]) -> None:
+    assert build(replace(made_up(40), bench=BENCH)) is not None
+    assert build(replace(made_up(40), **changes)) is None
+
+
+@pytest.mark.parametrize(
+    ("build", "key"),
+    [
+        (findings.where, "agreement"),
+        (findings.where, "strata"),
+        (findings.calibration, "calibration"),
+        (findings.calibration, "conformal"),
+        (findings.calibration, "abstention"),
+        (costs.cost, "arms"),
+    ],
+)
+def test_a_section_shows_the_part_that_there_is(build: Build, key: str) -> None:
+    assert build(without(made_up(40), key)) is not None
+
+
+def test_a_run_without_results_is_a_page() -> None:
+    found = Elements(report_page(ReportInput("bare", {"labels": ["a", "b"]})))
+    assert found.ids("section") == []
+
+
+def test_a_run_without_images_is_a_page() -> None:
+    given = without(made_up(40, arms=("text-only", "majority")), "emap", "cascade", "strata")
+    assert "fused" not in Elements(report_page(given)).files["arms-macro-f1"][1]
+
+
+def test_many_labels_give_matrices_of_the_main_arms_only() -> None:
+    section = findings.confusions(made_up(200, labels=[f"topic {n}" for n in range(30)]))
+    assert section is not None
+    found = Elements(section.body)
+    assert len(found.ids("figure")) == 3
+    assert len(found.files["confusion-0"]) == 1 + 30 * 30
+
+
+def test_scores_that_do_not_exist_are_dashes() -> None:
+    given = made_up(40, arms=("fused", "text-only"))
+    given.evidence["arms"][1]["scores"] |= {"auroc": None, "macro_f1": None}
+    section = findings.arms(given)
+    assert section is not None
+    assert section.body.rpartition("<table")[2].count(">\u2013<") == 2
+
+
+def test_a_cascade_that_never_skips_an_image_says_so() -> None:
+    given = made_up(40)
+    given.evidence["cascade"] |= {"threshold": 2.0, "saved": 0.0}
+    section = costs.cascade(given)
+    assert section is not None
+    assert "every image is needed" in section.body
+
+
+def test_benchmarks_of_any_shape_are_shown() -> None:
+    bench = {"growth": {"rows": [{"pairs": 1000, "tune": 2.5}], "slope": {"tune": 0.9}, "n": 3}}
+    section = costs.speed(ReportInput("x", {}, bench={**bench, "odd": [1, "two"]}))
+    assert section is not None
+    assert all(word in section.body for word in ("1,000", "2.5", "slope", "0.9", "odd"))

@@ -1,0 +1,165 @@
+"""Costs are measured apart from what this process holds; a failure is a note, sums are sums."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fusion_toys as toys
+from pairfuse.encoders.base import Floats, Prepared
+from pairfuse.errors import EncoderError
+from pairfuse.fusion.ensemble import Member
+from pairfuse.fusion.training import build_network, train_stack
+from pairfuse.study.cost import (
+    SAMPLE,
+    ArmCost,
+    ArmParts,
+    EncoderCost,
+    arm_costs,
+    head_parameters,
+    measure,
+    measure_encoders,
+    pareto,
+)
+from toys import ToyEncoder, picture, saved
+
+TEXTS = [f"text {number}" for number in range(100)]
+
+
+def _apart(*encoders: ToyEncoder, seconds: float = 60.0) -> list[EncoderCost]:
+    return measure_encoders(encoders, {"text": TEXTS, "image": []}, device="cpu", seconds=seconds)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One linear layer, (4,) to (8,); what is loaded notes its precision."""
+
+    loaded: list[str]
+    name: str = "net"
+    modality: str = "text"
+    dim: int = 8
+    precision: str = "bf16"
+    batch_size: int = 8
+
+    def load(self, device: str) -> _Loaded:
+        self.loaded.append(self.precision)
+        return _Loaded(torch.nn.Linear(4, 8))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    layer: torch.nn.Module
+
+    def prepare(self, raw: Any) -> Prepared:
+        return Prepared(torch.ones(4), size=len(raw))
+
+    def encode(self, batch: Sequence[Prepared]) -> Floats:
+        with torch.inference_mode():
+            found: Floats = self.layer(torch.stack([each.value for each in batch])).numpy()
+        return found
+
+
+def test_an_encoder_is_measured_in_a_process_of_its_own() -> None:
+    held = np.ones(2**26)  # 512 MiB that only this process has
+    toy = ToyEncoder()
+    [found] = _apart(toy)
+    assert (found.name, found.modality, found.dim, found.device) == ("toy", "text", 4, "cpu")
+    assert (found.note, toy.loads) == ("", 0)
+    assert found.seconds > 0
+    assert 5 < found.peak_mib < held.nbytes / 2**20
+
+
+def test_encoders_that_fail_have_a_note_and_the_others_their_costs() -> None:
+    refused, dead, good = _apart(
+        ToyEncoder("refused", memory=0), ToyEncoder("dead", dies_after=0), ToyEncoder("good")
+    )
+    assert refused.note.startswith("RuntimeError: CUDA out of memory")
+    assert dead.note == "the measuring process ended with code 1"
+    assert (good.note, good.seconds > 0) == ("", True)
+
+
+def test_an_encoder_that_takes_too_long_is_given_up() -> None:
+    [found] = _apart(ToyEncoder(), seconds=0.001)
+    assert found.note == "measuring took more than 0.001 seconds"
+    assert found.seconds == 0
+
+
+def test_every_input_of_the_sample_is_encoded_in_each_round() -> None:
+    toy = ToyEncoder()
+    measure(toy, TEXTS[:SAMPLE], device="cpu")
+    assert toy.batches[: 4 * SAMPLE // 8] == [8] * (4 * SAMPLE // 8)
+
+
+def test_parameters_and_operations_are_those_of_the_plain_network() -> None:
+    encoder = _Network([])
+    found = measure(encoder, TEXTS[:3], device="cpu")
+    assert encoder.loaded == ["bf16", "fp32"]
+    assert found.parameters == 4 * 8 + 8
+    assert found.gflops * 1e9 == pytest.approx(2 * 4 * 8)
+
+
+def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    toy = ToyEncoder(modality="image")
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    paths[0].write_bytes(saved(picture(0)))
+    paths[1].write_bytes(b"no picture")
+    measure(toy, paths, device="cpu")
+    assert set(toy.batches) == {1}
+    with pytest.raises(EncoderError, match="none of 2 contents can be read for encoder toy"):
+        measure(toy, paths[1:], device="cpu")
+
+
+def _encoder(name: str, seconds: float, *, note: str = "", peak: float = 100.0) -> EncoderCost:
+    return EncoderCost(name, "text", 256, "cpu", seconds, peak, 1000, 0.5, note)
+
+
+def test_an_arm_costs_what_its_encoders_cost_together() -> None:
+    encoders = [_encoder("a", 0.01), _encoder("b", 0.02, peak=300.0), _encoder("c", 9)]
+    arms = [ArmParts("both", ("a", "b"), 77, 3.5), ArmParts("prior", (), 0, 0.0)]
+    both, prior = arm_costs(arms, encoders, {"a": 1024, "b": 2048, "c": 1})
+    assert both.encode_ms == pytest.approx(30)
+    assert (both.encoder_parameters, both.gflops, both.peak_mib) == (2000, 1.0, 300.0)
+    assert (both.parameters, both.train_seconds, both.cache_mib) == (77, 3.5, 3.0)
+    assert (prior.encode_ms, prior.peak_mib, prior.cache_mib) == (0, 0, 0)
+
+
+def test_an_arm_with_an_unmeasured_encoder_has_no_cost_but_a_note() -> None:
+    encoders = [_encoder("a", 0.01), _encoder("b", 0, note="it broke")]
+    [found] = arm_costs([ArmParts("both", ("a", "b"), 7, 1.0)], encoders, {"a": 1, "b": 1})
+    assert found.note == "b: it broke"
+    assert found.encode_ms is found.encoder_parameters is found.gflops is found.peak_mib is None
+    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["parameters"] == 7
+
+
+def _cost(name: str, milliseconds: float | None) -> ArmCost:
+    return ArmCost(name, milliseconds, 1, 1, 1.0, 1.0, 1.0, 1.0, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("costs", "scores", "front"),
+    [
+        ({"a": 1, "b": 2}, {"a": 0.5, "b": 0.6}, ["a", "b"]),
+        ({"a": 1, "b": 2}, {"a": 0.6, "b": 0.5}, ["a"]),
+        ({"a": 1, "b": 2}, {"a": 0.5, "b": 0.5}, ["a"]),
+        ({"a": 1, "b": 1}, {"a": 0.5, "b": 0.6}, ["b"]),
+        ({"a": 3, "b": 2, "c": 1}, {"a": 0.9, "b": 0.4, "c": 0.5}, ["c", "a"]),
+        ({"a": None, "b": 2}, {"a": 0.9, "b": 0.4}, ["b"]),
+    ],
+)
+def test_the_front_holds_what_nothing_beats(
+    costs: dict[str, float | None], scores: dict[str, float], front: list[str]
+) -> None:
+    assert pareto([_cost(name, value) for name, value in costs.items()], scores) == front
+
+
+def test_the_parameters_of_all_heads_are_counted() -> None:
+    [model] = train_stack([toys.task(replace(toys.PLAIN, epochs=1))])
+    sizes = sum(values.numel() for values in build_network(model).parameters())
+    assert head_parameters([Member(model, {})] * 3) == 3 * sizes
