@@ -111,7 +111,7 @@ ADDED = (
 #: Either modality alone is at chance, in some kinds but for a share that the text tells.
 TOGETHER = (
     Kind("2 classes", World(interaction=1.0, text_strength=4.0, image_strength=4.0)),
-    Kind("2, text too", World(2, 0.3, interaction=0.7, text_strength=4.5, image_strength=4.5), 600),
+    Kind("2, text too", World(2, 0.2, interaction=0.8, text_strength=5.0, image_strength=5.0), 700),
     Kind("3 classes", World(3, interaction=1.0, text_strength=5.0, image_strength=5.0), 600),
     Kind("3, text too", World(3, 0.2, interaction=0.8, text_strength=6.0, image_strength=6.0), 900),
 )
