@@ -93,7 +93,8 @@ text-align:center;padding:.3rem}
 .card li.wrong b{color:var(--c1)}
 footer{margin-top:4rem;padding-top:1.2rem;border-top:1px solid var(--grid);color:var(--muted);
 font-size:.85rem}
-@media (max-width:600px){.page{padding:2rem 1rem 3rem}section{padding-top:2.6rem}
+@media (max-width:600px){td.long{min-width:9rem}
+.page{padding:2rem 1rem 3rem}section{padding-top:2.6rem}
 .verdict>p:not(.over){font-size:1.12rem}.facts{grid-template-columns:1fr 1fr;gap:1.2rem}
 .facts b{font-size:1.35rem}.card .thumb,.card img{width:92px;flex-basis:92px}
 th,td{padding-right:.9rem}}
