@@ -25,11 +25,23 @@ if TYPE_CHECKING:
 FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     "data": (
         ("--data", "data.root", {"metavar": "FOLDER", "help": "data set: a folder or a table"}),
-        ("--reader", "data.reader", {"metavar": "NAME", "help": "auto, guid-tag or table"}),
+        (
+            "--reader",
+            "data.reader",
+            {
+                "metavar": "NAME",
+                "help": "auto, or a layout: guid-tag, mvsa, hateful-memes, snli-ve, vqa, fakeddit, "
+                "crisis-mmd, parquet, news, table, class-folders",
+            },
+        ),
         (
             "--columns",
             "data.columns",
-            {"metavar": "PART=NAME", "nargs": "+", "help": "columns of a table: id=... text=..."},
+            {
+                "metavar": "PART=NAME",
+                "nargs": "+",
+                "help": "columns that the reader takes: id=... text=title+body label=...",
+            },
         ),
         ("--encoding", "data.encoding", {"metavar": "NAME", "help": "one encoding for all texts"}),
         ("--labels", "data.labels", {"metavar": "LABEL", "nargs": "+", "help": "the vocabulary"}),
