@@ -53,7 +53,7 @@ from worlds import World, draw_world
 FOLDS, MEMBERS, REPEATS, TRIALS = 5, 2, 2, 6
 RESAMPLES, FRESH = 2000, 4000
 #: Small, and trained to the end: unstable heads would be a study of underfitting.
-BASE = Recipe(head="concat", width=16, reduce=24, epochs=10, patience=6, lr=1e-2)
+BASE = Recipe(head="concat", width=16, reduce=24, epochs=10, patience=6, batch=32, lr=1e-2)
 ARMS = (FUSED, TEXT_ONLY)
 
 
