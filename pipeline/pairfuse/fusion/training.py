@@ -21,7 +21,7 @@ from torch.nn import functional
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.balance import class_weights
 from pairfuse.fusion.heads import FusionNetwork
-from pairfuse.fusion.layers import Dropout
+from pairfuse.fusion.layers import Dropout, ModalityDropout
 from pairfuse.fusion.optimiser import StackedAdamW
 from pairfuse.fusion.parts import Corner, HeadShape
 from pairfuse.fusion.rowbank import RowBank, batches
@@ -150,6 +150,9 @@ class _Stack:
         self.order = [torch.Generator().manual_seed(task.seed + 1) for task in tasks]
         rates = torch.tensor([task.recipe.dropout for task in tasks], device=self.device)
         self.drop = Dropout(rates, tasks[0].recipe.batch)
+        losses = torch.tensor([t.recipe.modality_dropout for t in tasks], device=self.device)
+        modality = {view: shape.modality[view] for view in shape.dims}
+        self.lose = ModalityDropout(losses, [task.train.dims for task in tasks], modality)
         train, val = (
             [(task.train, task.targets) for task in tasks],
             [(task.val, task.val_targets) for task in tasks],
@@ -176,6 +179,7 @@ class _Stack:
         self.network.train()
         for number, place in enumerate(places):
             self.drop.begin(self.epoch, number)
+            self.lose.begin(self.epoch, number)
             loss, seen = self._step(place, rates[number])
             train_loss += loss
             cells += seen
@@ -194,17 +198,20 @@ class _Stack:
         real = (place >= 0).sum(dim=1)  # (M,)
         losses = torch.zeros(len(place), device=self.device)
         cells = torch.zeros(len(place), self.tasks[0].num_classes ** 2, device=self.device)
-        for piece in place.chunk(self.tasks[0].recipe.accumulate, dim=1):
-            loss, seen = self._loss(piece)
+        pieces = self.tasks[0].recipe.accumulate
+        drawn = self.lose.draw(place.shape[1]).chunk(pieces)
+        for piece, chances in zip(place.chunk(pieces, dim=1), drawn, strict=True):
+            loss, seen = self._loss(piece, chances)
             self.optimiser.backward((loss / real.clamp(min=1)).sum())
             losses += loss.detach()
             cells += seen
         self.optimiser.step(rates, real > 0)
         return losses, cells
 
-    def _loss(self, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss(self, place: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
         mask = place >= 0
-        views, present, targets = self.rows.take(self.alive, place.clamp(min=0))
+        views, there, targets = self.rows.take(self.alive, place.clamp(min=0))
+        present = self.lose(there, chances)
         cuda = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=cuda):
             logits = self.network(views, present, self.drop)
@@ -274,6 +281,7 @@ class _Stack:
         self._select_buffers(chosen)
         self.optimiser.select(chosen)
         self.drop.select(chosen)
+        self.lose.select(chosen)
         self.weights, self.smoothing = self.weights[chosen], self.smoothing[chosen]
 
     def finish(self) -> list[Trained]:
