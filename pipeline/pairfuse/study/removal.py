@@ -33,7 +33,9 @@ def removal_scores(
         draws: Bootstrap draws of the table's groups.
     """
     kinds = sorted({ensemble.modality[view] for view in ensemble.dims})
-    given = {NOTHING: table.views, **{kind: without(table.views, kind) for kind in kinds}}
+    given = {NOTHING: table.views}
+    for kind in kinds:
+        given[kind] = without(table.views, kind)
     return {
         name: score(table.targets, held_out(views, ensemble, prepared), table.labels, draws)
         for name, views in given.items()
