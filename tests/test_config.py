@@ -49,7 +49,7 @@ UNKNOWN = {
     "key": ("[recipe]\nweight_deacy = 1", "unknown key 'weight_deacy'; did you mean weight_decay?"),
     "nothing near": (
         "[study]\nxyzzy = 1",
-        "did you mean folds, repeats, members, trials, nested, coverage, seed, storage?",
+        "did you mean folds, repeats, members, trials, heads, nested, coverage, seed, storage?",
     ),
 }
 
