@@ -24,6 +24,7 @@ WRONG: list[tuple[list[str], dict[str, object], type[PairfuseError], str]] = [
     (["ngram=./x"], {}, ConfigError, "has no weights"),
     (["ngram", "ngram"], {}, ConfigError, "ngram is given twice"),
     (["minilm"], {"pooling": "max"}, ConfigError, "pooling 'max' is not known"),
+    (["minilm"], {"truncation": "tail"}, ConfigError, "truncation 'tail' is not known"),
     (["minilm"], {"max_length": 0}, ConfigError, "max_length is 0"),
     (["minilm"], {"precision": "fp8"}, EncoderError, "precision 'fp8' is not known"),
     (["minilm"], {"precision": "fp16"}, EncoderError, "fp16 does not run on the cpu"),
@@ -71,7 +72,7 @@ def test_every_other_name_says_how_to_get_its_weights(name: str) -> None:
     assert 'ENCODERS="minilm ngram efficientnet-lite0"' in str(caught.value)
 
 
-@pytest.mark.parametrize("modality", ["text", "image"])
+@pytest.mark.parametrize("modality", ["text", "image", "joint"])
 def test_a_hub_id_that_is_not_to_be_had_says_what_to_write_instead(modality: str) -> None:
     with pytest.raises(EncoderError, match=f"{modality}=./models/model-x"):
         build_encoders([f"{modality}=some/Model_X"], device="cpu")
@@ -87,6 +88,18 @@ SOURCES = [
     ("roberta={bert}", ["roberta"]),
     ("resnet50={resnet}", ["resnet50"]),
     ("text={bert}", ["bert"]),
+    ("flava={flava}", ["flava-text", "flava-image", "flava-joint"]),
+    ("flava-joint={flava}", ["flava-joint"]),
+    ("text={flava}", ["flava-text"]),
+    ("image={flava}", ["flava-image"]),
+    ("joint={flava}", ["flava-joint"]),
+    ("joint={clip}", ["clip-agreement"]),
+    ("clip-agreement={clip}", ["clip-agreement"]),
+    ("chinese-clip={chinese-clip}", ["chinese-clip-text", "chinese-clip-image"]),
+    ("joint={vilt}", ["vilt"]),
+    ("vilt={blip}", ["vilt"]),
+    ("vit={dinov2}", ["vit"]),
+    ("resnet18={convnext}", ["resnet18"]),
 ]
 
 

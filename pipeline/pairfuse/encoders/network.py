@@ -192,22 +192,24 @@ def load_network(
     device: str,
     *,
     untrained: Sequence[str] = (),
-    without: str = "",
+    without: Sequence[str] = (),
+    family: str = "AutoModel",
 ) -> Any:
     """The checkpoint's network on a device: from safetensors alone, no code of its own, frozen.
 
     Args:
         untrained: Parts (beginnings of parameter names) that may lack weights as they are not used.
-        without: A part that is dropped before the network goes to the device.
+        without: Parts that are dropped before the network goes to the device.
+        family: The class of transformers that reads it.
 
     Raises:
         EncoderError: It cannot be loaded, or lacks weights that the features need.
     """
     with quiet():
-        from transformers import AutoModel
+        import transformers
 
         try:
-            network, info = AutoModel.from_pretrained(
+            network, info = getattr(transformers, family).from_pretrained(
                 folder,
                 dtype=torch_dtype(precision),
                 use_safetensors=True,
@@ -226,6 +228,6 @@ def load_network(
     from pairfuse.encoders.tuned import pack_linears
 
     network.requires_grad_(False)
-    if without:
-        setattr(network, without, None)
+    for part in without:
+        setattr(network, part, None)
     return pack_linears(network.eval().to(device))

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders.base import Floats, LoadedEncoder, Precision, Prepared, plain_text
+from pairfuse.encoders.cutting import TextTokenizer, Truncation, in_fingerprint, set_length
 from pairfuse.encoders.network import load_network, quiet, to_device, to_host
 from pairfuse.errors import ConfigError, EncoderError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from torch import Tensor
 
 Pooling = Literal["cls", "mean", "pooler"]
@@ -73,6 +74,7 @@ class TextEncoder:
     precision: Precision
     modality: Modality = "text"
     batch_size: int = 64
+    truncation: Truncation = "head"
 
     @cached_property
     def dim(self) -> int:
@@ -93,6 +95,7 @@ class TextEncoder:
             "pooling": self.pooling,
             "normalize": self.normalize,
             "max_length": self.max_length,
+            **in_fingerprint(self.truncation),
             "precision": self.precision,
         }
 
@@ -105,7 +108,7 @@ class TextEncoder:
         def features(ids: Tensor, mask: Tensor) -> Tensor:
             return pool(network(input_ids=ids, attention_mask=mask), mask, self.pooling)
 
-        tokenizer, pad_id = load_tokenizer(self.folder, self.max_length)
+        tokenizer, pad_id = load_tokenizer(self.folder, self.max_length, self.truncation)
         return LoadedText(
             self.name, self.dim, device, tokenizer, pad_id, features, normalize=self.normalize
         )
@@ -118,7 +121,7 @@ class LoadedText:
     name: str
     dim: int
     device: str
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     pad_id: int
     features: Callable[[Tensor, Tensor], Tensor]
     normalize: bool = False
@@ -126,15 +129,7 @@ class LoadedText:
 
     def prepare(self, raw: Any) -> Prepared:
         """Token ids of one text, cut at the maximal length; sets nothing, so safe in threads."""
-        try:
-            encoding = self.tokenizer.encode(plain_text(raw))
-        except Exception as error:  # the tokenizers library raises nothing narrower
-            raise EncoderError(
-                f"the tokenizer of encoder {self.name} cannot read a text "
-                f"({folders.first_line(error)}); copy its checkpoint again"
-            ) from None
-        ids = encoding.ids or [self.pad_id]
-        return Prepared(ids, size=len(ids), truncated=bool(encoding.overflowing))
+        return tokenised(raw, self.tokenizer, self.pad_id, self.name)
 
     def encode(self, batch: Sequence[Prepared]) -> Floats:
         """Features (B, D) of texts padded to the longest among them, or to `pad_to`."""
@@ -144,22 +139,50 @@ class LoadedText:
         """Begin to encode prepared texts; the result waits for their features."""
         import torch
 
-        longest = max(self.pad_to, *(prepared.size for prepared in batch), 1)
-        ids = torch.full((len(batch), longest), self.pad_id)  # (B, T)
-        mask = torch.zeros_like(ids)
-        for row, prepared in enumerate(batch):
-            ids[row, : prepared.size] = torch.tensor(prepared.value)
-            mask[row, : prepared.size] = 1
         with torch.inference_mode():
-            on_device = (to_device(each.numpy(), self.device) for each in (ids, mask))
+            on_device = padded(batch, self.pad_id, self.pad_to, self.device)
             features = self.features(*on_device).float()
             if self.normalize:
                 features = torch.nn.functional.normalize(features, dim=-1)
             return to_host(features, self.name, self.dim)
 
 
+def tokenised(raw: Any, tokenizer: TextTokenizer, pad_id: int, name: str) -> Prepared:
+    """Token ids of one text; `name` is the encoder's, for messages."""
+    try:
+        encoding = tokenizer.encode(plain_text(raw))
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise EncoderError(
+            f"the tokenizer of encoder {name} cannot read a text "
+            f"({folders.first_line(error)}); copy its checkpoint again"
+        ) from None
+    ids = encoding.ids or [pad_id]
+    return Prepared(ids, size=len(ids), truncated=bool(encoding.overflowing))
+
+
+def padded(
+    batch: Sequence[Prepared], pad_id: int, pad_to: int, device: str
+) -> tuple[Tensor, Tensor]:
+    """Token ids and their mask, (B, T) each, T being the longest text or `pad_to`."""
+    import torch
+
+    longest = max(pad_to, *(prepared.size for prepared in batch), 1)
+    ids = torch.full((len(batch), longest), pad_id)  # (B, T)
+    mask = torch.zeros_like(ids)
+    for row, prepared in enumerate(batch):
+        ids[row, : prepared.size] = torch.tensor(prepared.value)
+        mask[row, : prepared.size] = 1
+    return to_device(ids.numpy(), device), to_device(mask.numpy(), device)
+
+
 def build_text(
-    name: str, folder: Path, *, pooling: str, max_length: int, precision: Precision
+    name: str,
+    folder: Path,
+    *,
+    pooling: str,
+    max_length: int,
+    precision: Precision,
+    truncation: Truncation = "head",
 ) -> TextEncoder:
     """Describe the text network in a folder; its own recipe decides what `auto` pooling means."""
     config = folders.read_config(folder)
@@ -174,7 +197,7 @@ def build_text(
         padding = config.get("pad_token_id")
         positions -= (padding if isinstance(padding, int) else 1) + 1
     length = usable_length(max_length, positions)
-    return TextEncoder(name, folder, chosen, normalize, length, precision)
+    return TextEncoder(name, folder, chosen, normalize, length, precision, truncation=truncation)
 
 
 def usable_length(max_length: int, positions: int | None) -> int:
@@ -207,7 +230,9 @@ def own_recipe(folder: Path, config: dict[str, Any], *, strict: bool) -> tuple[P
     return fallback, normalize
 
 
-def load_tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
+def load_tokenizer(
+    folder: Path, max_length: int, truncation: Truncation = "head"
+) -> tuple[TextTokenizer, int]:
     """A private tokenizer, truncation set once, and its padding id.
 
     The fast tokenizers of transformers change their state on each call, which fails in threads
@@ -224,15 +249,40 @@ def load_tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
         with quiet():
             loaded = family.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             tokenizer = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
+        if siglip and _is_gemma(folder):
+            _lowercase(tokenizer)
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length)
+        cut = set_length(tokenizer, max_length, truncation)
     except Exception as error:
         raise EncoderError(
-            f"the tokenizer in {folder} cannot be used ({folders.first_line(error)}); "
+            f"the tokenizer in {folder} cannot be used ({_why(folder, error)}); "
             "a tokenizer.json is needed"
         ) from None
     pad_id = loaded.pad_token_id
-    return tokenizer, 0 if pad_id is None else int(pad_id)
+    return cut, 0 if pad_id is None else int(pad_id)
+
+
+def _why(folder: Path, error: Exception) -> str:
+    pieces = [name for name in folders.TOKENIZER_FILES if name.endswith(".model")]
+    found = [name for name in pieces if (folder / name).is_file()]
+    if found and find_spec("sentencepiece") is None:
+        return f"{found[0]} is read after `pip install sentencepiece protobuf`"
+    return folders.first_line(error)
+
+
+def _is_gemma(folder: Path) -> bool:
+    """Whether a tokenizer is Gemma's, as that of SigLIP 2 is."""
+    path = folder / "tokenizer_config.json"
+    named = str(folders.read_json(path).get("tokenizer_class")) if path.is_file() else ""
+    return named.startswith(("Gemma", "Siglip2"))
+
+
+def _lowercase(tokenizer: Any) -> None:
+    """SigLIP 2 was trained on lower-case texts, which its tokenizer.json does not say."""
+    from tokenizers import normalizers
+
+    own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
 
 
 def pool(output: Any, mask: Tensor, pooling: Pooling) -> Tensor:

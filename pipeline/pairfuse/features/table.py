@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse.data.pairs import Dataset, Modality, Pair
+from pairfuse.errors import StoreError
 from pairfuse.features.store import FeatureStore
 
 Floats = NDArray[np.float32]
@@ -61,13 +63,23 @@ def load_views(dataset: Dataset, pairs: Sequence[Pair], stores: Sequence[Feature
     """
     features, present, modality = {}, {}, {}
     for store in stores:
-        kind: Modality = "text" if store.modality == "text" else "image"
+        kind = _modality(store)
         keys = [dataset.key(pair, kind) for pair in pairs]
         there = np.array([key is not None for key in keys], dtype=bool)
         rows = np.zeros((len(pairs), store.dim), dtype=np.float32)
         rows[there] = store.read([key for key in keys if key is not None])
         features[store.encoder], present[store.encoder], modality[store.encoder] = rows, there, kind
     return Views(features, present, modality)
+
+
+def _modality(store: FeatureStore) -> Modality:
+    found = [kind for kind in get_args(Modality) if kind == store.modality]
+    if not found:
+        raise StoreError(
+            f"{store.folder.parent} is of modality {store.modality!r}, which is not known here; "
+            "remove it with `pairfuse cache rm`, or bring the version that wrote it"
+        )
+    return cast(Modality, found[0])
 
 
 def targets_of(pairs: Sequence[Pair], labels: Sequence[str]) -> Ints:

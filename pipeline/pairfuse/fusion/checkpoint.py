@@ -33,6 +33,7 @@ _MISFITS = (
 )
 #: What `build_encoders` takes, with the type of each.
 _OPTIONS = {"encoders": list, "pooling": str, "max_length": int, "precision": str}
+_OPTIONS |= {"truncation": str}
 
 
 @dataclass(frozen=True)
