@@ -14,10 +14,10 @@ encode = $(if $(ENCODERS),--encoders "$(ENCODERS)") $(if $(DEVICE),--device "$(D
   $(if $(POOLING),--pooling "$(POOLING)") $(if $(MAX_LENGTH),--max-length "$(MAX_LENGTH)") \
   $(if $(PRECISION),--precision "$(PRECISION)") $(if $(BATCH_SIZE),--batch-size "$(BATCH_SIZE)")
 study = $(if $(TRIALS),--trials "$(TRIALS)") $(if $(FOLDS),--folds "$(FOLDS)") \
-  $(if $(REPEATS),--repeats "$(REPEATS)") $(if $(SEED),--seed "$(SEED)") $(if $(NESTED),--nested)
+  $(if $(REPEATS),--repeats "$(REPEATS)") $(if $(SEED),--seed "$(SEED)") $(if $(NESTED),--nested) $(if $(HEADS),--heads "$(HEADS)")
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup demo check-data features tune train ablate predict report compare study test faults lint format bench clean
+.PHONY: help run setup demo check-data features tune train ablate predict report matrix compare study test faults lint format bench clean
 
 help: ## list targets and variables
 	@echo "pairfuse: classify pairs of one text and one image"
@@ -64,6 +64,11 @@ predict: $(STAMP) ## write labels for the test pairs (CASCADE=1: images of unsur
 
 report: $(STAMP) ## the evidence as one HTML page in the run folder
 	@$(PAIRFUSE) report $(place) $(encode) $(study)
+
+matrix: $(STAMP) ## every TEXT x IMAGE x HEADS (and JOINT) side by side: scores, tests, costs
+	@$(PAIRFUSE) matrix $(place) $(encode) $(study) $(if $(TEXT),--text "$(TEXT)") \
+  $(if $(IMAGE),--image "$(IMAGE)") $(if $(JOINT),--joint "$(JOINT)") \
+  $(if $(COST_ONLY),--cost-only "$(COST_ONLY)")
 
 compare: $(STAMP) ## test two runs or two files of predictions in pairs: A=... B=...
 	@$(PAIRFUSE) compare "$(A)" "$(B)" $(if $(TRUTH),--truth "$(TRUTH)") $(if $(CACHE),--cache "$(CACHE)")

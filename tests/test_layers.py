@@ -27,7 +27,7 @@ ROOMS = (
     ("gathering", "records"),
     ("answers", "pages"),
     ("cache_cli",),
-    ("stages",),
+    ("stages", "comparing"),
     ("cli",),
     ("__main__",),
 )

@@ -352,3 +352,22 @@ def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:
     found = read_evidence(own / "runs" / "toy")
     assert found["nested"] is True
     assert found["arms"][0]["scores"]["rows"] == 80
+
+
+def test_a_matrix_sets_every_combination_side_by_side(
+    root: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--text", "ngram", "--image", "efficientnet-lite0", "--heads", "concat gated"]
+    arguments = ["matrix", "--data", str(root), "--cache", str(own), *QUICK[2:], *options]
+    assert main([*arguments, "--cost-only", "minilm"]) == 0
+    rows = _rows(own / "runs" / "toy" / "matrix.csv")
+    assert [row["model"] for row in rows] == [
+        *("ngram, concat", "efficientnet-lite0, concat"),
+        *("ngram + efficientnet-lite0, concat", "ngram + efficientnet-lite0, gated", "minilm"),
+    ]
+    assert [row["difference"] == "" for row in rows] == [True, False, False, False, True]
+    assert all(float(row["holm_p"]) <= 1 for row in rows[1:4])
+    assert rows[4]["macro_f1"] == ""
+    assert "not trained" in rows[4]["note"]
+    assert (own / "runs" / "toy" / "matrix.png").is_file()
+    assert "ngram + efficientnet-lite0, gated" in capsys.readouterr().out

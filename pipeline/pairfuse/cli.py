@@ -99,6 +99,9 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     ),
 }
 
+#: Flags of `matrix` that name encoders of one kind; together they are --encoders.
+MATRIX_KINDS = ("text", "image", "joint")
+
 #: A full or closed disk is no bug: it gets one line, no traceback.
 UNWRITABLE = frozenset(
     {
@@ -117,6 +120,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ablate": ("does the image help? all arms, tests, verdict", ("features", "study")),
     "predict": ("write labels for the test pairs", ("features",)),
     "report": ("write the run's evidence as one HTML page", ("features", "study")),
+    "matrix": ("every text, image and head side by side", ("features", "study")),
 }
 
 
@@ -154,7 +158,7 @@ def _run(parsed: argparse.Namespace) -> None:
         demo_stage(Path(parsed.folder), world=parsed.world, noise=parsed.noise, seed=parsed.seed)
         return
     if parsed.command == "compare":
-        from pairfuse.stages import compare_stage
+        from pairfuse.comparing import compare_stage
 
         compare_stage(parsed.first, parsed.second, truth=parsed.truth, cache=parsed.cache)
         return
@@ -176,6 +180,7 @@ def _run(parsed: argparse.Namespace) -> None:
         early[parsed.command](job)
         return
     from pairfuse import stages
+    from pairfuse.comparing import matrix_stage
 
     command: Mapping[str, Callable[[Job], object]] = {
         "run": stages.run_stage,
@@ -184,6 +189,7 @@ def _run(parsed: argparse.Namespace) -> None:
         "ablate": stages.ablate_stage,
         "predict": lambda job: stages.predict_stage(job, parsed.out, cascade=parsed.cascade),
         "report": stages.report_stage,
+        "matrix": lambda job: matrix_stage(job, cost_only=(parsed.cost_only or "").split()),
     }
     command[parsed.command](job)
 
@@ -196,7 +202,20 @@ def _given(parsed: argparse.Namespace) -> dict[str, Any]:
     flags = {key: value for key, value in vars(parsed).items() if key in keys and value is not None}
     if "data.columns" in flags:
         flags["data.columns"] = dict(_column(text) for text in flags["data.columns"])
+    if parsed.command == "matrix" and any(getattr(parsed, kind) for kind in MATRIX_KINDS):
+        flags["features.encoders"] = _matrix_encoders(parsed)
     return {**flags, **dict(parse_setting(text) for text in parsed.set)}
+
+
+def _matrix_encoders(parsed: argparse.Namespace) -> list[str]:
+    """The encoders of all kinds; a folder or hub id is marked with its kind."""
+    from pairfuse.encoders import ENCODERS
+
+    return [
+        name if name in ENCODERS or "=" in name else f"{kind}={name}"
+        for kind in MATRIX_KINDS
+        for name in (getattr(parsed, kind) or "").split()
+    ]
 
 
 def _column(text: str) -> tuple[str, str]:
@@ -235,6 +254,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="any other key"
         )
+        if name == "matrix":
+            for kind in MATRIX_KINDS:
+                command.add_argument(f"--{kind}", metavar="NAMES", help=f"{kind} encoders")
+            command.add_argument(
+                "--cost-only", metavar="NAMES", help="encoders to measure and not to train on"
+            )
         if name == "predict":
             command.add_argument("--out", type=Path, metavar="FILE", help="where labels go")
             command.add_argument(

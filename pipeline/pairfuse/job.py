@@ -142,12 +142,13 @@ class Job:
                 bar.update()
         return out
 
-    def encoder_costs(self) -> list[EncoderCost]:
-        """What each encoder takes on this machine; measured once, then remembered in the cache."""
+    def encoder_costs(self, encoders: Sequence[Encoder] = ()) -> list[EncoderCost]:
+        """What these, or the job's own encoders take on this machine; measured once."""
         from pairfuse.study.cost import measure_encoders
 
-        known = {encoder.name: self._known_cost(encoder) for encoder in self.encoders}
-        unknown = [encoder for encoder in self.encoders if known[encoder.name] is None]
+        wanted = encoders or self.encoders
+        known = {encoder.name: self._known_cost(encoder) for encoder in wanted}
+        unknown = [encoder for encoder in wanted if known[encoder.name] is None]
         kinds = {encoder.modality for encoder in unknown}
         samples = {kind: list(contents(self.dataset, kind).values()) for kind in kinds}
         measured = measure_encoders(unknown, samples, device=self.device)

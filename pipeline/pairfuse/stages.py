@@ -17,7 +17,6 @@ from pairfuse.pages import report_input
 from pairfuse.recipe import Recipe
 from pairfuse.records import (
     drop_evidence,
-    find_predictions,
     read_best,
     write_ablation,
     write_best,
@@ -41,8 +40,6 @@ from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.evidence import Evidence, evidence_lines, gather, in_words
 from pairfuse.study.metrics import Scores, score
 from pairfuse.study.nested import prepare_inner
-from pairfuse.study.outside import compare_predictions, comparison_lines
-from pairfuse.study.predictions import load_predictions
 from pairfuse.study.tuning import SEARCHED, Tuned, tune
 from pairfuse.study.verdict import Outcome
 
@@ -171,16 +168,6 @@ def report_stage(job: Job) -> Path:
     write_report(report_input(job), place)
     say(f"report    {place} ({place.stat().st_size / 2**20:.1f} MB)")
     return place
-
-
-def compare_stage(first: str, second: str, *, truth: Path | None, cache: str) -> None:
-    """Two runs, or two files of predictions by any program, tested in pairs."""
-    named = [
-        replace(load_predictions(find_predictions(Path(cache), name), truth), name=name)
-        for name in (first, second)
-    ]
-    for line in comparison_lines(compare_predictions(*named, seed=0)):
-        say(line)
 
 
 def run_stage(job: Job) -> None:

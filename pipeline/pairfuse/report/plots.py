@@ -174,3 +174,41 @@ def plot_arms(
     axes.set_xlabel("macro-F1, out-of-fold, with 95 % bootstrap interval")
     axes.grid(axis="x", alpha=0.3)
     save_png(figure, path)
+
+
+def plot_costs(
+    names: Sequence[str], costs: Sequence[float], scores: Sequence[float], path: Path
+) -> None:
+    """Draw each model's macro-F1 against its encoders' milliseconds a pair, into one PNG.
+
+    The line joins models that no other beats in both.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.6 + 0.32 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    order = sorted(range(len(names)), key=lambda at: (costs[at], -scores[at]))
+    front: list[int] = []
+    for at in order:
+        if not front or scores[at] > scores[front[-1]]:
+            front.append(at)
+    axes.step([costs[at] for at in front], [scores[at] for at in front], where="post", color=INK)
+    axes.scatter(
+        costs, scores, s=22, color=[INK if at in front else "grey" for at in range(len(names))]
+    )
+    ranks = sorted(range(len(names)), key=lambda at: -scores[at])
+    for rank, at in enumerate(ranks):
+        height = 0.97 - 0.94 * rank / max(1, len(ranks) - 1)
+        axes.annotate(
+            f"{scores[at]:.3f}  {_short(names[at], 60)}",
+            (costs[at], scores[at]),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": "lightgrey", "linewidth": 0.6},
+        )
+    axes.set_xscale("log")
+    axes.set(xlabel="encoder time, ms a pair, logarithmic", ylabel="macro-F1, out-of-fold")
+    axes.grid(alpha=0.3)
+    save_png(figure, path)

@@ -125,7 +125,7 @@ def tune(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's error is raised anyway
     space = Space.of(table.views, base, heads)
-    study = _open_study(storage, f"{name}-{_mark(table, prepared, space, seed)}")
+    study = _open_study(storage, f"{name}-{study_mark(table, prepared, space, seed)}")
     _fail_ghosts(study)
     if (done := _count(study)) < trials:
         for head in dict.fromkeys((base.head, *space.heads)):
@@ -166,7 +166,7 @@ def read_trials(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = Space.of(table.views, base, heads)
-    wanted, backend = f"{name}-{_mark(table, prepared, space, seed)}", open_storage(storage)
+    wanted, backend = f"{name}-{study_mark(table, prepared, space, seed)}", open_storage(storage)
     if wanted not in optuna.get_all_study_names(backend):
         return [], {}
     study = optuna.load_study(study_name=wanted, storage=backend)
@@ -353,7 +353,7 @@ def _fixed(params: dict[str, Any]) -> Any:
     return optuna.trial.FixedTrial(params)
 
 
-def _mark(table: Table, prepared: Sequence[Prepared], space: Space, seed: int) -> str:
+def study_mark(table: Table, prepared: Sequence[Prepared], space: Space, seed: int) -> str:
     """Eight hex digits of all that the trials and their values depend on.
 
     The search space is part of it: Optuna refuses a study whose choices have changed.
