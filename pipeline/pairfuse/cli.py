@@ -45,7 +45,16 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             "features.encoders",
             {"metavar": "NAMES", "help": '"minilm ngram efficientnet-lite0", text=<folder>, ...'},
         ),
-        ("--pooling", "features.pooling", {"metavar": "HOW", "help": "auto, cls, mean or pooler"}),
+        (
+            "--pooling",
+            "features.pooling",
+            {"metavar": "HOW", "help": "auto, cls, mean or pooler; with --tokens also max"},
+        ),
+        (
+            "--tokens",
+            "features.tokens",
+            {"action": "store_true", "help": "keep word pieces and patches, too"},
+        ),
         ("--max-length", "features.max_length", {"metavar": "N", "type": int, "help": "tokens"}),
         ("--precision", "features.precision", {"help": "auto, fp32, bf16 or fp16"}),
         ("--batch-size", "features.batch_size", {"metavar": "N", "type": int, "help": "0: auto"}),

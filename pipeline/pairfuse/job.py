@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pairfuse.config import Config, config_toml
-from pairfuse.console import log, progress
+from pairfuse.console import log, note, progress
 from pairfuse.data.census import note_bad
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.loading import load_dataset
@@ -75,6 +75,7 @@ class Job:
             max_length=features.max_length,
             precision=features.precision,
             device=features.device,
+            tokens=features.tokens,
         )
 
     @cached_property
@@ -190,6 +191,7 @@ class Job:
             device=features.device,
             batch_size=features.batch_size,
             workers=features.workers,
+            on_size=partial(_note_size, encoder.name),
         )
         if result.failed:
             self._note_failed(encoder, result)
@@ -203,3 +205,7 @@ class Job:
             limit = self.config.data.max_pixels
             note_bad(self.census, result.failed, max_pixels=limit)
             self.__dict__.pop("dataset", None)
+
+
+def _note_size(encoder: str, rows: int, size: int) -> None:
+    note(f"features  {encoder}: {rows} rows with their tokens will take {size / 1e9:.3g} GB")

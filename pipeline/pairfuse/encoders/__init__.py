@@ -19,7 +19,9 @@ from pairfuse.encoders.image import build_image
 from pairfuse.encoders.joint import JOINT_TYPES, build_towers
 from pairfuse.encoders.network import resolve_device, resolve_precision
 from pairfuse.encoders.ngram import NgramEncoder
+from pairfuse.encoders.sequence import keep_tokens
 from pairfuse.encoders.text import POOLINGS, build_text
+from pairfuse.encoders.tokens import TOKEN_POOLINGS
 from pairfuse.errors import ConfigError
 
 __all__ = [
@@ -172,6 +174,7 @@ def build_encoders(
     max_length: int = 64,
     precision: str = "auto",
     device: str = "auto",
+    tokens: bool = False,
 ) -> list[Encoder]:
     """Turn names into encoders whose weights are at hand but not yet in memory.
 
@@ -183,15 +186,20 @@ def build_encoders(
         max_length: Tokens kept of a text, the tokenizer's marks included.
         precision: auto, fp32, bf16 or fp16; it is part of the fingerprint.
         device: Decides what precision `auto` is; nothing is moved there yet.
+        tokens: Encoders that give a sequence keep it beside the pooled vector; cls, mean and max
+            then pool the view of any of them from what is kept, and nothing else is made of it.
 
     Raises:
         ConfigError: An unknown or repeated name, or an option out of range.
         EncoderError: Weights are not to be had; says where was looked and what to do.
     """
-    if pooling not in POOLINGS:
-        raise ConfigError(f"pooling {pooling!r} is not known; use {', '.join(POOLINGS)}")
+    known = (*POOLINGS, "max") if tokens else POOLINGS
+    if pooling not in known:
+        hint = " (max is pooled from tokens: add --tokens)" if pooling == "max" else ""
+        raise ConfigError(f"pooling {pooling!r} is not known; use {', '.join(known)}{hint}")
     orders = [_parse(spec) for spec in specs]
-    options = Options(pooling, max_length, precision, device)
+    own = "auto" if tokens and pooling in TOKEN_POOLINGS else pooling
+    options = Options(own, max_length, precision, device)
     encoders = [
         encoder for name, build, source in orders for encoder in build(name, source, options)
     ]
@@ -200,7 +208,7 @@ def build_encoders(
     ]
     if repeated:
         raise ConfigError(f"encoder {repeated[0]} is given twice; views need different names")
-    return encoders
+    return keep_tokens(encoders, pooling) if tokens else encoders
 
 
 def _parse(spec: str) -> tuple[str, Callable[[str, str, Options], list[Encoder]], str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
-from pairfuse.encoders.base import LoadedEncoder, Precision
+from pairfuse.encoders.base import Precision
 from pairfuse.encoders.image import LoadedImage
 from pairfuse.encoders.network import quiet, torch_dtype
 from pairfuse.encoders.pixels import Crop, cropped
@@ -25,7 +25,8 @@ class ConvNet:
     """What is known of a network whose weights are one state dict."""
 
     build: Callable[[], Any]
-    features: Callable[[Any, Tensor], Tensor]
+    #: Pooled features (B, D) and the map (B, D, H, W) that they are the mean of.
+    features: Callable[[Any, Tensor], tuple[Tensor, Tensor]]
     dim: int
     crop: Crop
     #: Whether bf16 leaves features as they are, cosine 0.999 or more; if not, fp32 takes its place.
@@ -49,6 +50,15 @@ class ConvEncoder:
         return CONV_NETS[self.architecture].dim
 
     @property
+    def token_dim(self) -> int:
+        """Width of a cell of the last feature map."""
+        return self.dim
+
+    @property
+    def has_summary(self) -> bool:
+        return False
+
+    @property
     def precision(self) -> Precision:
         """The one asked for, but fp32 in place of a bf16 that this network does not bear."""
         exact = self.asked_precision == "bf16" and not CONV_NETS[self.architecture].bears_bf16
@@ -65,7 +75,7 @@ class ConvEncoder:
             "precision": self.precision,
         }
 
-    def load(self, device: str) -> LoadedEncoder:
+    def load(self, device: str) -> LoadedImage:
         """Read the weights onto a device, frozen."""
         import torch
 
@@ -119,9 +129,9 @@ def _efficientnet_lite0() -> Any:
     return EfficientNet.from_name("efficientnet-lite0")
 
 
-def _efficientnet_features(network: Any, pixels: Tensor) -> Tensor:
+def _efficientnet_features(network: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     maps: Tensor = network.extract_features(pixels)  # (B, 1280, 7, 7)
-    return maps.mean((2, 3))
+    return maps.mean((2, 3)), maps
 
 
 def _resnet50() -> Any:
@@ -130,11 +140,12 @@ def _resnet50() -> Any:
     return resnet50(weights=None)
 
 
-def _resnet_features(network: Any, pixels: Tensor) -> Tensor:
+def _resnet_features(network: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    maps = pixels
     for name, part in network.named_children():
-        if name != "fc":
-            pixels = part(pixels)
-    return pixels.flatten(1)  # (B, 2048, 1, 1) → (B, 2048)
+        if name not in {"avgpool", "fc"}:
+            maps = part(maps)  # at last (B, 2048, 7, 7)
+    return network.avgpool(maps).flatten(1), maps
 
 
 CONV_NETS = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
-from pairfuse.encoders.base import Encoder, LoadedEncoder, Precision
+from pairfuse.encoders.base import Encoder, Precision
 from pairfuse.encoders.image import LoadedImage, load_processor
 from pairfuse.encoders.network import load_network
 from pairfuse.encoders.text import LoadedText, load_tokenizer, usable_length
@@ -54,6 +54,22 @@ class TowerEncoder:
             raise EncoderError(f"{self.folder}/config.json gives no width ({keys[0]})")
         return width
 
+    @property
+    def token_dim(self) -> int:
+        """Width of the tower's last layer, before the projection."""
+        config = folders.read_config(self.folder)
+        part = "text_config" if self.modality == "text" else "vision_config"
+        width = folders.setting(self.folder, config, f"{part}.hidden_size")
+        if width is None:
+            raise EncoderError(f"{self.folder}/config.json gives no width ({part}.hidden_size)")
+        return width
+
+    @property
+    def has_summary(self) -> bool:
+        """CLIP's pictures have a class token; its texts end in theirs, SigLIP has none."""
+        model_type = folders.read_config(self.folder)["model_type"]
+        return self.modality == "image" and model_type not in PADDED_TYPES
+
     @cached_property
     def made_from(self) -> dict[str, Any]:
         """Digests of weights and config, and how this tower's input is prepared."""
@@ -71,7 +87,7 @@ class TowerEncoder:
             **inputs,
         }
 
-    def load(self, device: str) -> LoadedEncoder:
+    def load(self, device: str) -> LoadedText | LoadedImage:
         """Read the checkpoint, keep one tower, frozen on a device."""
         other = "vision_model" if self.modality == "text" else "text_model"
         network = load_network(self.folder, self.precision, device, without=other)
@@ -79,25 +95,24 @@ class TowerEncoder:
             self._text(network, device) if self.modality == "text" else self._image(network, device)
         )
 
-    def _text(self, network: Any, device: str) -> LoadedEncoder:
+    def _text(self, network: Any, device: str) -> LoadedText:
         config = network.config
         padded = config.model_type in PADDED_TYPES
 
-        def features(ids: Tensor, mask: Tensor) -> Tensor:
+        def features(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
             output = network.get_text_features(
                 input_ids=ids, attention_mask=None if padded else mask
             )
-            pooled: Tensor = output.pooler_output
-            return pooled
+            return output.pooler_output, output.last_hidden_state
 
         tokenizer, pad_id = load_tokenizer(self.folder, self.max_length)
         pad_to = config.text_config.max_position_embeddings if padded else 0
         return LoadedText(self.name, self.dim, device, tokenizer, pad_id, features, pad_to=pad_to)
 
-    def _image(self, network: Any, device: str) -> LoadedEncoder:
-        def features(pixels: Tensor) -> Tensor:
-            pooled: Tensor = network.get_image_features(pixel_values=pixels).pooler_output
-            return pooled
+    def _image(self, network: Any, device: str) -> LoadedImage:
+        def features(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            output = network.get_image_features(pixel_values=pixels)
+            return output.pooler_output, output.last_hidden_state
 
         pixels, crop = load_processor(self.folder)
         return LoadedImage(self.name, self.dim, device, self.precision, pixels, features, crop=crop)

@@ -64,8 +64,9 @@ def load_views(dataset: Dataset, pairs: Sequence[Pair], stores: Sequence[Feature
         kind: Modality = "text" if store.modality == "text" else "image"
         keys = [dataset.key(pair, kind) for pair in pairs]
         there = np.array([key is not None for key in keys], dtype=bool)
-        rows = np.zeros((len(pairs), store.dim), dtype=np.float32)
-        rows[there] = store.read([key for key in keys if key is not None])
+        found = store.read_view([key for key in keys if key is not None])
+        rows = np.zeros((len(pairs), found.shape[1]), dtype=np.float32)
+        rows[there] = found
         features[store.encoder], present[store.encoder], modality[store.encoder] = rows, there, kind
     return Views(features, present, modality)
 

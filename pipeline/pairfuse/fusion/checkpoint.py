@@ -32,7 +32,10 @@ _MISFITS = (
     *(MemoryError, ConfigError),
 )
 #: What `build_encoders` takes, with the type of each.
-_OPTIONS = {"encoders": list, "pooling": str, "max_length": int, "precision": str}
+_OPTIONS = {
+    **{"encoders": list, "pooling": str, "max_length": int, "precision": str},
+    "tokens": bool,
+}
 
 
 @dataclass(frozen=True)
