@@ -105,7 +105,7 @@ class Prepared:
         for view in views.features:
             gains = self.scaling[view].gains(recipe.reduce, recipe.whitening)
             features[view] = self.projected.features[view][:, : len(gains)] * gains
-        return Views(features, views.present, views.modality)
+        return Views(features, views.present, views.modality, views.tokens)
 
     def member(self, model: Trained, views: Views) -> Member:
         """The trained model with its scaling."""

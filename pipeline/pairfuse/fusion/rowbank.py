@@ -1,4 +1,7 @@
-"""Row bank: the rows of all models of a stack in one array a view, taken by one gather a step."""
+"""Row bank: the rows of all models of a stack in one array a view, taken by one gather a step.
+
+Tokens do not fit into memory: those of a step are read from disk.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from pairfuse.encoders.tokens import Bools, Halves
 from pairfuse.features.table import Ints, Views
 
 
@@ -24,6 +28,8 @@ class RowBank:
         starts = [sum(self.counts[:model]) for model in range(len(rows))]
         self.starts = torch.tensor(starts, device=device)
         self.targets = torch.cat([torch.from_numpy(targets) for _, targets in rows]).to(device)
+        self.tokens = [views.tokens for views, _ in rows]
+        self.device = device
         self.views: dict[str, Tensor] = {}
         self.present: dict[str, Tensor] = {}
         for view, dim in dims.items():
@@ -55,6 +61,35 @@ class RowBank:
             for view, there in self.present.items()
         }
         return views, present, self.targets[index].reshape(place.shape)
+
+    def take_tokens(
+        self, models: Sequence[int], place: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Tokens of rows `place[m]` (M, B) of these models: (M, B, T, D), and which are there.
+
+        T is the longest of the step, of all models; a row without a sequence, and a model without
+        the view, have no token there, (M, B, T) False.
+
+        Raises:
+            StoreError: A row is damaged.
+        """
+        chosen = place.cpu().numpy()
+        found: dict[str, dict[int, tuple[Halves, Bools]]] = {}
+        for number, model in enumerate(models):
+            for view, rows in self.tokens[model].items():
+                found.setdefault(view, {})[number] = rows.take_halves(chosen[number])
+        tokens, there = {}, {}
+        for view, taken in found.items():
+            longest = max(mask.shape[1] for _, mask in taken.values())
+            width = next(iter(taken.values()))[0].shape[2]
+            padded = torch.zeros(*place.shape, longest, width, dtype=torch.float16)
+            real = torch.zeros(*place.shape, longest, dtype=torch.bool)
+            for number, (values, mask) in taken.items():
+                padded[number, :, : mask.shape[1]] = torch.from_numpy(values)
+                real[number, :, : mask.shape[1]] = torch.from_numpy(mask)
+            tokens[view] = padded.to(self.device).float()  # half of it goes over the bus
+            there[view] = real.to(self.device)
+        return tokens, there
 
 
 def batches(counts: Sequence[int], batch: int, order: Sequence[torch.Generator]) -> Tensor:

@@ -75,12 +75,15 @@ def narrow(
 
 
 def scale(views: Views, scaling: Mapping[str, ViewScaling]) -> Views:
-    """Apply to all rows; a missing row stays zero, which is the training mean."""
+    """Apply to all rows; a missing row stays zero, which is the training mean.
+
+    Tokens stay as they are stored.
+    """
     features = {
         view: scaling[view].apply(values) * views.present[view][:, None].astype(np.float32)
         for view, values in views.features.items()
     }
-    return Views(features, views.present, views.modality)
+    return Views(features, views.present, views.modality, views.tokens)
 
 
 def _fit_view(view: str, values: Floats, components: int, seed: int) -> ViewScaling:
