@@ -47,7 +47,10 @@ UNKNOWN = {
     "top": ("cahce = 'x'", "unknown key 'cahce'; did you mean cache?"),
     "section": ("[recipes]\nlr = 1", "unknown key 'recipes'; did you mean recipe?"),
     "key": ("[recipe]\nweight_deacy = 1", "unknown key 'weight_deacy'; did you mean weight_decay?"),
-    "nothing near": ("[study]\nxyzzy = 1", "did you mean folds, members, trials, seed, storage?"),
+    "nothing near": (
+        "[study]\nxyzzy = 1",
+        "did you mean folds, repeats, members, trials, nested, coverage, seed, storage?",
+    ),
 }
 
 

@@ -76,14 +76,13 @@ def answer_cheaply(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> A
         f"cascade   {len(unsure)} of {len(pairs)} pairs need their image: "
         f"{1 - len(unsure) / len(pairs):.1%} of the image encodes saved"
     )
-    if not len(unsure):
-        return cheap
-    full = answer(job, checkpoint, [pairs[row] for row in unsure.tolist()])
-    probabilities, sets = cheap.probabilities.copy(), cheap.sets.copy()
-    probabilities[unsure], sets[unsure] = full.probabilities, full.sets
     flags = [f"{flag} text-only".strip() for flag in cheap.flags]
-    for place, row in enumerate(unsure.tolist()):
-        flags[row] = full.flags[place]
+    probabilities, sets = cheap.probabilities.copy(), cheap.sets.copy()
+    if len(unsure):
+        full = answer(job, checkpoint, [pairs[row] for row in unsure.tolist()])
+        probabilities[unsure], sets[unsure] = full.probabilities, full.sets
+        for place, row in enumerate(unsure.tolist()):
+            flags[row] = full.flags[place]
     return Answers(probabilities, sets, tuple(flags))
 
 

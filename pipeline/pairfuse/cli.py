@@ -25,11 +25,23 @@ if TYPE_CHECKING:
 FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     "data": (
         ("--data", "data.root", {"metavar": "FOLDER", "help": "data set: a folder or a table"}),
-        ("--reader", "data.reader", {"metavar": "NAME", "help": "auto, guid-tag or table"}),
+        (
+            "--reader",
+            "data.reader",
+            {
+                "metavar": "NAME",
+                "help": "auto, or a layout: guid-tag, mvsa, hateful-memes, snli-ve, vqa, fakeddit, "
+                "crisis-mmd, parquet, news, table, class-folders",
+            },
+        ),
         (
             "--columns",
             "data.columns",
-            {"metavar": "PART=NAME", "nargs": "+", "help": "columns of a table: id=... text=..."},
+            {
+                "metavar": "PART=NAME",
+                "nargs": "+",
+                "help": "columns that the reader takes: id=... text=title+body label=...",
+            },
         ),
         ("--encoding", "data.encoding", {"metavar": "NAME", "help": "one encoding for all texts"}),
         ("--labels", "data.labels", {"metavar": "LABEL", "nargs": "+", "help": "the vocabulary"}),
@@ -141,7 +153,7 @@ def _run(parsed: argparse.Namespace) -> None:
     if parsed.command == "demo":
         from pairfuse.gathering import demo_stage
 
-        demo_stage(Path(parsed.folder), world=parsed.world, seed=parsed.seed)
+        demo_stage(Path(parsed.folder), world=parsed.world, noise=parsed.noise, seed=parsed.seed)
         return
     if parsed.command == "compare":
         from pairfuse.stages import compare_stage
@@ -229,6 +241,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = _command(commands, "demo", "draw a data set of known truth")
     demo.add_argument("folder", nargs="?", default="data/demo")
     demo.add_argument("--world", default="mixed", help="mixed, text, image, added or interaction")
+    demo.add_argument(
+        "--noise", type=float, default=0.0, metavar="SHARE", help="labels drawn again at random"
+    )
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same files")
     compare = _command(commands, "compare", "test two runs, or two files of predictions, in pairs")
     for name in ("first", "second"):

@@ -13,12 +13,12 @@ from pairfuse.report.plots import plot_data_check
 DEMO = Path("data/demo")
 
 
-def demo_stage(root: Path, *, world: str = "mixed", seed: int = 0) -> None:
+def demo_stage(root: Path, *, world: str = "mixed", noise: float = 0.0, seed: int = 0) -> None:
     """Draw the demo data set, unless it is there."""
     if (root / "train.txt").is_file():
         say(f"demo      {root} is there already")
         return
-    draw_demo(root, world=world, seed=seed)
+    draw_demo(root, world=world, noise=noise, seed=seed)
     say(f"demo      drawn into {root}")
 
 

@@ -53,7 +53,7 @@ from worlds import World, draw_world
 FOLDS, MEMBERS, REPEATS, TRIALS = 5, 2, 2, 6
 RESAMPLES, FRESH = 2000, 4000
 #: Small, and trained to the end: unstable heads would be a study of underfitting.
-BASE = Recipe(head="concat", width=16, reduce=24, epochs=16, patience=8, batch=64, lr=1e-2)
+BASE = Recipe(head="concat", width=16, reduce=24, epochs=10, patience=6, lr=1e-2)
 ARMS = (FUSED, TEXT_ONLY)
 
 
@@ -111,7 +111,7 @@ ADDED = (
 #: Either modality alone is at chance, in some kinds but for a share that the text tells.
 TOGETHER = (
     Kind("2 classes", World(interaction=1.0, text_strength=4.0, image_strength=4.0)),
-    Kind("2, text too", World(2, 0.3, interaction=0.7, text_strength=4.5, image_strength=4.5), 600),
+    Kind("2, text too", World(2, 0.2, interaction=0.8, text_strength=5.0, image_strength=5.0), 700),
     Kind("3 classes", World(3, interaction=1.0, text_strength=5.0, image_strength=5.0), 600),
     Kind("3, text too", World(3, 0.2, interaction=0.8, text_strength=6.0, image_strength=6.0), 900),
 )

@@ -38,6 +38,7 @@ from pairfuse.data.images import FORMATS, look, open_image
 from pairfuse.data.loading import load_dataset
 from pairfuse.encoders import build_encoders, fingerprint
 from pairfuse.encoders.convnet import CONV_NETS
+from pairfuse.encoders.probe import bf16_is_faster
 from pairfuse.errors import DataError, PairfuseError
 from pairfuse.features.part import open_part, pack, read_rows
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -503,6 +504,7 @@ def fuzz(kind: str, count: int, place: Path) -> Counter[str]:
     """Try `count` inputs of one kind, each in an empty folder."""
     make, attempt, _ = KINDS[kind]
     counts: Counter[str] = Counter()
+    bf16_is_faster()  # its verdict is written once, and not by an input
 
     @settings(
         max_examples=count,

@@ -201,3 +201,12 @@ def test_models_with_fewer_axes_are_trained_beside_the_others() -> None:
     assert [m.model.shape.dims["words"] for m in models] == [6, 3, 6]
     [[alone]] = fit_members(views, targets, [large], [recipe], num_classes=3, seed=0)
     assert farthest(alone.model, models[0].model) < 1e-4
+
+
+def test_few_rows_are_trained_in_smaller_batches_than_the_recipe_says() -> None:
+    few, many = table(*told_by_words(200)), table(*told_by_words(900))
+    for given, wanted in ((few, 32), (many, 900 * 7 // 8 // 2 // 10)):
+        rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
+        prepared = prepare_rows(given.views, rows, seed=0)
+        [fit] = cross_fit(given, prepared, [replace(QUICK, batch=256, epochs=1)], seed=0)
+        assert {m.model.recipe.batch for m in fit.ensemble.members} == {wanted}

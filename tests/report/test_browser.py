@@ -50,7 +50,6 @@ class Visit:
         self.tab.on("dialog", lambda dialog: (self.trouble.append("dialog"), dialog.dismiss()))
         self.tab.on("request", lambda request: self.asked.append(request.url))
         self.tab.goto(place.as_uri())
-        self.tab.evaluate("for (const image of document.images) image.loading = 'eager'")
         self.tab.wait_for_function("[...document.images].every(image => image.complete)")
 
     def measured(self, script: str, given: object = None) -> Any:

@@ -108,7 +108,7 @@ def right(given: Table, fit: CrossFit, held: Ints) -> float:
 @pytest.mark.parametrize("fold", range(FOLDS))
 def test_a_canary_in_the_rows_of_a_fold_does_not_raise_their_score(fold: int) -> None:
     given, rows = canary(fold)
-    assert right(given, fitted(given, rows), rows[MEMBERS * fold].held) < 0.65
+    assert right(given, fitted(given, rows), rows[MEMBERS * fold].held) < 0.75
 
 
 def test_the_canary_sings_where_held_out_rows_are_trained_on() -> None:

@@ -114,7 +114,7 @@ def test_the_words_say_how_many_pairs_are_needed_when_nothing_can_be_told() -> N
     found = _verdict(Estimate(0.01, -0.01, 0.03))
     assert found.outcome == "cannot be told"
     assert "1,234 pairs would be needed" in found.words
-    assert found.use == "text-only"
+    assert found.use == found.against == "text-only"
 
 
 def test_interaction_is_claimed_only_beyond_the_noise() -> None:

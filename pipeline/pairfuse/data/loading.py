@@ -5,13 +5,17 @@ modality. A training pair with neither is an error; a test pair with neither sta
 predicted from the class prior. Labels are compared without case and outer spaces and take their
 most frequent spelling. The same guid twice, a training row without a label, a label outside a
 given vocabulary and a guid that holds a path are errors; all bad rows are reported together.
+Rows that their layout leaves out are counted and said. Pictures inside tables are unpacked once,
+each under the sha256 of its bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pairfuse.console import log
@@ -19,9 +23,10 @@ from pairfuse.data.census import take_census
 from pairfuse.data.decoding import DecodedText, decode_texts
 from pairfuse.data.images import MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem
-from pairfuse.data.readers import RawRow, read_rows
+from pairfuse.data.readers import find_reader, read_rows
+from pairfuse.data.rows import RawRow
 from pairfuse.errors import DataError
-from pairfuse.files import read_bytes
+from pairfuse.files import read_bytes, write_bytes
 
 _SHOWN = 20
 #: Control characters, line ends and lone surrogates: no label is written with them.
@@ -44,17 +49,23 @@ def load_dataset(
     Args:
         root: Folder of the data set, or a table file.
         reader: A name in READERS, or "auto".
-        columns: For a table: part (id, text, image, ...) to column name.
+        columns: For a table: part (id, text, image, ...) to column name; `title+body` joins two.
         encoding: One encoding for all texts, or "auto" to decide by the whole data set.
         labels: The label vocabulary in order; empty takes the labels found, sorted.
         strict: A missing or unreadable modality is an error.
-        census: Where facts about images are kept between runs.
+        census: Where facts about images are kept between runs; pictures that lie inside tables
+            are unpacked beside it.
         max_pixels: A larger picture counts as unreadable.
 
     Raises:
         DataError: Rows that cannot be used, all of them named.
     """
-    rows = read_rows(root, reader, columns or {})
+    name = find_reader(root, reader)
+    found_rows = [_unpacked(root, row, census) for row in read_rows(root, name, columns or {})]
+    rows = [row for row in found_rows if not row.left_out]
+    left_out = Counter(row.left_out for row in found_rows if row.left_out)
+    for reason, count in left_out.items():
+        log.warning("%d of %d rows left out: %s", count, len(found_rows), reason)
     _refuse(root, _row_errors(rows, labels))
     texts = _texts(rows, encoding)
     images = _images(rows, census, max_pixels)
@@ -79,7 +90,26 @@ def load_dataset(
         tuple(problems),
         {guid: Decoding(text.encoding, text.replaced) for guid, text in texts.items()},
         images,
+        name,
+        dict(left_out),
+        {row.guid: row.answers for row in found_rows if row.answers},
     )
+
+
+def _unpacked(root: Path, row: RawRow, census: Path | None) -> RawRow:
+    """The row with its picture as a file, named by content, so that each is written once."""
+    if row.picture is None:
+        return row
+    if census is None:
+        raise DataError(f"{root} has its pictures inside a table; census=<file> says where to put")
+    digest = hashlib.sha256(row.picture).hexdigest()
+    path = census.parent / "pictures" / digest[:2] / digest
+    try:
+        if not path.is_file() or path.stat().st_size != len(row.picture):
+            write_bytes(path, row.picture)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror})") from error
+    return replace(row, picture=None, image=path)
 
 
 def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:
@@ -110,10 +140,11 @@ def _texts(rows: Sequence[RawRow], encoding: str) -> dict[str, DecodedText]:
 
 
 def _images(rows: Sequence[RawRow], census: Path | None, max_pixels: int) -> dict[str, ImageFacts]:
+    """Facts of each pair's image; a picture that many pairs share is looked at once."""
     paths = {row.guid: row.image for row in rows if row.image is not None}
-    return dict(
-        zip(paths, take_census(list(paths.values()), census, max_pixels=max_pixels), strict=True)
-    )
+    files = list(dict.fromkeys(paths.values()))
+    facts = dict(zip(files, take_census(files, census, max_pixels=max_pixels), strict=True))
+    return {guid: facts[path] for guid, path in paths.items()}
 
 
 def _bytes_of(path: Path) -> bytes | None:

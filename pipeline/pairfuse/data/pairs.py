@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +60,12 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All pairs of a data set in file order, with what was decided while reading."""
+    """All pairs of a data set in file order, with what was decided while reading.
+
+    `reader` is the layout that was read, `left_out` counts the rows that are no pairs, by reason.
+    Where several annotators answered each question, `answers` has all that they said, by guid: the
+    pair's label is the most common one, and rows that were left out are here too.
+    """
 
     root: Path
     pairs: tuple[Pair, ...]
@@ -68,6 +73,9 @@ class Dataset:
     problems: tuple[Problem, ...]
     decodings: Mapping[str, Decoding]
     images: Mapping[str, ImageFacts]
+    reader: str = ""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def split(self, *splits: Split) -> tuple[Pair, ...]:
         """Pairs of the named splits, in order."""

@@ -22,6 +22,9 @@ Floats = NDArray[np.float32]
 _CHUNK = 16_384
 #: Rows of the models that are trained at once take at most about so much memory.
 STACK_BYTES = 2**30
+#: An epoch has at least so many steps, but for batches of `LEAST_BATCH`: few rows in large batches
+#: are trained on too little.
+STEPS, LEAST_BATCH = 10, 32
 #: Models up to this width, and wider ones, are trained in stacks of their own.
 WIDE = 64
 
@@ -161,6 +164,8 @@ def fit_members(
     """
     for recipe in recipes:
         check_recipe(recipe, views)
+    fewest = min(len(part.rows.train) for part in prepared)
+    recipes = [_for_rows(recipe, fewest) for recipe in recipes]
     models: dict[tuple[int, int], Trained] = {}
     for chunk in _chunks(recipes, views, prepared):
         keys = [(number, part) for number in chunk for part in range(len(prepared))]
@@ -177,6 +182,12 @@ def fit_members(
         ]
         for number, recipe in enumerate(recipes)
     ]
+
+
+def _for_rows(recipe: Recipe, rows: int) -> Recipe:
+    """The recipe with batches small enough that an epoch has `STEPS` of them."""
+    most = max(LEAST_BATCH, rows // STEPS)
+    return replace(recipe, batch=min(recipe.batch, most))
 
 
 def _task(

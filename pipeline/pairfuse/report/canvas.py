@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from pairfuse.report.markup import Markup, text
+from pairfuse.report.markup import NOTHING, Markup, squeezed, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +82,6 @@ class Drawing:
     svg: Markup
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
-    wide: bool = False
 
 
 class Canvas:
@@ -91,7 +90,7 @@ class Canvas:
     def __init__(self, figure: Figure, axes: Axes) -> None:
         self.figure = figure
         self.axes = axes
-        self.svg = Markup("")
+        self.svg = NOTHING
 
     def legend(self, names: Sequence[str]) -> None:
         """Name the colours above the axes, in as many columns as these names leave room for."""
@@ -107,8 +106,13 @@ class Canvas:
     ) -> Drawing:
         """The picture with its numbers."""
         svg = Markup(self.svg.replace("<svg ", f'<svg role="img" aria-label="{text(title)}" ', 1))
-        wide = self.figure.get_figwidth() * 72 > WIDE * 1.1
-        return Drawing(key, title, svg, tuple(columns), tuple(tuple(row) for row in rows), wide)
+        return Drawing(key, title, svg, tuple(columns), tuple(tuple(row) for row in rows))
+
+
+def legend_name(name: str) -> str:
+    """A name as a legend shows it; matplotlib leaves out those that begin with an underscore."""
+    cut = squeezed(name, 24)
+    return f"\u2009{cut}" if cut.startswith("_") else cut
 
 
 @contextmanager

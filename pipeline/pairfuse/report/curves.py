@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from pairfuse.report.canvas import ACCENT, GRID, HUES, MUTED, NARROW, WIDE, Drawing, canvas
+from pairfuse.report.canvas import (
+    ACCENT,
+    GRID,
+    HUES,
+    MUTED,
+    NARROW,
+    WIDE,
+    Drawing,
+    canvas,
+    legend_name,
+)
 from pairfuse.report.embedding import Map, neighbour_map, principal_map, sample
 from pairfuse.report.figures import NAME, plot_bars
 from pairfuse.report.given import ReportInput
@@ -90,11 +100,13 @@ def tuning(found: ReportInput) -> Section | None:
             )
         )
     order = sorted(
-        {name for trial in trials for name in trial["params"]},
+        _varied(trials),
         key=lambda name: (-found.importances.get(name, 0.0), name),
     )
     slices = [_slice(place, name, trials) for place, name in enumerate(order[:MOST_SLICES])]
-    parts = [words(said), show(plots, "two"), words("Each dot is a trial."), show(slices)]
+    parts = [words(said), show(plots, "two")]
+    if slices:
+        parts += [words("Each dot is a trial."), show(slices)]
     return Section("tuning", "Tuning", join(parts))
 
 
@@ -153,6 +165,15 @@ def _slice(place: int, name: str, trials: Sequence[Mapping[str, Any]]) -> Drawin
     return sheet.drawing(f"slice-{place}", short(name, 40), ("trial", name, "macro-F1"), rows)
 
 
+def _varied(trials: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Parameters that had more than one value."""
+    seen: dict[str, set[str]] = {}
+    for trial in trials:
+        for name, value in trial["params"].items():
+            seen.setdefault(name, set()).add(str(value))
+    return {name for name, values in seen.items() if len(values) > 1}
+
+
 def _by_size(value: Any) -> tuple[bool, float, str]:
     return (True, value, "") if isinstance(value, int | float) else (False, 0.0, str(value))
 
@@ -176,7 +197,7 @@ def feature_map(found: ReportInput) -> Section | None:
     if components is None or components.shape[1] < 2:
         return None
     shown = sample(len(features), seed=seed)
-    labels = [squeezed(label, NAME) for label in found.labels]
+    labels = [legend_name(label) for label in found.labels]
     drawn = targets[shown]
     plots = [
         _cloud("map-pca", "Principal components", components[shown, :2], drawn, labels),

@@ -12,10 +12,9 @@ from pairfuse.report.canvas import (
     INK,
     MUTED,
     NARROW,
-    WIDE,
-    Canvas,
     Drawing,
     canvas,
+    legend_name,
 )
 from pairfuse.report.markup import estimate, interval, number, squeezed
 
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 
 ROW = 26  # pixels of one row of words
 NAME = 24  # characters of a name beside an axis
-#: Matrices of more classes are drawn as pixels without numbers.
-MOST_CELLS = 10
-#: Of such pixels: an image takes no colour from the page, so one that light and dark both bear.
-PIXEL = "#4f8fc9"
-MOST_TICKS = 16  # labels along such a matrix
 
 
 def plot_intervals(
@@ -109,7 +103,7 @@ def plot_bars(
                 [v or 0 for v, _, _ in values],
                 0.88 * thick,
                 color=HUES[place % 10],
-                label=squeezed(name, NAME),
+                label=legend_name(name),
             )
             for y, (value, low, high) in zip(at, values, strict=True):
                 if low is not None and high is not None:
@@ -134,7 +128,6 @@ def plot_lines(
     *,
     across: str,
     upward: str,
-    width: int = WIDE,
     square: bool = False,
     points: Sequence[tuple[str, float, float]] = (),
 ) -> Drawing:
@@ -146,13 +139,12 @@ def plot_lines(
         series: Name to (x, y) of each point, in order.
         across: Words of the horizontal axis.
         upward: Words of the vertical axis.
-        width: Pixels.
         square: Both axes from 0 to 1 with the diagonal, as for calibration.
         points: Name, x and y of what is marked.
     """
     rows = [(name, x, y) for name, found in series.items() for x, y in found]
     many = len(series) > 1 or bool(points)
-    with canvas(key, width=width, height=300 + 18 * (len(series) + len(points)) // 2) as sheet:
+    with canvas(key, height=300 + 18 * (len(series) + len(points)) // 2) as sheet:
         axes = sheet.axes
         if square:
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
@@ -164,7 +156,7 @@ def plot_lines(
                 color=HUES[place % 10],
                 markersize=4.5,
                 linewidth=1.8,
-                label=squeezed(name, NAME),
+                label=legend_name(name),
             )
         for name, x, y in points:
             axes.plot([x], [y], "D", color=INK, markersize=7, label=name)
@@ -174,71 +166,6 @@ def plot_lines(
             sheet.legend([*series, *(name for name, _, _ in points)])
     rows += [(name, x, y) for name, x, y in points]
     return sheet.drawing(key, title, ("series", across, upward), rows)
-
-
-def plot_confusion(
-    key: str, title: str, labels: Sequence[str], matrix: Sequence[Sequence[float]]
-) -> Drawing:
-    """Truth down, guess across; shade and large number are the share of the row."""
-    totals = [sum(row) or 1.0 for row in matrix]
-    shares = [[cell / total for cell in row] for row, total in zip(matrix, totals, strict=True)]
-    rows = [
-        (truth, guess, matrix[i][j], shares[i][j])
-        for i, truth in enumerate(labels)
-        for j, guess in enumerate(labels)
-    ]
-    few = len(labels) <= MOST_CELLS
-    cell = 62 if len(labels) <= 4 else 46
-    width = max(NARROW, 114 + cell * len(labels)) if few else WIDE
-    with canvas(key, width=width, height=(width if not few else 90 + 46 * len(labels))) as sheet:
-        if few:
-            _cells(sheet, shares, matrix)
-        else:
-            _pixels(sheet, shares)
-        axes = sheet.axes
-        names = [squeezed(label, 12) for label in labels]
-        every = range(0, len(labels), -(-len(labels) // MOST_TICKS))
-        axes.set_yticks(list(every), [names[at] for at in every], fontsize=10)
-        axes.set_xticks(
-            list(every),
-            [names[at] for at in every],
-            fontsize=10,
-            rotation=90 if len(labels) > 3 or max(map(len, names)) > 9 else 0,
-        )
-        axes.tick_params(length=0)
-        axes.set(xlabel="guess", ylabel="truth")
-        for side in axes.spines.values():
-            side.set_visible(False)
-    return sheet.drawing(key, title, ("truth", "guess", "rows", "share of truth"), rows)
-
-
-def _cells(sheet: Canvas, shares: list[list[float]], counts: Sequence[Sequence[float]]) -> None:
-    from matplotlib.patches import Rectangle
-
-    axes, size = sheet.axes, len(shares)
-    for row in range(size):
-        for column in range(size):
-            share = shares[row][column]
-            corner = (column - 0.48, row - 0.48)
-            axes.add_patch(
-                Rectangle(
-                    corner, 0.96, 0.96, facecolor=ACCENT, alpha=0.06 + 0.44 * share, linewidth=0
-                )
-            )
-            axes.text(column, row, f"{share:.2f}", ha="center", va="bottom", fontsize=11.5)
-            count = f"{counts[row][column]:.0f}"
-            axes.text(column, row + 0.08, count, ha="center", va="top", fontsize=9)
-    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
-
-
-def _pixels(sheet: Canvas, shares: list[list[float]]) -> None:
-    import numpy as np
-    from matplotlib.colors import to_rgb
-
-    image = np.empty((len(shares), len(shares), 4))
-    image[..., :3] = to_rgb(PIXEL)
-    image[..., 3] = 0.06 + 0.94 * np.asarray(shares)
-    sheet.axes.imshow(image, interpolation="none", aspect="auto")
 
 
 def _rows(axes: Axes, names: Sequence[str], letters: int = NAME) -> None:

@@ -8,24 +8,21 @@ from typing import Any
 
 from pairfuse.report.canvas import WIDE, Drawing
 from pairfuse.report.figures import (
-    MOST_CELLS,
     plot_bars,
-    plot_confusion,
     plot_intervals,
-    plot_lines,
     spread,
 )
-from pairfuse.report.given import FUSED, IMAGE, TEXT, ReportInput
+from pairfuse.report.given import FUSED, TEXT, ReportInput
 from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import (
     Markup,
     estimate,
     facts,
+    fold,
     interval,
     join,
     number,
     p_value,
-    percent,
     signed,
     table,
     tag,
@@ -59,10 +56,18 @@ def verdict(found: ReportInput) -> Markup:
         "div",
         tag("p", text(found.title), class_="over"),
         tag("h1", text(headline)),
-        words(str(said.get("words", "")).removeprefix(headline).strip()),
+        *_told(str(said.get("words", "")).removeprefix(headline).strip()),
         facts(_headline_facts(found)),
         class_="verdict",
     )
+
+
+def _told(said: str) -> list[Markup]:
+    """The first sentence large, the others below it."""
+    first, _, others = said.partition(". ")
+    if not others:
+        return [words(first)]
+    return [words(f"{first}."), tag("p", text(others), class_="rest")]
 
 
 def _headline_facts(found: ReportInput) -> list[tuple[str, str, str]]:
@@ -101,24 +106,25 @@ def arms(found: ReportInput) -> Section | None:
         for key, title in (("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"))
     ]
     shown = {key: name for key, name in SCORES.items() if key in every[0]["scores"]}
-    rows = [
-        [arm["name"], *(interval(arm["scores"].get(key)) for key in shown), _made_of(arm)]
+    rows = [[arm["name"], *(interval(arm["scores"].get(key)) for key in shown)] for arm in every]
+    made = [
+        [arm["name"], *(" + ".join(arm.get(key) or ("none",)) for key in ("views", "heads"))]
         for arm in every
     ]
     setting = (found.evidence.get(key) for key in ("folds", "repeats", "resamples"))
     folds, repeats, resamples = (number(value) for value in setting)
+    often = "once" if repeats == "1" else f"{repeats} times"
     said = (
-        f"Out-of-fold scores: {folds} folds, {repeats} times; no model scores a pair that it, or "
+        f"Out-of-fold scores: {folds} folds, {often}; no model scores a pair that it, or "
         f"its duplicates, trained on. Intervals: 95 %, {resamples} resamples of duplicate groups."
     )
-    columns = ("arm", *shown.values(), "made of")
-    parts = [words(said), show(plots, "two"), table(columns, rows, first=FUSED)]
+    parts = [
+        words(said),
+        show(plots, "two"),
+        table(("arm", *shown.values()), rows, first=FUSED),
+        fold("what each arm is made of", table(("arm", "views", "heads"), made)),
+    ]
     return Section("arms", "Arms", join(parts))
-
-
-def _made_of(arm: Mapping[str, Any]) -> str:
-    views, heads = (" + ".join(arm.get(key) or ()) for key in ("views", "heads"))
-    return f"{views}; {heads}" if heads else views or "no view"
 
 
 def differences(found: ReportInput) -> Section | None:
@@ -256,108 +262,4 @@ def _agreement(shares: Mapping[str, float]) -> Drawing:
         {"share": list(shares.values())},
         measure="share of pairs",
         width=WIDE,
-    )
-
-
-def confusions(found: ReportInput) -> Section | None:
-    """One matrix for each arm."""
-    every = [arm for arm in found.evidence.get("arms") or () if arm["scores"].get("confusion")]
-    kept = [arm for arm in every if arm.get("views")]
-    if len(found.labels) > MOST_CELLS:
-        kept = [arm for arm in kept if arm["name"] in (FUSED, TEXT, IMAGE)]
-    if not kept:
-        return None
-    plots = [
-        plot_confusion(f"confusion-{place}", arm["name"], found.labels, arm["scores"]["confusion"])
-        for place, arm in enumerate(kept)
-    ]
-    said = "Rows are the truth, columns the guess: share of the row, and pairs (mean of repeats)."
-    kind = "two" if len(found.labels) > MOST_CELLS else ""
-    return Section("confusion", "Confusion", join([words(said), show(plots, kind)]))
-
-
-def classes(found: ReportInput) -> Section | None:
-    """Precision, recall and F1 of each class."""
-    main = [arm for name in (FUSED, TEXT, IMAGE) if (arm := found.arm(name))]
-    main = [arm for arm in main if arm["scores"].get("classes")]
-    if not main:
-        return None
-    groups = [str(each["label"]) for each in main[0]["scores"]["classes"]]
-    plots = [
-        plot_bars(
-            f"classes-{measure}",
-            title,
-            groups,
-            {arm["name"]: [each.get(measure) for each in arm["scores"]["classes"]] for arm in main},
-            measure=title,
-            top=1.0,
-        )
-        for measure, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"))
-    ]
-    return Section("classes", "Classes", show(plots))
-
-
-def calibration(found: ReportInput) -> Section | None:
-    """Are the probabilities true, and what do they allow."""
-    given = found.evidence.get("calibration") or {}
-    conformal = found.evidence.get("conformal") or {}
-    answered = found.evidence.get("abstention") or ()
-    plots, lines = [], []
-    if given:
-        plots.append(_reliability(found, given))
-        before, after = given.get("before") or {}, given.get("after") or {}
-        lines.append(
-            f"Temperature {number(given.get('temperature'))}, fitted out-of-fold: calibration "
-            f"error {number(before.get('ece'))} before, {number(after.get('ece'))} after; log loss "
-            f"{number(before.get('log_loss'))} before, {number(after.get('log_loss'))} after."
-        )
-    if answered:
-        curves = {
-            name: [(each["answered"], each[key]) for each in answered if each[key] is not None]
-            for key, name in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
-        }
-        plots.append(
-            plot_lines(
-                *("abstention-plot", "If the least certain pairs stay unanswered", curves),
-                across="share answered",
-                upward="score of the answered",
-            )
-        )
-        lines.append("Abstention: pairs below a confidence are left to a person.")
-    if conformal:
-        sizes = conformal.get("sizes") or {}
-        names = [f"{size} label" + "s" * (size != "1") for size in sizes]
-        plots.append(
-            plot_bars(
-                *("conformal-plot", "Size of conformal prediction sets", names),
-                {"share": list(sizes.values())},
-                measure="share of pairs",
-                width=WIDE,
-            )
-        )
-        lines.append(
-            f"Conformal sets that hold the truth for {percent(conformal.get('coverage'))} of pairs "
-            f"held it for {percent(conformal.get('achieved'), 1)}, with "
-            f"{number(conformal.get('mean_size'), 2)} labels on average."
-        )
-    if not plots:
-        return None
-    return Section("calibration", "Calibration", join([words(*lines), show(plots, "two")]))
-
-
-def _reliability(found: ReportInput, given: Mapping[str, Any]) -> Drawing:
-    fused = found.arm(FUSED)
-    bins = {
-        "after": given.get("reliability") or (),
-        "before": ((fused or {}).get("scores") or {}).get("reliability") or (),
-    }
-    curves = {
-        name: [(each["confidence"], each["accuracy"]) for each in found if each.get("rows")]
-        for name, found in bins.items()
-    }
-    return plot_lines(
-        *("reliability-plot", "Reliability before and after temperature", curves),
-        across="confidence",
-        upward="share right",
-        square=True,
     )

@@ -116,7 +116,7 @@ def _picture(path: Path | None) -> Markup:
     except (DataError, OSError):
         return tag("div", text("picture cannot be read"), class_="none")
     source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
-    return tag("img", src=source, alt="picture of the pair", loading="lazy")
+    return tag("img", src=source, alt="picture of the pair", decoding="async")
 
 
 def thumbnail(path: Path) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pairfuse.report.canvas import Drawing
-from pairfuse.report.markup import Markup, csv_link, fold, join, table, tag, text
+from pairfuse.report.markup import NOTHING, Markup, csv_link, fold, join, table, tag, text
 from pairfuse.report.style import STYLE
 
 #: Numbers of more rows than this are not shown as a table, only saved as CSV.
@@ -28,18 +28,13 @@ class Section:
 
 
 def show(drawings: Iterable[Drawing], kind: str = "") -> Markup:
-    """Figures side by side as far as there is room; `kind` is "", "two" (wider) or "one"."""
+    """Figures side by side as far as there is room: three of them, or "two" that are wider."""
     figures = [_figure(drawing) for drawing in drawings]
-    return tag("div", *figures, class_=f"figures {kind}".strip()) if figures else Markup("")
+    return tag("div", *figures, class_=f"figures {kind}".strip()) if figures else NOTHING
 
 
 def _figure(drawing: Drawing) -> Markup:
-    kind = "plot wide" if drawing.wide else "plot"
-    plot = (
-        tag("div", drawing.svg, class_=kind, tabindex="0")
-        if drawing.wide
-        else tag("div", drawing.svg, class_=kind)
-    )
+    plot = tag("div", drawing.svg, class_="plot")
     caption = tag("figcaption", text(drawing.title))
     return tag("figure", caption, plot, _numbers(drawing), id=drawing.key)
 

@@ -1,7 +1,7 @@
 """Markup: HTML from plain values; every word that comes from data passes through `text`.
 
-`Markup` is a string that is safe to put into the page. Only this module and the canvas make one
-from a bare string, so the type checker finds a value that was put in unescaped.
+`Markup` is a string that is safe to put into the page. Only this module, the canvas and the layout
+make one from a bare string, so the type checker finds a value that was put in unescaped.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def name_of(value: object) -> Markup:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, first: str = "") -> Markup:
-    """A table in a box that scrolls; numbers to the right, the row named `first` marked."""
+    """A table in a box that scrolls; the row named `first` is marked."""
     head = tag("tr", *(tag("th", text(name), scope="col") for name in columns))
     body = (
         tag("tr", *(_cell(value, place == 0) for place, value in enumerate(row)), class_=kind)
@@ -114,8 +114,8 @@ def facts(pairs: Iterable[tuple[str, str, str]]) -> Markup:
 
 def fold(summary: str, *inside: Markup, is_open: bool = False) -> Markup:
     """Something that opens on a click, without a script."""
-    found = tag("details", tag("summary", text(summary)), *inside)
-    return Markup(found.replace("<details", "<details open", 1)) if is_open else found
+    state = {"open": ""} if is_open else {}
+    return tag("details", tag("summary", text(summary)), *inside, **state)
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

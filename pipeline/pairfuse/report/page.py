@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pairfuse.files import write_text
-from pairfuse.report import costs, curves, findings
+from pairfuse.report import classes, costs, curves, findings
 from pairfuse.report.gallery import gallery
 from pairfuse.report.given import ReportInput
 from pairfuse.report.layout import Section, frame
@@ -13,8 +13,8 @@ from pairfuse.report.markup import fold, join, tag, text
 
 #: The sections in the page's order; each gives None where it has nothing to show.
 SECTIONS = (
-    *(findings.arms, findings.differences, findings.emap, findings.where, findings.confusions),
-    *(findings.classes, findings.calibration, costs.cost, costs.cascade),
+    *(findings.arms, findings.differences, findings.emap, findings.where, classes.confusions),
+    *(classes.classes, classes.calibration, costs.cost, costs.cascade),
     *(curves.training, curves.tuning, curves.feature_map, gallery),
 )
 

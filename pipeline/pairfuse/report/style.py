@@ -25,7 +25,8 @@ h2{font-size:1.6rem;line-height:1.2;letter-spacing:-.015em;margin:0 0 .6rem}
 h3{font-size:1rem;margin:2.2rem 0 .6rem}
 p{margin:0 0 .9rem;max-width:44rem;overflow-wrap:anywhere}
 .over{color:var(--accent);font-weight:600;margin:0;overflow-wrap:anywhere}
-.verdict>p:not(.over){font-size:1.2rem;line-height:1.55}
+.verdict>p:not(.over){font-size:1.25rem;line-height:1.5}
+.verdict>p.rest.rest{font-size:1rem;line-height:1.65}
 .verdict{border-bottom:1px solid var(--grid);padding-bottom:2rem}
 section{padding:3.2rem 0 0}
 section>p{color:var(--muted)}
@@ -48,12 +49,9 @@ nav li{margin:.3rem 0}}
 .figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));
 gap:2rem 2.2rem;margin:1.6rem 0;align-items:start}
 .figures.two{grid-template-columns:repeat(auto-fill,minmax(min(100%,420px),1fr))}
-.figures.one{grid-template-columns:minmax(0,1fr)}
 figure{margin:0;min-width:0}
 figcaption{font-weight:600;font-size:.95rem;margin-bottom:.5rem;overflow-wrap:anywhere}
-.plot{overflow-x:auto;overscroll-behavior-x:contain}
 .plot svg{display:block;max-width:100%;height:auto}
-.plot.wide svg{max-width:none}
 svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
 font-variant-numeric:tabular-nums}
 details{font-size:.85rem;margin:.5rem 0}
@@ -63,7 +61,7 @@ details[open]>summary{margin-bottom:.5rem}
 .scroll{overflow:auto;max-height:34rem;margin:1rem 0;overscroll-behavior-x:contain}
 table{border-collapse:collapse;font-size:.875rem;line-height:1.4;min-width:min(100%,24rem)}
 details table{font-size:.8rem;min-width:0}
-th,td{padding:.45rem 1.2rem .45rem 0;text-align:left;vertical-align:top;
+th,td{padding:.45rem 1rem .45rem 0;text-align:left;vertical-align:top;
 border-bottom:1px solid var(--grid)}
 th:last-child,td:last-child{padding-right:.3rem}
 thead th{position:sticky;top:0;background:var(--paper);color:var(--muted);font-weight:500;
@@ -95,16 +93,18 @@ text-align:center;padding:.3rem}
 .card li.wrong b{color:var(--c1)}
 footer{margin-top:4rem;padding-top:1.2rem;border-top:1px solid var(--grid);color:var(--muted);
 font-size:.85rem}
-@media (max-width:600px){.page{padding:2rem 1rem 3rem}section{padding-top:2.6rem}
-.verdict>p:not(.over){font-size:1.08rem}.facts{grid-template-columns:1fr 1fr;gap:1.2rem}
+@media (max-width:600px){td.long{min-width:9rem}
+.page{padding:2rem 1rem 3rem}section{padding-top:2.6rem}
+.verdict>p:not(.over){font-size:1.12rem}.facts{grid-template-columns:1fr 1fr;gap:1.2rem}
 .facts b{font-size:1.35rem}.card .thumb,.card img{width:92px;flex-basis:92px}
 th,td{padding-right:.9rem}}
 @media print{body{font-size:10.5pt}.page{max-width:none;padding:0}nav,.numbers{display:none}
 section{padding-top:1.6rem}h2,h3,figcaption{break-after:avoid}figure,tr{break-inside:avoid}
 .scroll,pre{max-height:none;overflow:visible}pre{white-space:pre-wrap;overflow-wrap:anywhere}
-table{font-size:8pt}td small{font-size:6.5pt}td.long{min-width:0}th,td{padding:.25rem .5rem .25rem 0}
+table{font-size:8pt}td small{font-size:6.5pt}td.long{min-width:0}
+th,td{padding:.25rem .5rem .25rem 0}.cards{grid-template-columns:1fr 1fr}
 .figures,.figures.two{grid-template-columns:1fr 1fr;gap:1rem 1.5rem;margin:1rem 0}
 .facts{grid-template-columns:repeat(4,1fr);gap:1rem}.facts b{font-size:1.3rem}
-.plot.wide svg{max-width:100%}details::details-content{content-visibility:visible;display:block}
+details::details-content{content-visibility:visible;display:block}
 thead th{position:static}a{color:inherit;text-decoration:none}}
 """

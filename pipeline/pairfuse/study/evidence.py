@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,7 +189,8 @@ def evidence_lines(found: Evidence) -> list[str]:
             f"{'':<10}fused less {other}: {gap.value:+.3f} macro-F1 "
             f"({gap.low:+.3f} to {gap.high:+.3f}), {beyond}"
         )
-    return [*lines, f"verdict   {found.verdict.words}"]
+    words = textwrap.wrap(found.verdict.words, 90)
+    return [*lines, *(f"{'' if at else 'verdict':<10}{line}" for at, line in enumerate(words))]
 
 
 def in_words(estimate: Estimate) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfuse.data.readers import NO_LABEL
+from pairfuse.data.rows import NO_LABEL
 from pairfuse.errors import DataError, shown
 from pairfuse.files import read_bytes
 from pairfuse.study.bootstrap import Doubles

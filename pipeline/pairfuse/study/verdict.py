@@ -34,11 +34,12 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer, the paragraph that explains it, and the arm to use."""
+    """The answer in words, the arm to use, and the text arm that fused was held against."""
 
     outcome: Outcome
     words: str
     use: str
+    against: str
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -94,7 +95,7 @@ def build_verdict(
         _price(costs),
         _advice(use, saved, scores),
     ]
-    return Verdict(found, " ".join(filter(None, sentences)), use)
+    return Verdict(found, " ".join(filter(None, sentences)), use, text)
 
 
 def _milliseconds(cost: ArmCost) -> float:

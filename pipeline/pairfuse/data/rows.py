@@ -1,0 +1,123 @@
+"""Rows: what readers give to `load_dataset`, and what holds for every one of them.
+
+No row may name a file outside the data set's folder. What is wrong with a row is noted in it, so
+that all bad rows are reported at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pairfuse.data.decoding import decode_texts
+from pairfuse.data.pairs import Split
+from pairfuse.errors import DataError
+from pairfuse.files import read_bytes
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+#: Spellings, lower case, that say "no label".
+NO_LABEL = frozenset({"", "null", "none", "nan"})
+SPLITS: Mapping[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+}
+_MAX_GUID = 200
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row as a label file has it: `where` names file and line, `errors` what is wrong.
+
+    A row with `left_out` is no pair: it is counted by that reason. `picture` holds the bytes of an
+    image that lies inside a table; `answers` are what several annotators said, one each.
+    """
+
+    where: str
+    guid: str
+    label: str | None
+    split: Split
+    text: str | None = None
+    text_file: Path | None = None
+    image: Path | None = None
+    errors: tuple[str, ...] = field(default=())
+    left_out: str = ""
+    picture: bytes | None = field(default=None, repr=False)
+    answers: tuple[str, ...] = ()
+
+
+def guid_error(guid: str) -> str:
+    """Why this cannot be a guid, or an empty string: a guid names files, so it may hold no path."""
+    if not guid:
+        return "the guid is empty"
+    if "/" in guid or "\\" in guid or guid in {".", ".."}:
+        return f"the guid {guid!r} holds a path"
+    if len(guid) > _MAX_GUID or not guid.isprintable():
+        return f"the guid {guid[:40]!r} is too long or holds control characters"
+    return ""
+
+
+def label_error(label: str, known: Sequence[str]) -> str:
+    """Why this is no label of a published vocabulary, or an empty string."""
+    return "" if label in known else f"label {label[:40]!r} is not one of {', '.join(known)}"
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The path of a file below the folder, or None if there is no name or it leads outside."""
+    pure = PurePosixPath(name.replace("\\", "/"))
+    if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts:
+        return None
+    return folder / pure
+
+
+def first_folder(root: Path, names: Iterable[str], holding: str) -> Path:
+    """The first of these folders that is there.
+
+    Raises:
+        DataError: None is there; `holding` says what is missed.
+    """
+    tried = list(names)
+    for name in tried:
+        if (root / name).is_dir():
+            return root / name
+    raise DataError(f"{root} has no folder of {holding}; expected {' or '.join(tried)}")
+
+
+def files_by_name(folder: Path) -> dict[str, Path]:
+    """Files of a folder by lower-case name, so that `7.JPG` is found for guid 7."""
+    if not folder.is_dir():
+        raise DataError(
+            f"no folder {folder}; it should hold <guid>.txt and <guid>.jpg of each pair"
+        )
+    with os.scandir(folder) as entries:
+        return {entry.name.lower(): Path(entry.path) for entry in entries if not entry.is_dir()}
+
+
+def pair_files(files: Mapping[str, Path], guid: str) -> tuple[Path | None, Path | None]:
+    """Text file and image file of a guid, as `files_by_name` found them."""
+    found = (files.get((guid + ending).lower()) for ending in IMAGE_ENDINGS)
+    return files.get(f"{guid}.txt".lower()), next((path for path in found if path), None)
+
+
+def text_of(path: Path) -> str:
+    """The text of a label file or a table, whatever its encoding."""
+    return decode_texts([bytes_of(path)])[0].text
+
+
+def bytes_of(path: Path) -> bytes:
+    """The bytes of a label file or a table.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from error
