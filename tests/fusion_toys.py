@@ -12,7 +12,8 @@ import torch
 from pairfuse.console import log
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.ensemble import Rows
-from pairfuse.fusion.heads import FusionNetwork, HeadShape
+from pairfuse.fusion.heads import FusionNetwork
+from pairfuse.fusion.parts import HeadShape
 from pairfuse.fusion.training import Task, Trained, build_network, predict_logits
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import Table

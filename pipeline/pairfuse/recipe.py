@@ -17,7 +17,8 @@ class Recipe:
 
     `reduce` is the number of principal axes kept of each view and `whitening` how far they are
     evened out (see ViewScaling); `strength` is how far class weights or SMOTE go towards equal
-    classes; `views` are the encoders used (empty: all); `warmup` is the share of all steps.
+    classes; `views` are the encoders used (empty: all); `warmup` is the share of all steps;
+    `modality_dropout` is the chance that a row loses its text or its image in a training step.
     """
 
     head: str = "projected"
@@ -37,6 +38,7 @@ class Recipe:
     accumulate: int = 1
     warmup: float = 0.1
     clip: float = 1.0
+    modality_dropout: float = 0.0
     monitor: Literal["macro_f1", "loss"] = "macro_f1"
 
     def __post_init__(self) -> None:
@@ -55,6 +57,7 @@ class Recipe:
             "accumulate": (1, 10_000),
             "warmup": (0, 1),
             "clip": (0, 1e9),
+            "modality_dropout": (0, 0.95),
         }
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:

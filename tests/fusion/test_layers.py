@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
-from pairfuse.fusion.layers import Dropout, JoinedLinear, Missing, StackedLinear
+from pairfuse.fusion.layers import (
+    Dropout,
+    JoinedLinear,
+    Missing,
+    ModalityDropout,
+    StackedLinear,
+)
 
 
 def _seeded(*seeds: int) -> list[torch.Generator]:
@@ -89,3 +97,53 @@ def test_a_present_row_passes_and_a_missing_one_is_replaced() -> None:
     assert torch.equal(out[1, 1], inputs[1, 1])
     assert out[0, 1].tolist() == [7.0] * 3
     assert out[1, 0].tolist() == [8.0] * 3
+
+
+def _left(rates: list[float], **hidden: int) -> dict[str, torch.Tensor]:
+    """What 4,000 rows of two texts and an image still have, of which some lack a view already."""
+    lose = ModalityDropout(
+        torch.tensor(rates),
+        [("one", "two", "look")] * len(rates),
+        {"one": "text", "two": "text", "look": "image"},
+    )
+    lose.begin(1, 2)
+    present = {view: torch.tensor(True) for view in ("one", "two", "look")}
+    for view, row in hidden.items():
+        present[view] = torch.ones(len(rates), 4000, dtype=torch.bool)
+        present[view][:, :row] = False
+    return dict(lose(present, lose.draw(4000)))
+
+
+def test_modality_dropout_hides_one_modality_in_its_share_of_rows() -> None:
+    left = _left([0.0, 0.4])
+    assert all(there[0].all() for there in left.values())
+    assert torch.equal(left["one"][1], left["two"][1])
+    for view in left:
+        assert (~left[view][1]).float().mean() == pytest.approx(0.2, abs=0.03)
+    assert (left["one"] | left["look"]).all()
+
+
+def test_modality_dropout_takes_no_row_its_only_modality() -> None:
+    left = _left([0.9], look=1000)
+    assert left["one"][0, :1000].all()
+    assert not left["look"][0, :1000].any()
+    assert not left["one"][0, 1000:].all()
+
+
+def test_a_view_that_a_model_does_not_use_is_no_reason_to_lose_another() -> None:
+    """In a stack such a view counts as present; the row of this model has but its text."""
+    modality = {"one": "text", "look": "image", "sight": "image"}
+    lose = ModalityDropout(torch.tensor([0.9]), [("one", "look")], modality)
+    present = {view: torch.tensor(True) for view in modality}
+    present["look"] = torch.zeros(1, 500, dtype=torch.bool)
+    assert lose(present, lose.draw(500))["one"].all()
+
+
+def test_each_step_hides_other_modalities() -> None:
+    lose = ModalityDropout(torch.tensor([0.5]), [("one", "look")], {"one": "text", "look": "image"})
+    seen = []
+    for epoch, step in ((1, 1), (1, 2), (2, 1)):
+        lose.begin(epoch, step)
+        seen.append(lose.draw(64))
+        assert torch.equal(lose.draw(64), seen[-1])
+    assert not any(torch.equal(one, other) for one, other in pairwise(seen))

@@ -13,6 +13,7 @@ from fusion_toys import (
     farthest,
     noise,
     split_task,
+    stand_ins,
     task,
     told_by_words,
     without,
@@ -34,6 +35,7 @@ OTHERS = [
     {"epochs": 2},
     {"patience": 1, "lr": 0.5},
     {"monitor": "loss", "warmup": 0.8},
+    {"modality_dropout": 0.5},
 ]
 
 
@@ -86,13 +88,14 @@ def test_models_of_other_widths_and_views_share_a_stack(head: str) -> None:
         views.modality,
     )
     recipe = replace(PLAIN, head=head, dropout=0.3, epochs=6, weight_decay=0.3)
+    lossy = replace(recipe, modality_dropout=0.4)
     stack = [
-        split_task(given, targets, 60, replace(recipe, width=width), seed=width)
-        for given, width in (
-            (views, 16),
-            (narrow, 24),
-            (views.only(["look", "words"]), 8),
-            (narrow.only(["look", "more"]), 16),
+        split_task(given, targets, 60, replace(each, width=width), seed=width)
+        for given, each, width in (
+            (views, lossy, 16),
+            (narrow, recipe, 24),
+            (views.only(["look", "words"]), lossy, 8),
+            (without(narrow, "look", range(20)).only(["look", "more"]), lossy, 18),
         )
     ]
     for given, together in zip(stack, train_stack(stack), strict=True):
@@ -100,6 +103,32 @@ def test_models_of_other_widths_and_views_share_a_stack(head: str) -> None:
         assert farthest(alone, together) < 1e-4
         assert alone.shape == together.shape
         assert alone.history[-1]["val_loss"] == pytest.approx(together.history[-1]["val_loss"])
+
+
+def test_modality_dropout_trains_the_stand_ins_of_views_that_are_always_there() -> None:
+    for rate, learnt in ((0.0, False), (0.3, True)):
+        found = stand_ins(_alone(task(replace(PLAIN, modality_dropout=rate))))
+        assert [bool(vector.detach().any()) for vector in found.values()] == [learnt, learnt]
+
+
+def test_modality_dropout_helps_where_the_modality_is_missing_later() -> None:
+    """Both views tell the label, the text better; a model that never lost it leans on it."""
+    views, targets = told_by_words(700)
+    tells = views.features["words"][:, :5]
+    noisy = tells + np.random.default_rng(1).normal(size=tells.shape).astype(np.float32)
+    views = Views({**views.features, "look": noisy}, views.present, views.modality)
+    found = []
+    for rate in (0.0, 0.5):
+        given = split_task(views, targets, 300, replace(PLAIN, modality_dropout=rate))
+        bare = without(given.val, "words", slice(None))
+        found.append(f1_of(_alone(given), bare, given.val_targets))
+    assert found[1] > found[0] + 0.03
+
+
+def test_modality_dropout_in_pieces_equals_that_of_the_whole_batch() -> None:
+    recipe = replace(PLAIN, epochs=4, modality_dropout=0.5, lr=0.003)
+    whole, pieces = (_alone(task(replace(recipe, accumulate=n), rows=101)) for n in (1, 4))
+    assert farthest(whole, pieces) < 1e-4
 
 
 def test_held_rows_get_the_logits_of_the_kept_model() -> None:

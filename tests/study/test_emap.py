@@ -10,7 +10,8 @@ import pytest
 import fusion_toys as toys
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.ensemble import Member, Prepared, Rows, prepare_rows, softmax
-from pairfuse.fusion.heads import HEADS, FusionNetwork, HeadShape
+from pairfuse.fusion.heads import HEADS, FusionNetwork
+from pairfuse.fusion.parts import HeadShape
 from pairfuse.fusion.scaling import fit_scaling
 from pairfuse.fusion.training import Trained
 from pairfuse.recipe import Recipe

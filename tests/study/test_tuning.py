@@ -16,11 +16,12 @@ from fusion_toys import PLAIN, noise, table, told_by_words, warnings_logged
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Views
 from pairfuse.fusion.ensemble import prepare_rows
+from pairfuse.fusion.heads import HEADS
 from pairfuse.study import tuning
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
 from pairfuse.study.metrics import macro_f1
-from pairfuse.study.tuning import Tuned, tune, view_subsets
+from pairfuse.study.tuning import SEARCHED, Tuned, tune, view_subsets
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 BASE = replace(PLAIN, width=32, reduce=32, weight_decay=0.01, epochs=2, lr=0.005)
@@ -245,3 +246,38 @@ def test_a_subset_has_every_modality_that_there_is(modality: Any, wanted: object
 def test_subsets_of_many_views_are_bounded() -> None:
     many = {f"view-{number}": 2 for number in range(9)}
     assert len(view_subsets(noise(2, dims=many))) == 15
+
+
+def _tried(log: Path) -> list[str]:
+    return [trial.params["head"] for trial in _studies(log)[0].trials if trial.state in ENDED]
+
+
+def test_each_head_that_is_named_is_tried_first_and_no_other_is(tmp_path: Path) -> None:
+    heads = ("film", "deepset")
+    _tune(tmp_path / "study.log", 6, heads=heads, base=replace(BASE, head="linear"))
+    tried = _tried(tmp_path / "study.log")
+    assert tried[:3] == ["linear", *heads]
+    assert set(tried) <= {"linear", *heads}
+
+
+def test_a_study_over_other_heads_is_another_study(tmp_path: Path) -> None:
+    log = tmp_path / "study.log"
+    first = _tune(log, 2, heads=("concat",))
+    assert _tune(log, 2, heads=("film",)) != first
+    assert len(_studies(log)) == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "message"), [("big", "no head 'big'"), ("cross_attention", "choose bilinear")]
+)
+def test_a_head_that_cannot_be_searched_is_refused(head: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _tune(tmp_path / "study.log", 2, heads=("concat", head))
+    with pytest.raises(ConfigError, match=message):
+        _tune(tmp_path / "study.log", 2, base=replace(BASE, head=head))
+
+
+def test_every_head_can_be_searched(tmp_path: Path) -> None:
+    _tune(tmp_path / "study.log", len(HEADS), heads=tuple(HEADS))
+    assert set(_tried(tmp_path / "study.log")) == set(HEADS)
+    assert set(SEARCHED) <= set(HEADS)

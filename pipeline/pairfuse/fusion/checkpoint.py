@@ -19,7 +19,7 @@ from pairfuse import __version__
 from pairfuse.errors import CheckpointError, ConfigError, shown
 from pairfuse.files import write_bytes, write_json
 from pairfuse.fusion.ensemble import Ensemble, Member
-from pairfuse.fusion.heads import HeadShape
+from pairfuse.fusion.parts import HeadShape
 from pairfuse.fusion.scaling import ViewScaling
 from pairfuse.fusion.training import Trained, build_network
 from pairfuse.recipe import Recipe

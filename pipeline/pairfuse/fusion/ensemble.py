@@ -12,7 +12,7 @@ from pairfuse.data.pairs import Modality
 from pairfuse.errors import CheckpointError, ConfigError
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.balance import smote
-from pairfuse.fusion.heads import HEADS
+from pairfuse.fusion.heads import check_head
 from pairfuse.fusion.scaling import ViewScaling, fit_scaling, narrow, scale
 from pairfuse.fusion.training import Task, Trained, Watch, predict_logits, train_stack
 from pairfuse.recipe import Recipe
@@ -249,8 +249,7 @@ def check_recipe(recipe: Recipe, views: Views) -> None:
     Raises:
         ConfigError: Says which.
     """
-    if recipe.head not in HEADS:
-        raise ConfigError(f"no head {recipe.head!r}; choose one of {', '.join(HEADS)}")
+    check_head(recipe.head)
     absent = set(recipe.views) - set(views.features)
     if absent:
         raise ConfigError(

@@ -6,30 +6,29 @@ A head maps `{view: (M, B, D)}`, `{view: (M, B) bool}` to logits (M, B, C) for M
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pairfuse.data.pairs import Modality
 from pairfuse.errors import CheckpointError, ConfigError
 from pairfuse.fusion.layers import JoinedLinear, Missing, StackedLinear, no_dropout, safe
+from pairfuse.fusion.parts import (
+    Attention,
+    Corner,
+    Drop,
+    FeedForward,
+    HeadShape,
+    Norm,
+    Projections,
+    Stack,
+)
+from pairfuse.fusion.token_heads import TOKEN_HEADS
 
-#: A layer's values and its name, to the values with some of them dropped.
-Drop = Callable[[Tensor, str], Tensor]
-Stack = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class HeadShape:
-    """All that a head is built from: widths of its views, their modality, classes, hidden width."""
-
-    dims: Mapping[str, int]
-    modality: Mapping[str, Modality]
-    num_classes: int
-    width: int
+#: Rank of the interaction that `bilinear` learns for each unit.
+RANK = 4
 
 
 class ConcatHead(nn.Module):
@@ -58,22 +57,6 @@ class LinearHead(nn.Module):
         return logits
 
 
-class Projections(nn.Module):
-    """Each view through its own layer to one shared width, {view: (M, B, W)}."""
-
-    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleDict(
-            {safe(view): StackedLinear(dim, shape.width, seeds) for view, dim in shape.dims.items()}
-        )
-
-    def forward(self, views: Stack, drop: Drop) -> dict[str, Tensor]:
-        return {
-            view: functional.gelu(self.layers[safe(view)](drop(values, view)))
-            for view, values in views.items()
-        }
-
-
 class ProjectedHead(nn.Module):
     """Each view to the shared width, then joined and classified by a perceptron."""
 
@@ -96,8 +79,6 @@ class AttentionHead(nn.Module):
     A missing view is weighed too, by its learnt stand-in: that it is missing can matter.
     """
 
-    unused: Tensor
-
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
@@ -106,13 +87,13 @@ class AttentionHead(nn.Module):
         # The softmax over views cancels it; AdamW would make steps of its rounding errors.
         self.score.bias.requires_grad_(False)
         self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
-        self.register_buffer("unused", _all_used(shape, seeds), persistent=False)
+        self.own = Corner(shape, len(seeds))
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
         tokens = torch.stack(list(self.project(views, drop).values()), dim=2)  # (M, B, V, W)
         flat = tokens.flatten(1, 2)  # (M, B * V, W)
         scores = self.score(_tanh(self.key(flat))).reshape(tokens.shape[:3])
-        weights = torch.softmax(scores + self.unused, dim=-1)  # (M, B, V)
+        weights = torch.softmax(scores + self.own.unused, dim=-1)  # (M, B, V)
         pooled = (weights[..., None] * tokens).sum(dim=2)  # (M, B, W)
         logits: Tensor = self.classify(drop(pooled, "hidden"))
         return logits
@@ -120,8 +101,6 @@ class AttentionHead(nn.Module):
 
 class GatedHead(nn.Module):
     """Gated multimodal unit (Arevalo et al. 2017): all views together decide how far each opens."""
-
-    unused: Tensor
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
@@ -132,12 +111,12 @@ class GatedHead(nn.Module):
             {safe(view): JoinedLinear(shape.dims, shape.width, seeds) for view in shape.dims}
         )
         self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
-        self.register_buffer("unused", _all_used(shape, seeds), persistent=False)
+        self.own = Corner(shape, len(seeds))
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
         inputs = {view: drop(values, view) for view, values in views.items()}
         opened = [
-            torch.sigmoid(self.gates[safe(view)](inputs) + self.unused[..., number, None])
+            torch.sigmoid(self.gates[safe(view)](inputs) + self.own.unused[..., number, None])
             * _tanh(self.layers[safe(view)](values))
             for number, (view, values) in enumerate(inputs.items())
         ]
@@ -154,7 +133,7 @@ class LateHead(nn.Module):
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
-        self.members = _by_modality(shape)
+        self.members = shape.members
         self.classifiers = nn.ModuleDict(
             {
                 modality: ConcatHead(
@@ -180,6 +159,136 @@ class LateHead(nn.Module):
         return torch.logsumexp(torch.stack(logs, dim=-1) + weights[..., None, :], dim=-1)
 
 
+class BilinearHead(nn.Module):
+    """Low-rank multimodal fusion (Liu et al. 2018) of projected views.
+
+    Each unit is a sum over `RANK` products, of one affine map for each modality.
+    """
+
+    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self.members = shape.members
+        self.project = Projections(shape, seeds)
+        factors = {
+            modality: JoinedLinear(dict.fromkeys(views, shape.width), shape.width * RANK, seeds)
+            for modality, views in self.members.items()
+        }
+        with torch.no_grad():  # around one the product begins nearly additive, around zero flat
+            for factor in factors.values():
+                factor.bias.add_(1)
+        self.factors = nn.ModuleDict(factors)
+        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+
+    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
+        projected = self.project(views, drop)
+        tokens = {view: drop(token, f"{view} projected") for view, token in projected.items()}
+        maps = [
+            self.factors[modality]({view: tokens[view] for view in views_of})
+            for modality, views_of in self.members.items()
+        ]  # each (M, B, W * RANK), a unit's ranks side by side
+        product = torch.stack(maps).prod(dim=0)
+        fused = product.reshape(*product.shape[:2], -1, RANK).mean(dim=-1)  # (M, B, W)
+        logits: Tensor = self.classify(drop(fused, "hidden"))
+        return logits
+
+
+class FilmHead(nn.Module):
+    """Feature-wise linear modulation (Perez et al. 2018), both ways.
+
+    Each modality's features are scaled and shifted as the other's tell; both are classified.
+    """
+
+    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self.members = shape.members
+        self.project = nn.ModuleDict(
+            {
+                modality: JoinedLinear({v: shape.dims[v] for v in views}, shape.width, seeds)
+                for modality, views in self.members.items()
+            }
+        )
+        others = {
+            modality: {other: shape.width for other in self.members if other != modality}
+            for modality in self.members
+        }
+        self.gains, self.shifts = (
+            nn.ModuleDict(
+                {m: JoinedLinear(told, shape.width, seeds) for m, told in others.items() if told}
+            )
+            for _ in range(2)
+        )
+        self.classify = JoinedLinear(
+            dict.fromkeys(self.members, shape.width), shape.num_classes, seeds
+        )
+
+    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
+        inputs = {view: drop(values, view) for view, values in views.items()}
+        hidden = {
+            modality: functional.gelu(
+                self.project[modality]({view: inputs[view] for view in views_of})
+            )
+            for modality, views_of in self.members.items()
+        }
+        told = {modality: drop(values, f"{modality} hidden") for modality, values in hidden.items()}
+        modulated = {modality: self._modulate(modality, told) for modality in told}
+        logits: Tensor = self.classify(
+            {modality: drop(values, f"{modality} told") for modality, values in modulated.items()}
+        )
+        return logits
+
+    def _modulate(self, modality: str, hidden: Stack) -> Tensor:
+        if modality not in self.gains:
+            return hidden[modality]
+        others = {other: values for other, values in hidden.items() if other != modality}
+        gain = 1 + self.gains[modality](others)
+        return functional.gelu(gain * hidden[modality] + self.shifts[modality](others))
+
+
+class DeepsetHead(nn.Module):
+    """Deep set (Zaheer et al. 2017): the mean of the projected views, then a perceptron."""
+
+    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self.project = Projections(shape, seeds)
+        self.own = Corner(shape, len(seeds))
+        self.hidden = StackedLinear(shape.width, shape.width, seeds)
+        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+
+    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
+        pooled = self.own.mean(torch.stack(list(self.project(views, drop).values()), dim=2))
+        hidden = functional.gelu(self.hidden(drop(pooled, "pooled")))
+        logits: Tensor = self.classify(drop(hidden, "hidden"))
+        return logits
+
+
+class TransformerHead(nn.Module):
+    """Views as tokens of a transformer encoder (Vaswani et al. 2017), one pre-norm layer.
+
+    A view's embedding is the bias of its own projection. The mean over views is classified.
+    """
+
+    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self.project = Projections(shape, seeds)
+        self.own = Corner(shape, len(seeds))
+        self.norm = Norm(shape, len(seeds))
+        self.attend = Attention(shape, seeds)
+        self.think = FeedForward(shape, seeds)
+        self.last = Norm(shape, len(seeds))
+        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+
+    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
+        projected = self.project(views, drop)
+        dropped = [drop(token, f"{view} projected") for view, token in projected.items()]
+        tokens = torch.stack(dropped, dim=2)  # (M, B, V, W)
+        normal = self.norm(tokens.flatten(1, 2)).reshape(tokens.shape)
+        tokens = tokens + self.attend(normal, normal, self.own.unused)
+        rows = self.last(self.think(tokens.flatten(1, 2)))  # (M, B * V, W)
+        pooled = self.own.mean(rows.reshape(tokens.shape))
+        logits: Tensor = self.classify(drop(pooled, "hidden"))
+        return logits
+
+
 HEADS: Mapping[str, type[nn.Module]] = {
     "concat": ConcatHead,
     "projected": ProjectedHead,
@@ -187,7 +296,26 @@ HEADS: Mapping[str, type[nn.Module]] = {
     "gated": GatedHead,
     "late": LateHead,
     "linear": LinearHead,
+    "bilinear": BilinearHead,
+    "film": FilmHead,
+    "deepset": DeepsetHead,
+    "transformer": TransformerHead,
 }
+
+
+def check_head(name: str) -> None:
+    """Refuse a head that is not there, or that reads tokens, which pooled views have not.
+
+    Raises:
+        ConfigError: Says which, and what to choose.
+    """
+    if name in TOKEN_HEADS:
+        raise ConfigError(
+            f"head {name!r} attends to tokens, and a pooled view is one: attention over one key "
+            "is the identity; choose bilinear, or keep token-level features with --tokens"
+        )
+    if name not in HEADS:
+        raise ConfigError(f"no head {name!r}; choose one of {', '.join(HEADS)}")
 
 
 class FusionNetwork(nn.Module):
@@ -195,8 +323,7 @@ class FusionNetwork(nn.Module):
 
     def __init__(self, name: str, shape: HeadShape, seeds: Sequence[int]) -> None:
         super().__init__()
-        if name not in HEADS:
-            raise ConfigError(f"no head {name!r}; choose one of {', '.join(HEADS)}")
+        check_head(name)
         self.shape = shape
         self.missing = nn.ModuleDict(
             {safe(view): Missing(dim, len(seeds)) for view, dim in shape.dims.items()}
@@ -225,15 +352,3 @@ class FusionNetwork(nn.Module):
 def _tanh(values: Tensor) -> Tensor:
     """As torch.tanh, which takes five times as long on a CPU."""
     return 2 * torch.sigmoid(2 * values) - 1
-
-
-def _all_used(shape: HeadShape, seeds: Sequence[torch.Generator]) -> Tensor:
-    """Zeros (M, 1, V); a stack sets minus infinity for a view that a model does not use."""
-    return torch.zeros(len(seeds), 1, len(shape.dims))
-
-
-def _by_modality(shape: HeadShape) -> dict[Modality, list[str]]:
-    members: dict[Modality, list[str]] = {}
-    for view in shape.dims:
-        members.setdefault(shape.modality[view], []).append(view)
-    return dict(sorted(members.items()))

@@ -9,7 +9,7 @@ training.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from zlib import crc32
 
 import torch
@@ -96,6 +96,59 @@ class Dropout:
     def select(self, models: Tensor) -> None:
         """Go on with the named models only."""
         self.rates = self.rates[models]
+
+
+class ModalityDropout:
+    """Rows of a training step lose a modality by chance, never the only one that they have.
+
+    As in `Dropout`, which rows lose which follows from the epoch and the step alone.
+    """
+
+    def __init__(
+        self, rates: Tensor, views: Sequence[Collection[str]], modality: Mapping[str, str]
+    ) -> None:
+        """`views` are those that each of the M models uses; `modality` is that of all of them."""
+        self.rates = rates[:, None]  # (M, 1)
+        self.is_on = bool(rates.any())
+        self.members: dict[str, list[str]] = {}
+        for view, kind in sorted(modality.items()):
+            self.members.setdefault(kind, []).append(view)
+        self.used = {
+            view: torch.tensor([[view in own] for own in views], device=rates.device)  # (M, 1)
+            for view in modality
+        }
+        self.begin(0, 0)
+
+    def begin(self, epoch: int, step: int) -> None:
+        """Called before each step."""
+        self.moment = epoch * 1_000_003 + step
+
+    def draw(self, batch: int) -> Tensor:
+        """Two numbers in [0, 1) for each row of this step's batch, (B, 2)."""
+        generator = torch.Generator().manual_seed(self.moment)
+        return torch.rand(batch, 2, generator=generator).to(self.rates.device)
+
+    def __call__(self, present: Mapping[str, Tensor], drawn: Tensor) -> Mapping[str, Tensor]:
+        """What is left of views that are `present`, (M, B) or one True for all rows."""
+        if not self.is_on:
+            return present
+        rows = (len(self.rates), len(drawn))
+        there = [
+            torch.stack([(present[v] & self.used[v]).expand(rows) for v in views]).any(dim=0)
+            for views in self.members.values()
+        ]  # each (M, B)
+        loses = (drawn[:, 0] < self.rates) & (torch.stack(there).sum(dim=0) > 1)
+        chosen = (drawn[:, 1] * len(there)).long()  # the number of a modality, (B,)
+        return {
+            view: present[view] & ~(loses & (chosen == number))
+            for number, views in enumerate(self.members.values())
+            for view in views
+        }
+
+    def select(self, models: Tensor) -> None:
+        """Go on with the named models only."""
+        self.rates = self.rates[models]
+        self.used = {view: used[models] for view, used in self.used.items()}
 
 
 def no_dropout(inputs: Tensor, place: str) -> Tensor:

@@ -18,8 +18,8 @@ _EPSILON = 1e-8
 class StackedAdamW:
     """AdamW (Loshchilov and Hutter 2019) over parameters with a leading M.
 
-    The gradient norm is clipped for each model by itself. Only weights decay: biases, stand-in
-    vectors and votes do not.
+    The gradient norm is clipped for each model by itself. Only weights decay: biases, gains,
+    stand-in vectors and votes do not.
     """
 
     def __init__(
@@ -92,4 +92,4 @@ class StackedAdamW:
 
 
 def _decays(name: str) -> bool:
-    return name.rpartition(".")[2] not in ("bias", "vector", "votes")
+    return name.rpartition(".")[2] not in ("bias", "gain", "vector", "votes")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,14 +20,18 @@ from torch.nn import functional
 
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.balance import class_weights
-from pairfuse.fusion.heads import FusionNetwork, HeadShape
-from pairfuse.fusion.layers import Dropout
+from pairfuse.fusion.heads import FusionNetwork
+from pairfuse.fusion.layers import Dropout, ModalityDropout
 from pairfuse.fusion.optimiser import StackedAdamW
+from pairfuse.fusion.parts import Corner, HeadShape
 from pairfuse.fusion.rowbank import RowBank, batches
+from pairfuse.fusion.token_heads import TokenNetwork
 from pairfuse.process import keep_memory
 from pairfuse.recipe import Recipe
 
 Floats = NDArray[np.float32]
+#: A head with the stand-ins for missing views in front of it.
+Network = TypeVar("Network", FusionNetwork, TokenNetwork)
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ class _Stack:
         own = [FusionNetwork(t.recipe.head, t.shape, [t.seed]) for t in tasks]
         self.own_shapes = [_shapes(network) for network in own]
         shape = _enclosing([task.shape for task in tasks])
-        self.network = _stacked(tasks[0].recipe.head, shape, own).to(self.device)
+        empty = FusionNetwork(tasks[0].recipe.head, shape, [0] * len(tasks))
+        self.network = stack_networks(empty, own).to(self.device)
         self.optimiser = StackedAdamW(
             {n: p for n, p in self.network.named_parameters() if p.requires_grad},
             decay=[task.recipe.weight_decay for task in tasks],
@@ -144,6 +150,9 @@ class _Stack:
         self.order = [torch.Generator().manual_seed(task.seed + 1) for task in tasks]
         rates = torch.tensor([task.recipe.dropout for task in tasks], device=self.device)
         self.drop = Dropout(rates, tasks[0].recipe.batch)
+        losses = torch.tensor([t.recipe.modality_dropout for t in tasks], device=self.device)
+        modality = {view: shape.modality[view] for view in shape.dims}
+        self.lose = ModalityDropout(losses, [task.train.dims for task in tasks], modality)
         train, val = (
             [(task.train, task.targets) for task in tasks],
             [(task.val, task.val_targets) for task in tasks],
@@ -170,6 +179,7 @@ class _Stack:
         self.network.train()
         for number, place in enumerate(places):
             self.drop.begin(self.epoch, number)
+            self.lose.begin(self.epoch, number)
             loss, seen = self._step(place, rates[number])
             train_loss += loss
             cells += seen
@@ -188,17 +198,20 @@ class _Stack:
         real = (place >= 0).sum(dim=1)  # (M,)
         losses = torch.zeros(len(place), device=self.device)
         cells = torch.zeros(len(place), self.tasks[0].num_classes ** 2, device=self.device)
-        for piece in place.chunk(self.tasks[0].recipe.accumulate, dim=1):
-            loss, seen = self._loss(piece)
+        pieces = self.tasks[0].recipe.accumulate
+        drawn = self.lose.draw(place.shape[1]).chunk(pieces)
+        for piece, chances in zip(place.chunk(pieces, dim=1), drawn, strict=True):
+            loss, seen = self._loss(piece, chances)
             self.optimiser.backward((loss / real.clamp(min=1)).sum())
             losses += loss.detach()
             cells += seen
         self.optimiser.step(rates, real > 0)
         return losses, cells
 
-    def _loss(self, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss(self, place: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
         mask = place >= 0
-        views, present, targets = self.rows.take(self.alive, place.clamp(min=0))
+        views, there, targets = self.rows.take(self.alive, place.clamp(min=0))
+        present = self.lose(there, chances)
         cuda = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=cuda):
             logits = self.network(views, present, self.drop)
@@ -268,6 +281,7 @@ class _Stack:
         self._select_buffers(chosen)
         self.optimiser.select(chosen)
         self.drop.select(chosen)
+        self.lose.select(chosen)
         self.weights, self.smoothing = self.weights[chosen], self.smoothing[chosen]
 
     def finish(self) -> list[Trained]:
@@ -310,9 +324,13 @@ def _enclosing(shapes: Sequence[HeadShape]) -> HeadShape:
     return HeadShape(dict(sorted(dims.items())), modality, shapes[0].num_classes, width)
 
 
-def _stacked(head: str, shape: HeadShape, own: Sequence[FusionNetwork]) -> FusionNetwork:
-    """One network of M models, each of them in the first rows and columns, all else zero."""
-    network = FusionNetwork(head, shape, [0] * len(own))
+def stack_networks(network: Network, own: Sequence[Network]) -> Network:
+    """Make one network of M models, each of them in the first rows and columns, all else zero.
+
+    Args:
+        network: Of M models and a shape that encloses the shape of each of `own`.
+        own: M networks of one model each.
+    """
     with torch.no_grad():
         parts = [dict(each.named_parameters()) for each in own]
         for name, parameter in network.named_parameters():
@@ -321,11 +339,9 @@ def _stacked(head: str, shape: HeadShape, own: Sequence[FusionNetwork]) -> Fusio
                 if name in part:
                     inside = tuple(slice(0, size) for size in part[name].shape[1:])
                     parameter[model][inside] = part[name][0]
-        unused = getattr(network.head, "unused", None)
-        if unused is not None:
-            for model, each in enumerate(own):
-                lacks = [view not in each.shape.dims for view in shape.dims]
-                unused[model, 0, torch.tensor(lacks)] = -torch.inf
+    for module in network.modules():
+        if isinstance(module, Corner):
+            module.fit([each.shape for each in own])
     return network
 
 

@@ -12,10 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,16 +21,19 @@ import numpy as np
 from pairfuse.console import log, progress
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Views
-from pairfuse.files import locked
 from pairfuse.fusion.ensemble import Prepared, check_recipe, project
-from pairfuse.fusion.heads import HEADS
+from pairfuse.fusion.heads import check_head
 from pairfuse.recipe import BALANCES, Recipe
 from pairfuse.study.crossfit import Table, cross_fit
+from pairfuse.study.journal import open_storage
 from pairfuse.study.metrics import macro_f1
 
 if TYPE_CHECKING:
     import optuna
 
+#: Heads that are searched unless others are named: the cheap ones. Each head's base point is a
+#: trial, so that a search over all of them would leave few trials for the rest of the recipe.
+SEARCHED = ("concat", "projected", "attention", "gated", "late", "linear")
 #: Subsets of views are searched while there are at most so many.
 _MAX_SUBSETS = 15
 #: The best trial of so many heads vote together: different heads err on different pairs.
@@ -48,6 +49,26 @@ _RANGES = {
     "smoothing": (0.0, 0.2),
 }
 _SIZES = {"width": (32, 64, 128), "reduce": (32, 64, 128)}
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a search chooses among; `base` holds what it does not touch."""
+
+    base: Recipe
+    subsets: tuple[tuple[str, ...], ...]
+    heads: tuple[str, ...]
+
+    @classmethod
+    def of(cls, views: Views, base: Recipe, heads: Sequence[str]) -> Space:
+        """The base recipe's own head and views are among the choices."""
+        check_recipe(base, views)
+        for head in heads:
+            check_head(head)
+        subsets = view_subsets(views)
+        if base.views and tuple(sorted(base.views)) not in subsets:
+            subsets.append(tuple(sorted(base.views)))
+        return cls(base, tuple(subsets), tuple(dict.fromkeys((*heads, base.head))))
 
 
 @dataclass(frozen=True)
@@ -73,6 +94,7 @@ def tune(
     name: str,
     trials: int,
     seed: int,
+    heads: Sequence[str] = SEARCHED,
     members: int = 1,
     device: str = "cpu",
     keep: Callable[[Tuned], object] | None = None,
@@ -89,40 +111,38 @@ def tune(
             over other data are never mixed in.
         trials: How many trials the study should hold in the end.
         seed: Seed of search and training.
+        heads: Heads to choose among; that of `base` is always one of them.
         members: Models for each fold; a trial trains the first.
         device: A torch device's name.
         keep: Called with the best so far after each finished trial, so that a kill loses nothing.
 
     Raises:
         ConfigError: The storage cannot be opened, no trial is finished, or the base recipe names
-            an unknown head or view.
+            an unknown head or view, or a head to choose among is unknown.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's error is raised anyway
-    check_recipe(base, table.views)
-    study = _open_study(storage, f"{name}-{_mark(table, prepared, base, seed)}")
+    space = Space.of(table.views, base, heads)
+    study = _open_study(storage, f"{name}-{_mark(table, prepared, space, seed)}")
     _fail_ghosts(study)
-    subsets = view_subsets(table.views)
-    if base.views and tuple(sorted(base.views)) not in subsets:
-        subsets.append(tuple(sorted(base.views)))
     if (done := _count(study)) < trials:
-        for head in dict.fromkeys((base.head, *HEADS)):
-            study.enqueue_trial(_point(replace(base, head=head), subsets), skip_if_exists=True)
+        for head in dict.fromkeys((base.head, *space.heads)):
+            study.enqueue_trial(_point(replace(base, head=head), space), skip_if_exists=True)
         first_repeat = [part for part in prepared if part.rows.repeat == 0]
         firsts = project(table.views, first_repeat[::members])
     with progress(f"tuning {name}", trials, unit="trials") as bar:
         bar.update(done)
         while done < trials:
             size = min(ROUND - done % ROUND, trials - done)
-            asked = [_ask(study, base, subsets, seed + done + number) for number in range(size)]
+            asked = [_ask(study, space, seed + done + number) for number in range(size)]
             for trial, value in _train_round(asked, table, firsts, seed, device):
                 _tell(study, trial, value)
                 if value is not None and keep:
-                    keep(_best(study, base, subsets))
+                    keep(_best(study, space))
             bar.update(_count(study) - done)
             done = _count(study)
-    return _best(study, base, subsets)
+    return _best(study, space)
 
 
 def read_trials(
@@ -133,6 +153,7 @@ def read_trials(
     storage: str,
     name: str,
     seed: int,
+    heads: Sequence[str] = SEARCHED,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """The trials that `tune` keeps for these very rows, and the importance of what they varied.
 
@@ -143,7 +164,8 @@ def read_trials(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    wanted, backend = f"{name}-{_mark(table, prepared, base, seed)}", _backend(storage)
+    space = Space.of(table.views, base, heads)
+    wanted, backend = f"{name}-{_mark(table, prepared, space, seed)}", open_storage(storage)
     if wanted not in optuna.get_all_study_names(backend):
         return [], {}
     study = optuna.load_study(study_name=wanted, storage=backend)
@@ -176,14 +198,15 @@ def view_subsets(views: Views) -> list[tuple[str, ...]]:
     return every[:_MAX_SUBSETS]
 
 
-def suggest(trial: optuna.Trial, base: Recipe, subsets: Sequence[tuple[str, ...]]) -> Recipe:
+def suggest(trial: optuna.Trial, space: Space) -> Recipe:
     """Draw one recipe."""
-    views = trial.suggest_categorical("views", [" ".join(subset) for subset in subsets])
+    base = space.base
+    views = trial.suggest_categorical("views", [" ".join(subset) for subset in space.subsets])
     balance: Any = trial.suggest_categorical("balance", list(BALANCES))
     return replace(
         base,
         views=tuple(str(views).split(" ")),
-        head=trial.suggest_categorical("head", list(HEADS)),
+        head=trial.suggest_categorical("head", list(space.heads)),
         width=trial.suggest_categorical("width", sorted({*_SIZES["width"], base.width})),
         dropout=trial.suggest_float("dropout", *_RANGES["dropout"]),
         lr=trial.suggest_float("lr", *_RANGES["lr"], log=True),
@@ -196,25 +219,23 @@ def suggest(trial: optuna.Trial, base: Recipe, subsets: Sequence[tuple[str, ...]
     )
 
 
-def _point(base: Recipe, subsets: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+def _point(base: Recipe, space: Space) -> dict[str, Any]:
     """The base recipe as a point of the search space, the nearest one if it lies outside."""
     values = asdict(base)
     point = {name: values[name] for name in ("head", "width", "balance", "reduce", "whitening")}
     point |= {name: min(max(values[name], low), high) for name, (low, high) in _RANGES.items()}
-    point["views"] = " ".join(tuple(sorted(base.views)) or subsets[0])
+    point["views"] = " ".join(tuple(sorted(base.views)) or space.subsets[0])
     if base.balance != "none":
         point["strength"] = base.strength
     return point
 
 
-def _ask(
-    study: optuna.Study, base: Recipe, subsets: Sequence[tuple[str, ...]], seed: int
-) -> tuple[optuna.Trial, Recipe]:
+def _ask(study: optuna.Study, space: Space, seed: int) -> tuple[optuna.Trial, Recipe]:
     import optuna
 
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=ROUND, multivariate=True)
     trial = study.ask()
-    return trial, suggest(trial, base, subsets)
+    return trial, suggest(trial, space)
 
 
 def _train_round(
@@ -261,7 +282,7 @@ def _open_study(storage: str, name: str) -> optuna.Study:
 
     try:
         return optuna.create_study(
-            storage=_backend(storage),
+            storage=open_storage(storage),
             study_name=name,
             direction="maximize",
             load_if_exists=True,
@@ -273,48 +294,6 @@ def _open_study(storage: str, name: str) -> optuna.Study:
             f"the study's storage {storage} cannot be opened ({reason}); remove the file, or "
             "check the URL given by --storage"
         ) from error
-
-
-def _backend(storage: str) -> Any:
-    """A journal file, mended where a full disk tore it, or an URL as it is."""
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-
-    if "://" in storage:
-        return storage
-    Path(storage).parent.mkdir(parents=True, exist_ok=True)
-    lock: Any = _JournalLock(Path(storage))
-    _cut_torn_line(Path(storage), lock)
-    return optuna.storages.JournalStorage(JournalFileBackend(storage, lock_obj=lock))
-
-
-class _JournalLock:
-    """Optuna's own lock is a file, which a killed run leaves: the next one would wait for 30 s."""
-
-    def __init__(self, journal: Path) -> None:
-        self.journal = journal
-        self.held = ExitStack()
-
-    def acquire(self) -> bool:
-        self.held.enter_context(locked(self.journal))
-        return True
-
-    def release(self) -> None:
-        self.held.close()
-
-
-def _cut_torn_line(journal: Path, lock: _JournalLock) -> None:
-    """A full disk leaves half a line; with another line behind it the journal would be unreadable.
-
-    No trial is lost: a line is told of only after it is written whole.
-    """
-    lock.acquire()
-    try:
-        with journal.open("r+b") as file:
-            whole = file.read().rfind(b"\n") + 1
-            file.truncate(whole)
-    finally:
-        lock.release()
 
 
 def _fail_ghosts(study: optuna.Study) -> None:
@@ -337,7 +316,7 @@ def _count(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=states))
 
 
-def _best(study: optuna.Study, base: Recipe, subsets: Sequence[tuple[str, ...]]) -> Tuned:
+def _best(study: optuna.Study, space: Space) -> Tuned:
     import optuna
 
     counts = dict.fromkeys(optuna.trial.TrialState, 0)
@@ -352,7 +331,7 @@ def _best(study: optuna.Study, base: Recipe, subsets: Sequence[tuple[str, ...]])
         by_head.setdefault(trial.params["head"], trial)
     chosen = list(by_head.values())[:FINALISTS]
     return Tuned(
-        recipes=tuple(suggest(_fixed(t.params), base, subsets) for t in chosen),
+        recipes=tuple(suggest(_fixed(t.params), space) for t in chosen),
         value=float(study.best_value),
         finished=counts[optuna.trial.TrialState.COMPLETE],
         pruned=counts[optuna.trial.TrialState.PRUNED],
@@ -366,13 +345,13 @@ def _fixed(params: dict[str, Any]) -> Any:
     return optuna.trial.FixedTrial(params)
 
 
-def _mark(table: Table, prepared: Sequence[Prepared], base: Recipe, seed: int) -> str:
+def _mark(table: Table, prepared: Sequence[Prepared], space: Space, seed: int) -> str:
     """Eight hex digits of all that the trials and their values depend on.
 
     The search space is part of it: Optuna refuses a study whose choices have changed.
     """
-    space = [list(HEADS), _RANGES, _SIZES]
-    digest = hashlib.sha256(json.dumps([asdict(base), table.labels, seed, space]).encode())
+    choices = [space.heads, _RANGES, _SIZES]
+    digest = hashlib.sha256(json.dumps([asdict(space.base), table.labels, seed, choices]).encode())
     digest.update(np.ascontiguousarray(table.targets).tobytes())
     for part in prepared:
         digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())

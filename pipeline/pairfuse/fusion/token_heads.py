@@ -1,0 +1,127 @@
+"""Token heads: networks over the sequences that encoders give; TOKEN_HEADS is the table of them.
+
+A token head maps `{view: (M, B, T, D)}`, `{view: (M, B, T) bool}` to logits (M, B, C); the second
+says which tokens are there. A view without any token in a row is missing there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.fusion.layers import JoinedLinear, StackedLinear, no_dropout, safe
+from pairfuse.fusion.parts import Attention, Corner, Drop, FeedForward, HeadShape, Norm, Stack
+
+
+class CrossAttentionHead(nn.Module):
+    """Each modality's tokens ask the other's (as in ViLBERT, Lu et al. 2019), both ways.
+
+    Pre-norm attention with a residual, then a perceptron on each token; the mean over the tokens
+    of each modality is classified. A modality alone asks itself.
+    """
+
+    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self.members, models = shape.members, len(seeds)
+        self.own = Corner(shape, models)
+        self.layers = nn.ModuleDict(
+            {safe(view): StackedLinear(dim, shape.width, seeds) for view, dim in shape.dims.items()}
+        )
+        self.norms, self.last = (
+            nn.ModuleDict({modality: Norm(shape, models) for modality in self.members})
+            for _ in range(2)
+        )
+        self.attend = nn.ModuleDict({m: Attention(shape, seeds) for m in self.members})
+        self.think = nn.ModuleDict({m: FeedForward(shape, seeds) for m in self.members})
+        self.classify = JoinedLinear(
+            dict.fromkeys(self.members, shape.width), shape.num_classes, seeds
+        )
+
+    def forward(self, views: Stack, there: Stack, drop: Drop) -> Tensor:
+        tokens, masks = {}, {}
+        for modality, views_of in self.members.items():
+            tokens[modality] = torch.cat([self._project(v, views[v]) for v in views_of], dim=2)
+            masks[modality] = torch.cat([self._used(v, there[v]) for v in views_of], dim=2)
+        normal = {m: _by_row(self.norms[m], values) for m, values in tokens.items()}
+        pooled = {}
+        for modality, asking in tokens.items():
+            [asked] = [m for m in tokens if m != modality] or [modality]
+            closed = torch.zeros_like(masks[asked], dtype=asking.dtype)
+            closed = closed.masked_fill(~masks[asked], -torch.inf)
+            asking = asking + self.attend[modality](normal[modality], normal[asked], closed)
+            asking = _by_row(self.last[modality], _by_row(self.think[modality], asking))
+            weights = masks[modality].to(asking.dtype)[..., None]  # (M, B, T, 1)
+            mean = (asking * weights).sum(dim=2) / weights.sum(dim=2)
+            pooled[modality] = drop(mean, f"{modality} pooled")
+        logits: Tensor = self.classify(pooled)
+        return logits
+
+    def _project(self, view: str, values: Tensor) -> Tensor:
+        return functional.gelu(_by_row(self.layers[safe(view)], values))  # (M, B, T, W)
+
+    def _used(self, view: str, there: Tensor) -> Tensor:
+        """The mask, without the padding that stands for a view that a model does not use."""
+        place = self.own.names.index(view)
+        return there & (self.own.unused[:, :, place, None] == 0)
+
+
+TOKEN_HEADS: Mapping[str, type[nn.Module]] = {"cross_attention": CrossAttentionHead}
+
+
+class MissingTokens(nn.Module):
+    """A learnt token stands in where a view has none; it starts at the training mean, zero."""
+
+    def __init__(self, dim: int, models: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(models, 1, dim))
+
+    def forward(self, tokens: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (M, B, T, D) and mask (M, B, T), in each row at least one that is there."""
+        missing = ~there.any(dim=2)  # (M, B)
+        alone = torch.zeros_like(there)
+        alone[:, :, 0] = missing
+        tokens = torch.where(there[..., None], tokens, 0)
+        tokens = torch.where(alone[..., None], self.vector[:, :, None], tokens)
+        return tokens, there | alone
+
+
+class TokenNetwork(nn.Module):
+    """A token head with a learnt token for each missing view in front of it."""
+
+    def __init__(self, name: str, shape: HeadShape, seeds: Sequence[int]) -> None:
+        super().__init__()
+        if name not in TOKEN_HEADS:
+            raise ConfigError(f"no token head {name!r}; choose one of {', '.join(TOKEN_HEADS)}")
+        self.shape = shape
+        self.missing = nn.ModuleDict(
+            {safe(view): MissingTokens(dim, len(seeds)) for view, dim in shape.dims.items()}
+        )
+        self.head = TOKEN_HEADS[name](shape, [torch.Generator().manual_seed(s) for s in seeds])
+
+    def forward(self, views: Stack, there: Stack, drop: Drop = no_dropout) -> Tensor:
+        """Logits (M, B, C).
+
+        Raises:
+            CheckpointError: These are not the views that the head was built for.
+        """
+        found = {view: values.shape[-1] for view, values in views.items()}
+        if found != dict(self.shape.dims):
+            raise CheckpointError(
+                f"the head was built for views {dict(self.shape.dims)}, found {found}; "
+                "name the same encoders as in training"
+            )
+        filled, masks = {}, {}
+        for view in self.shape.dims:
+            filled[view], masks[view] = self.missing[safe(view)](views[view], there[view])
+        logits: Tensor = self.head(filled, masks, drop)
+        return logits
+
+
+def _by_row(layer: nn.Module, tokens: Tensor) -> Tensor:
+    """A layer for rows (M, R, W) on tokens (M, B, T, W)."""
+    rows: Tensor = layer(tokens.flatten(1, 2))
+    return rows.reshape(*tokens.shape[:3], -1)
