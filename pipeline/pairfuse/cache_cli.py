@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pairfuse.console import say
 from pairfuse.errors import StoreError
@@ -122,7 +122,7 @@ def _gc(parsed: argparse.Namespace) -> None:
 def _used_keys(parsed: argparse.Namespace) -> set[bytes]:
     """Keys of all contents of the data sets in data/ and of those named by --keep."""
     from pairfuse.data.loading import load_dataset
-    from pairfuse.data.pairs import MODALITIES
+    from pairfuse.data.pairs import Modality
     from pairfuse.features.extraction import contents
 
     data = Path("data")
@@ -130,7 +130,7 @@ def _used_keys(parsed: argparse.Namespace) -> set[bytes]:
     used: set[bytes] = set()
     for root in [*roots, *(Path(folder) for folder in parsed.keep)]:
         dataset = load_dataset(root, census=Path(parsed.cache) / "census" / "images.jsonl")
-        for modality in MODALITIES:
+        for modality in get_args(Modality):
             used |= contents(dataset, modality).keys()
     return used
 

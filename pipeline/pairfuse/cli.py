@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -161,7 +162,7 @@ def _run(parsed: argparse.Namespace) -> None:
         compare_stage(parsed.first, parsed.second, truth=parsed.truth, cache=parsed.cache)
         return
     if parsed.command == "encoders":
-        _list_encoders()
+        _list_encoders(as_json=parsed.json)
         return
     if parsed.command == "cache":
         run_cache(parsed)
@@ -210,11 +211,15 @@ def _column(text: str) -> tuple[str, str]:
     return part, name
 
 
-def _list_encoders() -> None:
-    from pairfuse.encoders import ENCODERS
+def _list_encoders(*, as_json: bool) -> None:
+    from pairfuse.encoders.listing import list_encoders, table_lines
 
-    for name, entry in ENCODERS.items():
-        say(f"{name:<20}{entry.about}")
+    listed = list_encoders()
+    if as_json:
+        say(json.dumps([each.as_dict() for each in listed], indent=2))
+        return
+    for line in table_lines(listed):
+        say(line)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -250,7 +255,8 @@ def _parser() -> argparse.ArgumentParser:
         compare.add_argument(name, metavar="RUN", help="run, run/arm or a CSV of guid, tag, ...")
     compare.add_argument("--truth", type=Path, metavar="FILE", help="guid,tag, if the CSV has none")
     compare.add_argument("--cache", default="cache", metavar="FOLDER", help="where the runs are")
-    _command(commands, "encoders", "list the encoders that have a name")
+    encoders = _command(commands, "encoders", "list the encoders that have a name")
+    encoders.add_argument("--json", action="store_true", help="as JSON")
     add_actions(_command(commands, "cache", "show, prove, hand over or remove stored features"))
     return parser
 

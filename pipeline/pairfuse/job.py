@@ -16,7 +16,7 @@ from pairfuse.console import log, note, progress
 from pairfuse.data.census import note_bad
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.loading import load_dataset
-from pairfuse.data.pairs import MODALITIES, Dataset, Pair
+from pairfuse.data.pairs import Dataset, Pair
 from pairfuse.encoders import Encoder, build_encoders, fingerprint, resolve_device
 from pairfuse.errors import DataError, StoreError
 from pairfuse.features.extraction import Extraction, contents, extract
@@ -148,7 +148,8 @@ class Job:
 
         known = {encoder.name: self._known_cost(encoder) for encoder in self.encoders}
         unknown = [encoder for encoder in self.encoders if known[encoder.name] is None]
-        samples = {m: list(contents(self.dataset, m).values()) for m in MODALITIES}
+        kinds = {encoder.modality for encoder in unknown}
+        samples = {kind: list(contents(self.dataset, kind).values()) for kind in kinds}
         measured = measure_encoders(unknown, samples, device=self.device)
         for encoder, cost in zip(unknown, measured, strict=True):
             known[encoder.name] = cost
@@ -201,10 +202,19 @@ class Job:
         """Images that failed in full decoding count as unreadable from now on."""
         for digest, reason in result.failed.items():
             log.warning("%s: %s %s", encoder.name, digest[:12], reason)
-        if encoder.modality == "image":
+        if encoder.modality != "text":
             limit = self.config.data.max_pixels
-            note_bad(self.census, result.failed, max_pixels=limit)
+            note_bad(self.census, self._bad_images(encoder, result), max_pixels=limit)
             self.__dict__.pop("dataset", None)
+
+    def _bad_images(self, encoder: Encoder, result: Extraction) -> dict[str, str]:
+        """Reasons by the digest of the image, whatever the key of the failed row is made of."""
+        digests = {}
+        for pair in self.dataset.pairs:
+            key, image = (self.dataset.key(pair, kind) for kind in (encoder.modality, "image"))
+            if key is not None and image is not None and key.hex() in result.failed:
+                digests[image.hex()] = result.failed[key.hex()]
+        return digests
 
 
 def _note_size(encoder: str, rows: int, size: int) -> None:

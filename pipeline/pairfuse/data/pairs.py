@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 Split = Literal["train", "val", "test"]
-Modality = Literal["text", "image"]
+#: What a view is of; "joint" is both at once, one network having seen text and image together.
+Modality = Literal["text", "image", "joint"]
+#: The modalities of a pair. A joint view is of neither alone: it is in no text-only or image-only
+#: arm, and is missing where either is.
 MODALITIES: tuple[Modality, ...] = ("text", "image")
 
 
@@ -85,9 +88,17 @@ class Dataset:
         """The sha256 of the content that an encoder of this modality reads, or None if missing."""
         if modality == "text":
             return None if pair.text is None else text_key(pair.text)
-        return None if pair.image is None else bytes.fromhex(self.images[pair.guid].digest)
+        if modality == "image":
+            return None if pair.image is None else bytes.fromhex(self.images[pair.guid].digest)
+        text, image = self.key(pair, "text"), self.key(pair, "image")
+        return None if text is None or image is None else joint_key(text, image)
 
 
 def text_key(text: str) -> bytes:
     """Sha256 of the decoded text (lone surrogates, which no file can hold, are kept apart)."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def joint_key(text: bytes, image: bytes) -> bytes:
+    """Sha256 over the key of a text and the key of an image."""
+    return hashlib.sha256(text + image).digest()

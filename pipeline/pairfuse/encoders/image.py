@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -136,21 +137,36 @@ class LoadedImage:
 
         stacked = stack([prepared.value for prepared in batch], self.device)
         with torch.inference_mode():
-            pixels = standardise(stacked, self.crop) if self.crop else stacked  # (B, 3, H, W)
-            pixels = pixels.to(torch_dtype(self.precision))
-            try:
-                found = self.features(pixels.contiguous(memory_format=torch.channels_last))
-            except (ValueError, TypeError, IndexError) as error:
-                raise EncoderError(
-                    f"encoder {self.name} cannot take images of {tuple(pixels.shape[2:])} pixels "
-                    f"({folders.first_line(error)}); its preprocessor_config.json does not "
-                    "describe what its network reads"
-                ) from None
+            pixels = as_input(stacked, self.crop, self.precision)
+            with image_errors(self.name, pixels):
+                found = self.features(pixels)
             pooled, hidden = found if isinstance(found, tuple) else (found, None)
             fetch = to_host(pooled, self.name, self.dim)
-            if not self.token_dim or hidden is None:
+            if not self.token_dim:
                 return fetch
             return with_tokens(fetch, hidden, (), self.name, self.token_dim)
+
+
+def as_input(stacked: Tensor, crop: Crop | None, precision: Precision) -> Tensor:
+    """Pixels as a network takes them, (B, 3, H, W), channels last in memory."""
+    import torch
+
+    pixels = standardise(stacked, crop) if crop else stacked
+    pixels = pixels.to(torch_dtype(precision))
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def image_errors(name: str, pixels: Tensor) -> Iterator[None]:
+    """A network that does not fit its preparation is an error in one line."""
+    try:
+        yield
+    except (ValueError, TypeError, IndexError) as error:
+        raise EncoderError(
+            f"encoder {name} cannot take images of {tuple(pixels.shape[2:])} pixels "
+            f"({folders.first_line(error)}); its preprocessor_config.json does not "
+            "describe what its network reads"
+        ) from None
 
 
 def build_image(name: str, folder: Path, *, precision: Precision) -> ImageEncoder:

@@ -164,7 +164,7 @@ def to_host(features: Tensor, name: str, dim: int) -> Callable[[], Floats]:
 
 
 def with_tokens(
-    fetch: Callable[[], Floats], hidden: Tensor, lengths: Sequence[int], name: str, dim: int
+    fetch: Callable[[], Floats], hidden: Tensor | None, lengths: Sequence[int], name: str, dim: int
 ) -> Callable[[], Found]:
     """Begin to bring the sequences, too, to the host, as float16; the result waits for both.
 
@@ -175,7 +175,14 @@ def with_tokens(
         dim: Width of a token.
 
     Waiting refuses a wrong width, non-numbers and numbers that float16 does not hold.
+
+    Raises:
+        EncoderError: The network gives no sequence.
     """
+    if hidden is None:
+        raise EncoderError(
+            f"encoder {name} gives no sequence; leave it out, or run without --tokens"
+        )
     if hidden.ndim == 4:
         hidden = hidden.flatten(2).transpose(1, 2)  # (B, H * W, D)
     fetch_tokens = _fetching(hidden.half())
@@ -234,22 +241,24 @@ def load_network(
     device: str,
     *,
     untrained: Sequence[str] = (),
-    without: str = "",
+    without: Sequence[str] = (),
+    family: str = "AutoModel",
 ) -> Any:
     """The checkpoint's network on a device: from safetensors alone, no code of its own, frozen.
 
     Args:
         untrained: Parts (beginnings of parameter names) that may lack weights as they are not used.
-        without: A part that is dropped before the network goes to the device.
+        without: Parts that are dropped before the network goes to the device.
+        family: The class of transformers that reads it.
 
     Raises:
         EncoderError: It cannot be loaded, or lacks weights that the features need.
     """
     with quiet():
-        from transformers import AutoModel
+        import transformers
 
         try:
-            network, info = AutoModel.from_pretrained(
+            network, info = getattr(transformers, family).from_pretrained(
                 folder,
                 dtype=torch_dtype(precision),
                 use_safetensors=True,
@@ -268,6 +277,6 @@ def load_network(
     from pairfuse.encoders.tuned import pack_linears
 
     network.requires_grad_(False)
-    if without:
-        setattr(network, without, None)
+    for part in without:
+        setattr(network, part, None)
     return pack_linears(network.eval().to(device))

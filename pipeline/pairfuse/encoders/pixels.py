@@ -20,7 +20,14 @@ Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic"]
 #: Pillow's numbers, as image processors write them.
 INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 #: Image processors of transformers that do no more than a crop says.
-PLAIN_PROCESSORS = ("CLIPImageProcessorPil", "SiglipImageProcessorPil", "ViTImageProcessorPil")
+PLAIN_PROCESSORS = (
+    "BitImageProcessorPil",
+    "BlipImageProcessorPil",
+    "ChineseCLIPImageProcessorPil",
+    "CLIPImageProcessorPil",
+    "SiglipImageProcessorPil",
+    "ViTImageProcessorPil",
+)
 
 
 @dataclass(frozen=True)

@@ -146,15 +146,7 @@ class LoadedText:
 
     def prepare(self, raw: Any) -> Prepared:
         """Token ids of one text, cut at the maximal length; sets nothing, so safe in threads."""
-        try:
-            encoding = self.tokenizer.encode(plain_text(raw))
-        except Exception as error:  # the tokenizers library raises nothing narrower
-            raise EncoderError(
-                f"the tokenizer of encoder {self.name} cannot read a text "
-                f"({folders.first_line(error)}); copy its checkpoint again"
-            ) from None
-        ids = encoding.ids or [self.pad_id]
-        return Prepared(ids, size=len(ids), truncated=bool(encoding.overflowing))
+        return tokenised(raw, self.tokenizer, self.pad_id, self.name)
 
     def encode(self, batch: Sequence[Prepared]) -> Found:
         """Features (B, D) of texts padded to the longest among them, or to `pad_to`."""
@@ -164,23 +156,45 @@ class LoadedText:
         """Begin to encode prepared texts; the result waits for their features."""
         import torch
 
-        longest = max(self.pad_to, *(prepared.size for prepared in batch), 1)
-        ids = torch.full((len(batch), longest), self.pad_id)  # (B, T)
-        mask = torch.zeros_like(ids)
-        for row, prepared in enumerate(batch):
-            ids[row, : prepared.size] = torch.tensor(prepared.value)
-            mask[row, : prepared.size] = 1
         with torch.inference_mode():
-            on_device = (to_device(each.numpy(), self.device) for each in (ids, mask))
+            on_device = padded(batch, self.pad_id, self.pad_to, self.device)
             found = self.features(*on_device)
             pooled, hidden = found if isinstance(found, tuple) else (found, None)
             if self.normalize:
                 pooled = torch.nn.functional.normalize(pooled.float(), dim=-1)
             fetch = to_host(pooled, self.name, self.dim)
-            if not self.token_dim or hidden is None:
+            if not self.token_dim:
                 return fetch
             sizes = [prepared.size for prepared in batch]
             return with_tokens(fetch, hidden, sizes, self.name, self.token_dim)
+
+
+def tokenised(raw: Any, tokenizer: Tokenizer, pad_id: int, name: str) -> Prepared:
+    """Token ids of one text; `name` is the encoder's, for messages."""
+    try:
+        encoding = tokenizer.encode(plain_text(raw))
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise EncoderError(
+            f"the tokenizer of encoder {name} cannot read a text "
+            f"({folders.first_line(error)}); copy its checkpoint again"
+        ) from None
+    ids = encoding.ids or [pad_id]
+    return Prepared(ids, size=len(ids), truncated=bool(encoding.overflowing))
+
+
+def padded(
+    batch: Sequence[Prepared], pad_id: int, pad_to: int, device: str
+) -> tuple[Tensor, Tensor]:
+    """Token ids and their mask, (B, T) each, T being the longest text or `pad_to`."""
+    import torch
+
+    longest = max(pad_to, *(prepared.size for prepared in batch), 1)
+    ids = torch.full((len(batch), longest), pad_id)  # (B, T)
+    mask = torch.zeros_like(ids)
+    for row, prepared in enumerate(batch):
+        ids[row, : prepared.size] = torch.tensor(prepared.value)
+        mask[row, : prepared.size] = 1
+    return to_device(ids.numpy(), device), to_device(mask.numpy(), device)
 
 
 def build_text(
@@ -249,6 +263,8 @@ def load_tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
         with quiet():
             loaded = family.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             tokenizer = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
+        if siglip and _is_gemma(folder):
+            _lowercase(tokenizer)
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_length)
     except Exception as error:
@@ -258,6 +274,21 @@ def load_tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
         ) from None
     pad_id = loaded.pad_token_id
     return tokenizer, 0 if pad_id is None else int(pad_id)
+
+
+def _is_gemma(folder: Path) -> bool:
+    """Whether a tokenizer is Gemma's, as that of SigLIP 2 is."""
+    path = folder / "tokenizer_config.json"
+    named = str(folders.read_json(path).get("tokenizer_class")) if path.is_file() else ""
+    return named.startswith(("Gemma", "Siglip2"))
+
+
+def _lowercase(tokenizer: Any) -> None:
+    """SigLIP 2 was trained on lower-case texts, which its tokenizer.json does not say."""
+    from tokenizers import normalizers
+
+    own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
 
 
 def pool(output: Any, mask: Tensor, pooling: Pooling) -> Tensor:

@@ -97,6 +97,18 @@ def find_download(name: str, url: str) -> Path:
     return target
 
 
+def is_here(source: str) -> bool:
+    """Whether the weights of a table's source are on this machine; no server is asked."""
+    if source.startswith("package:"):
+        try:
+            return package_path("", source).exists()
+        except EncoderError:
+            return False
+    if source.startswith("https:"):
+        return (_torch_cache() / source.rpartition("/")[2]).is_file()
+    return _cached(source) is not None
+
+
 def _cached(repository: str) -> Path | None:
     """A complete copy in the hub's cache; the main branch first, then the newest other one."""
     from huggingface_hub import constants

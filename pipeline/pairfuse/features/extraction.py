@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pairfuse.console import log, progress
-from pairfuse.data.pairs import Dataset, Modality
+from pairfuse.data.pairs import Dataset, Modality, Pair
 from pairfuse.encoders.base import Encoder, Found
 from pairfuse.encoders.network import resolve_devices
 from pairfuse.encoders.tokens import Encoded, join_found
@@ -36,14 +36,14 @@ COMMIT_BYTES = 128 * 2**20
 #: Held, beside the parts, by the process that fills the store.
 LOCK = ".lock"
 #: Inputs of a window, at least: texts are small and sorted by length in it, images are large.
-WINDOW: Mapping[Modality, int] = {"text": 4096, "image": 64}
+WINDOW: Mapping[Modality, int] = {"text": 4096, "image": 64, "joint": 64}
 #: A window holds at least so many batches for each device, so that none waits for its end.
 BATCHES_AHEAD = 2
 #: How many times larger batches are on a GPU, which is idle with those that suit a CPU.
 GPU_BATCHES = 8
 #: Inputs that are looked at to say how many tokens there will be; all pictures of a network have
 #: as many, but one of these may be unreadable.
-SAMPLE: Mapping[Modality, int] = {"text": 256, "image": 4}
+SAMPLE: Mapping[Modality, int] = {"text": 256, "image": 4, "joint": 4}
 
 
 @dataclass
@@ -69,10 +69,16 @@ def contents(dataset: Dataset, modality: Modality) -> dict[bytes, Content]:
     found: dict[bytes, Content] = {}
     for pair in dataset.pairs:
         key = dataset.key(pair, modality)
-        content = pair.text if modality == "text" else pair.image
+        content = _content(pair, modality)
         if key is not None and content is not None:
             found.setdefault(key, content)
     return found
+
+
+def _content(pair: Pair, modality: Modality) -> Content | None:
+    if modality == "joint":
+        return None if pair.text is None or pair.image is None else (pair.text, pair.image)
+    return pair.text if modality == "text" else pair.image
 
 
 def extract(
@@ -88,7 +94,7 @@ def extract(
     """Compute the rows that the store lacks and commit them part by part.
 
     Args:
-        wanted: Key to text, or to the path of an image.
+        wanted: Key to text, to the path of an image, or to both.
         encoder: Its weights are loaded only if a row is missing.
         store: Where rows go.
         device: A torch device's name, or several, as in `cuda:0,cuda:1`.

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from pairfuse.data.images import open_image
-from pairfuse.data.pairs import Modality
+from pairfuse.data.pairs import Modality, joint_key, text_key
 from pairfuse.encoders.base import LoadedEncoder, Prepared
 from pairfuse.errors import DataError
 from pairfuse.files import read_bytes
 
 #: Inputs that a thread prepares at a time: to hand over a single text costs more than its tokens.
-PORTION: Mapping[Modality, int] = {"text": 64, "image": 1}
+PORTION: Mapping[Modality, int] = {"text": 64, "image": 1, "joint": 1}
 
-Content = str | Path
+#: A text, the path of an image, or both for a joint encoder.
+Content = str | Path | tuple[str, Path]
 Window = list[tuple[bytes, Prepared]]
 _Outcomes = list[tuple[bytes, Prepared | str]]
 
@@ -61,7 +62,7 @@ def prepared_windows(
     """Windows of prepared inputs; the next one is made ready while the caller encodes this one.
 
     Args:
-        wanted: Key to text, or to the path of an image.
+        wanted: Key to text, to the path of an image, or to both.
         loading: The encoder that prepares them; what needs no encoder is done before it is there.
         size: Inputs of one window.
         tally: Filled in as windows are given out.
@@ -125,16 +126,32 @@ def _read_text(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> 
 
 
 def _read_image(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> Any:
-    try:
-        data = read_bytes(Path(content))
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})") from error
+    assert isinstance(content, Path)
+    data = _image_bytes(content)
     if hashlib.sha256(data).digest() != key:
-        raise DataError("the file changed while it was read")
+        raise DataError(_CHANGED)
     return open_image(data, draft=getattr(loading.result(), "draft", 0))
 
 
+def _read_joint(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> tuple[str, Any]:
+    assert isinstance(content, tuple)
+    text, path = content
+    data = _image_bytes(path)
+    if joint_key(text_key(text), hashlib.sha256(data).digest()) != key:
+        raise DataError(_CHANGED)
+    return text, open_image(data, draft=getattr(loading.result(), "draft", 0))
+
+
+def _image_bytes(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from error
+
+
+_CHANGED = "the file changed while it was read"
 _READ: Mapping[Modality, Callable[[bytes, Content, Future[LoadedEncoder]], Any]] = {
     "text": _read_text,
     "image": _read_image,
+    "joint": _read_joint,
 }

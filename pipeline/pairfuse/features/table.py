@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse.data.pairs import Dataset, Modality, Pair
+from pairfuse.errors import StoreError
 from pairfuse.features.store import FeatureStore
 from pairfuse.features.tokenrows import TokenRows, open_tokens
 
@@ -68,7 +70,7 @@ def load_views(dataset: Dataset, pairs: Sequence[Pair], stores: Sequence[Feature
     """
     features, present, modality, tokens = {}, {}, {}, {}
     for store in stores:
-        kind: Modality = "text" if store.modality == "text" else "image"
+        kind = _modality(store)
         keys = [dataset.key(pair, kind) for pair in pairs]
         there = np.array([key is not None for key in keys], dtype=bool)
         found = store.read_view([key for key in keys if key is not None])
@@ -78,6 +80,16 @@ def load_views(dataset: Dataset, pairs: Sequence[Pair], stores: Sequence[Feature
         if store.token_dim:
             tokens[store.encoder] = open_tokens(store, keys)
     return Views(features, present, modality, tokens)
+
+
+def _modality(store: FeatureStore) -> Modality:
+    found = [kind for kind in get_args(Modality) if kind == store.modality]
+    if not found:
+        raise StoreError(
+            f"{store.folder.parent} is of modality {store.modality!r}, which is not known here; "
+            "remove it with `pairfuse cache rm`, or bring the version that wrote it"
+        )
+    return cast(Modality, found[0])
 
 
 def targets_of(pairs: Sequence[Pair], labels: Sequence[str]) -> Ints:

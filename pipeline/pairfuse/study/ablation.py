@@ -57,6 +57,8 @@ class Budget:
 def arm_views(table: Table) -> dict[str, list[str]]:
     """The views that each arm may use: all, each modality's, each single one.
 
+    A joint view saw text and image together: it is in the fused arm and in its own, in no other.
+
     Raises:
         ConfigError: All views are of one modality, so there is nothing to compare.
     """
@@ -68,6 +70,7 @@ def arm_views(table: Table) -> dict[str, list[str]]:
             'one of each modality, as in --encoders "minilm efficientnet-lite0"'
         )
     single = {view: [view] for views in arms.values() if len(views) > 1 for view in views}
+    single |= {view: [view] for view in table.views.of("joint")}
     return {FUSED: list(table.views.features), **arms, **single}
 
 

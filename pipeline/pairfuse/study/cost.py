@@ -26,6 +26,7 @@ from pairfuse.encoders.base import Encoder, LoadedEncoder, Prepared
 from pairfuse.encoders.folder import first_line
 from pairfuse.encoders.sequence import TokenEncoder
 from pairfuse.errors import DataError, EncoderError, PairfuseError
+from pairfuse.features.inputs import Content
 from pairfuse.files import read_bytes
 from pairfuse.process import keep_memory
 
@@ -101,7 +102,7 @@ class ArmCost:
 
 def measure_encoders(
     encoders: Sequence[Encoder],
-    samples: Mapping[Modality, Sequence[str | Path]],
+    samples: Mapping[Modality, Sequence[Content]],
     *,
     device: str,
     seconds: float = SECONDS,
@@ -110,7 +111,7 @@ def measure_encoders(
 
     Args:
         encoders: Their weights are loaded there, not here.
-        samples: Texts, and paths of images; `SAMPLE` of them are taken, evenly.
+        samples: Texts, paths of images, or both; `SAMPLE` of them are taken, evenly.
         device: A torch device's name.
         seconds: Given up after so long.
 
@@ -123,7 +124,7 @@ def measure_encoders(
     ]
 
 
-def measure(encoder: Encoder, sample: Sequence[str | Path], *, device: str) -> EncoderCost:
+def measure(encoder: Encoder, sample: Sequence[Content], *, device: str) -> EncoderCost:
     """Measure an encoder in this process; contents that cannot be read are left out.
 
     Raises:
@@ -210,7 +211,7 @@ def pareto(costs: Sequence[ArmCost], scores: Mapping[str, float]) -> list[str]:
 
 
 def _measure_apart(
-    encoder: Encoder, sample: Sequence[str | Path], device: str, seconds: float
+    encoder: Encoder, sample: Sequence[Content], device: str, seconds: float
 ) -> EncoderCost:
     """Measure in a fresh process; whatever goes wrong there becomes a note."""
     unknown = EncoderCost(encoder.name, encoder.modality, encoder.dim, device)
@@ -233,7 +234,7 @@ def _measure_apart(
 
 
 def _report(
-    connection: Connection, encoder: Encoder, sample: Sequence[str | Path], device: str
+    connection: Connection, encoder: Encoder, sample: Sequence[Content], device: str
 ) -> None:
     """What runs in the fresh process."""
     try:
@@ -244,12 +245,12 @@ def _report(
     connection.send_bytes(json.dumps(found).encode())
 
 
-def _evenly(contents: Sequence[str | Path]) -> list[str | Path]:
+def _evenly(contents: Sequence[Content]) -> list[Content]:
     count = min(SAMPLE, len(contents))
     return [contents[place * len(contents) // count] for place in range(count)]
 
 
-def _can_read(content: str | Path, loaded: LoadedEncoder) -> bool:
+def _can_read(content: Content, loaded: LoadedEncoder) -> bool:
     try:
         _prepared(content, loaded)
     except (DataError, OSError):
@@ -257,13 +258,15 @@ def _can_read(content: str | Path, loaded: LoadedEncoder) -> bool:
     return True
 
 
-def _prepared(content: str | Path, loaded: LoadedEncoder) -> Prepared:
+def _prepared(content: Content, loaded: LoadedEncoder) -> Prepared:
     if isinstance(content, str):
         return loaded.prepare(content)
-    return loaded.prepare(open_image(read_bytes(content), draft=getattr(loaded, "draft", 0)))
+    text, path = content if isinstance(content, tuple) else (None, content)
+    image = open_image(read_bytes(path), draft=getattr(loaded, "draft", 0))
+    return loaded.prepare(image if text is None else (text, image))
 
 
-def _encode(encoder: Encoder, loaded: LoadedEncoder, sample: Sequence[str | Path]) -> None:
+def _encode(encoder: Encoder, loaded: LoadedEncoder, sample: Sequence[Content]) -> None:
     """Prepare in threads, then encode batches of about the same length."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         inputs = list(pool.map(partial(_prepared, loaded=loaded), sample))
@@ -272,7 +275,7 @@ def _encode(encoder: Encoder, loaded: LoadedEncoder, sample: Sequence[str | Path
         loaded.encode(inputs[start : start + encoder.batch_size])
 
 
-def _counted(encoder: Encoder, sample: Sequence[str | Path]) -> tuple[int, float]:
+def _counted(encoder: Encoder, sample: Sequence[Content]) -> tuple[int, float]:
     """Parameters, and billions of operations for one input alone.
 
     Counted on the plain network in fp32: torch's counter does not see products of packed weights.

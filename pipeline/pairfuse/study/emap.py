@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.overrides import TorchFunctionMode
 
+from pairfuse.errors import ConfigError
 from pairfuse.features.table import Floats, Ints, Views
 from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, softmax
 from pairfuse.fusion.heads import FusionNetwork
@@ -110,7 +111,16 @@ def emap(
 
     Returns:
         Rows without any view have the ensemble's prior in both.
+
+    Raises:
+        ConfigError: A view of the ensemble is joint: it is known for the pairs that there are, not
+            for the text of one with the image of another.
     """
+    if joint := joint_views(ensemble):
+        raise ConfigError(
+            f"the interaction of text and image cannot be told from {joint[0]}, which saw both "
+            "together; leave it out of --encoders"
+        )
     folds = outer_folds(prepared)
     shape = (1 + max(fold.repeat for fold in folds), len(views), len(ensemble.labels))
     fused, additive = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
@@ -128,6 +138,11 @@ def emap(
     lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
     fused[:, lost] = additive[:, lost] = ensemble.prior
     return Projection(fused, additive)
+
+
+def joint_views(ensemble: Ensemble) -> list[str]:
+    """Views of an ensemble that saw text and image together."""
+    return [view for view in ensemble.dims if ensemble.modality[view] == "joint"]
 
 
 def interaction(projection: Projection, targets: Ints, draws: Draws) -> Interaction:

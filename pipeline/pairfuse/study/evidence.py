@@ -24,7 +24,14 @@ from pairfuse.study.decide import (
     cascade,
     conformal,
 )
-from pairfuse.study.emap import Interaction, emap, fold_numbers, interaction, outer_folds
+from pairfuse.study.emap import (
+    Interaction,
+    emap,
+    fold_numbers,
+    interaction,
+    joint_views,
+    outer_folds,
+)
 from pairfuse.study.metrics import Scores, score
 from pairfuse.study.paired import Comparison, compare_all
 from pairfuse.study.strata import Stratum, agreement, strata
@@ -43,7 +50,7 @@ class Evidence:
     arms: tuple[Arm, ...]
     scores: tuple[Scores, ...]
     comparisons: tuple[Comparison, ...]
-    emap: Interaction
+    emap: Interaction | None
     strata: tuple[Stratum, ...]
     agreement: Mapping[str, float]
     cost: tuple[ArmCost, ...]
@@ -82,7 +89,7 @@ class Evidence:
                 for arm, scores in zip(self.arms, self.scores, strict=True)
             ],
             "comparisons": [found.as_dict() for found in self.comparisons],
-            "emap": self.emap.as_dict(),
+            "emap": self.emap.as_dict() if self.emap else None,
             "strata": [found.as_dict() for found in self.strata],
             "agreement": dict(self.agreement),
             "cost": [found.as_dict() for found in self.cost],
@@ -119,9 +126,10 @@ def gather(
     comparisons = compare_all(chances, targets, draws, seed=study.seed)
     [fit] = [arm.fit for arm in arms if arm.name == FUSED]
     assert fit is not None
-    together = interaction(
-        emap(table.views, fit.ensemble, prepared, seed=study.seed), targets, draws
-    )
+    together = None  # a joint view is known for the pairs that there are, and cannot be crossed
+    if not joint_views(fit.ensemble):
+        projection = emap(table.views, fit.ensemble, prepared, seed=study.seed)
+        together = interaction(projection, targets, draws)
     text_only, image_only = chances[TEXT_ONLY], chances[IMAGE_ONLY]
     three = text_only, image_only, chances[FUSED]
     places = strata(table, texts, three, draws, seed=study.seed)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pairfuse.console import log, progress
+from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Views
 from pairfuse.fusion.ensemble import Prepared, check_recipe, project
@@ -186,14 +187,21 @@ def read_trials(
 
 
 def view_subsets(views: Views) -> list[tuple[str, ...]]:
-    """Sets of views worth trying: at least one view of each modality that there is."""
+    """Sets of views worth trying: those that see each modality that there is.
+
+    A joint view sees both.
+    """
     names = sorted(views.features)
-    kinds = set(views.modality.values())
+    seen = {
+        name: set(MODALITIES if kind == "joint" else (kind,))
+        for name, kind in views.modality.items()
+    }
+    kinds = set().union(*seen.values())
     every = [
         subset
         for size in range(len(names), 0, -1)
         for subset in combinations(names, size)
-        if {views.modality[name] for name in subset} == kinds
+        if set().union(*(seen[name] for name in subset)) == kinds
     ]
     return every[:_MAX_SUBSETS]
 

@@ -77,7 +77,7 @@ def build_verdict(
     scores: Mapping[str, Scores],
     comparisons: Sequence[Comparison],
     strata: Sequence[Stratum],
-    together: Interaction,
+    together: Interaction | None,
     costs: Sequence[ArmCost],
     saved: Cascade,
     *,
@@ -145,7 +145,12 @@ def _where(strata: Sequence[Stratum]) -> str:
     return f"It {', and '.join(parts)}." if parts else "In no stratum is the difference certain."
 
 
-def _together(together: Interaction) -> str:
+def _together(together: Interaction | None) -> str:
+    if together is None:
+        return (
+            "What text and image add only together cannot be told, since the fused model uses a "
+            "view that saw both at once."
+        )
     gain = together.interaction
     bounds = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
     if together.is_there:

@@ -1,0 +1,85 @@
+"""What is known of the encoders that have a name, and whether their weights are at hand."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from pairfuse.encoders import ENCODERS, Entry
+from pairfuse.encoders.weights import is_here
+
+BUNDLED, CACHED, DOWNLOAD, NO_WEIGHTS = "bundled", "cached", "download", "no weights"
+_HEAD = ("name", "modality", "width", "parameters", "licence", "weights", "")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One named encoder.
+
+    Attributes:
+        modality: Of each of its views.
+        width: Of each of its views.
+        parameters: Of the whole network.
+        licence: Of the weights; none where their publisher states none.
+        weights: `bundled` with the installation, `cached` on this machine, to `download`, or
+            `no weights`.
+        source: Where they come from: a package, a hub id or an address.
+    """
+
+    name: str
+    modality: tuple[str, ...]
+    width: tuple[int, ...]
+    parameters: int
+    licence: str | None
+    weights: str
+    source: str
+    about: str
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def list_encoders() -> list[Listed]:
+    """All rows of the table, in its order; nothing is loaded and no server is asked."""
+    return [
+        Listed(
+            name,
+            tuple(modality for modality, _ in entry.views.values()),
+            tuple(width for _, width in entry.views.values()),
+            entry.parameters,
+            entry.licence or None,
+            _weights(entry),
+            entry.source,
+            entry.about,
+        )
+        for name, entry in ENCODERS.items()
+    ]
+
+
+def table_lines(listed: list[Listed]) -> list[str]:
+    """The same in words, columns aligned."""
+    rows = [_HEAD, *(_cells(each) for each in listed)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _cells(each: Listed) -> tuple[str, ...]:
+    return (
+        each.name,
+        ", ".join(each.modality),
+        ", ".join(map(str, each.width)),
+        f"{each.parameters / 1e6:.1f} M" if each.parameters else "-",
+        each.licence or "-",
+        each.weights,
+        each.about,
+    )
+
+
+def _weights(entry: Entry) -> str:
+    if not entry.source:
+        return NO_WEIGHTS
+    if not is_here(entry.source):
+        return DOWNLOAD
+    return BUNDLED if entry.source.startswith("package:") else CACHED
