@@ -218,4 +218,5 @@ class Job:
 
 
 def _note_size(encoder: str, rows: int, size: int) -> None:
-    note(f"features  {encoder}: {rows} rows with their tokens will take {size / 1e9:.3g} GB")
+    room = f"{size / 1e9:.2f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"
+    note(f"features  {encoder}: {rows} rows with their tokens will take {room}")

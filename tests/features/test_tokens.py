@@ -313,6 +313,13 @@ def test_thinning_out_keeps_the_tokens_of_used_rows(filled: FeatureStore, tmp_pa
     assert same(again.read_tokens([key(2), key(1)]), ragged().rows(np.array([2, 1])))
 
 
+def test_thinning_out_vouches_for_no_damaged_token(filled: FeatureStore, tmp_path: Path) -> None:
+    spoil(filled, 1)
+    with pytest.raises(StoreError, match="the tokens of 1 of 1 rows read are damaged"):
+        thin_out(tmp_path, {key(1)}, remove=True)
+    assert verify_stores(tmp_path)[0].lost == (key(1).hex(),)
+
+
 def test_an_exported_token_store_is_the_same_elsewhere(
     filled: FeatureStore, tmp_path: Path
 ) -> None:

@@ -18,14 +18,7 @@ from numpy.typing import NDArray
 from pairfuse.console import progress
 from pairfuse.errors import StoreError
 from pairfuse.features.layout import SUFFIX
-from pairfuse.features.part import (
-    Part,
-    damaged_rows,
-    open_part,
-    pack,
-    read_unchecked,
-    unchecked_tokens,
-)
+from pairfuse.features.part import Part, damaged_rows, open_part, pack, read_rows, read_tokens
 from pairfuse.features.store import store_name
 from pairfuse.files import listed, sweep, sync_folder, temporary_name, write_bytes
 
@@ -233,12 +226,15 @@ def _facts(folder: Path, *, prove: bool, repair: bool) -> StoreFacts:
     )
 
 
-def _rewrite(part: Part, keep: NDArray[np.integer]) -> None:
-    """Replace a part by one that holds the named rows alone; the new one is there first."""
+def _rewrite(part: Part, keep: NDArray[np.int64]) -> None:
+    """Replace a part by one that holds the named rows alone; the new one is there first.
+
+    Each row is proven: its new checksum must not vouch for damage.
+    """
     if len(keep):
         kept = {name: part.attributes[name] for name in _KEYS}
-        tokens = unchecked_tokens(part).rows(keep) if part.tokens else None
-        name, data = pack(kept, part.keys[keep], read_unchecked(part)[keep], tokens)
+        tokens = read_tokens(part, keep) if part.tokens else None
+        name, data = pack(kept, part.keys[keep], read_rows(part, keep), tokens)
         write_bytes(part.path.with_name(name), *data)
     part.path.unlink(missing_ok=True)
 
