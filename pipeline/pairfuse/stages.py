@@ -44,6 +44,14 @@ from pairfuse.study.nested import prepare_inner
 from pairfuse.study.outside import compare_predictions, comparison_lines
 from pairfuse.study.predictions import load_predictions
 from pairfuse.study.tuning import Tuned, tune
+from pairfuse.study.verdict import Outcome
+
+#: What the summary says of a verdict.
+OUTCOMES: dict[Outcome, str] = {
+    "helps": "the image helps",
+    "does not help": "the image does not help",
+    "cannot be told": "whether the image helps cannot be told from this many pairs",
+}
 
 
 def tune_stage(job: Job) -> Tuned:
@@ -185,7 +193,7 @@ def run_stage(job: Job) -> None:
     labels = predict_stage(job, None)
     page = report_stage(job)
     say("")
-    say(f"verdict   the image {found.verdict.outcome}")
+    say(f"verdict   {OUTCOMES[found.verdict.outcome]}")
     say(f"labels    {labels}")
     say(f"report    {page}")
     say(f"run       {job.folder}")

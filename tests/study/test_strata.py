@@ -55,8 +55,8 @@ def test_the_strata_of_a_kind_hold_every_row_once() -> None:
         "class",
         "text length",
         "text-only confidence",
-        "image cluster",
-        "text-only and image-only",
+        "image",
+        "single modalities",
     ]
 
 
@@ -90,7 +90,7 @@ def test_nothing_is_claimed_where_there_is_nothing() -> None:
 def _null(seed: int) -> list[Stratum]:
     """Without agreement: where the image agrees text-only is right more often, drawn like this."""
     rights = [_often(0.6, seed=100 * seed + n) for n in range(3)]
-    return [each for each in _strata(_table(seed), *rights) if "image-only" not in each.by]
+    return [each for each in _strata(_table(seed), *rights) if each.by != "single modalities"]
 
 
 def test_texts_are_cut_into_thirds_by_length_and_missing_ones_put_apart() -> None:
@@ -126,10 +126,10 @@ def test_image_clusters_are_those_that_were_drawn_the_largest_first() -> None:
     look = 20 * np.eye(CLUSTERS)[kind] + random.normal(size=(ROWS, CLUSTERS))
     views = replace(table.views, features={**table.views.features, "look": look.astype("f4")})
     found = _strata(replace(table, views=views), *([_often(0.5, seed=0)] * 3))
-    clusters = [each for each in found if each.by == "image cluster"]
+    clusters = [each for each in found if each.by == "image"]
     sizes = sorted(np.bincount(kind).tolist(), reverse=True)
     assert [each.rows for each in clusters] == sizes
-    assert clusters[0].name == f"image cluster 1 ({sizes[0]} pairs)"
+    assert clusters[0].name == f"cluster 1 ({sizes[0]} pairs)"
 
 
 def test_pictures_that_are_all_alike_form_no_clusters() -> None:
@@ -137,7 +137,7 @@ def test_pictures_that_are_all_alike_form_no_clusters() -> None:
     same = np.ones((ROWS, 5), dtype=np.float32)
     views = replace(table.views, features={**table.views.features, "look": same})
     found = _strata(replace(table, views=views), *([_often(0.5, seed=0)] * 3))
-    assert "image cluster" not in {each.by for each in found}
+    assert "image" not in {each.by for each in found}
 
 
 def test_same_seed_same_strata() -> None:

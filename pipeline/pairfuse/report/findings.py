@@ -72,13 +72,14 @@ def _told(said: str) -> list[Markup]:
 
 def _headline_facts(found: ReportInput) -> list[tuple[str, str, str]]:
     out = []
-    for name in (FUSED, TEXT):
+    against = (found.evidence.get("verdict") or {}).get("against") or TEXT
+    for name in (FUSED, against):
         if arm := found.arm(name):
             value, low, high = estimate(arm["scores"]["macro_f1"])
             out.append((f"{name}, macro-F1", number(value), f"{number(low)} to {number(high)}"))
-    if least := _comparison(found, FUSED, TEXT):
+    if least := _comparison(found, FUSED, against):
         value, low, high = estimate(least["difference"])
-        out.append((f"{FUSED} less {TEXT}", signed(value), f"{signed(low)} to {signed(high)}"))
+        out.append((f"{FUSED} less {against}", signed(value), f"{signed(low)} to {signed(high)}"))
     if use := (found.evidence.get("verdict") or {}).get("use"):
         rows, groups = (number(found.evidence.get(key)) for key in ("rows", "groups"))
         out.append(("use", str(use), f"judged on {rows} pairs in {groups} groups"))

@@ -188,12 +188,12 @@ def _by_cluster(views: Views, seed: int) -> Iterator[_Kind]:
     cluster[there] = numbers
     sizes = np.bincount(numbers, minlength=CLUSTERS)
     for place, number in enumerate(np.argsort(-sizes, kind="stable").tolist(), start=1):
-        name = f"image cluster {place} ({sizes[number]} pairs)"
-        yield "image cluster", name, cluster == number
+        name = f"cluster {place} ({sizes[number]} pairs)"
+        yield "image", name, cluster == number
 
 
 def _by_agreement(text_only: Floats, image_only: Floats) -> Iterator[_Kind]:
     """By the guesses of the mean over repeats."""
     text, image = (each.mean(axis=0).argmax(axis=-1) for each in (text_only, image_only))
-    yield "text-only and image-only", "agree", text == image
-    yield "text-only and image-only", "differ", text != image
+    yield "single modalities", "they agree", text == image
+    yield "single modalities", "they differ", text != image
