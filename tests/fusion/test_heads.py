@@ -39,7 +39,7 @@ STRANGE_VIEWS = [
 
 
 @every_head
-@pytest.mark.parametrize(("models", "rows"), [(1, 1), (1, 7), (3, 1), (3, 7)])
+@pytest.mark.parametrize(("models", "rows"), [(1, 0), (1, 1), (1, 7), (3, 1), (3, 7)])
 def test_logits_have_one_row_for_each_model_and_pair(head: str, models: int, rows: int) -> None:
     logits = network(head, models=models, classes=4)(*tensors(noise(rows), models))
     assert logits.shape == (models, rows, 4)

@@ -41,7 +41,7 @@ def _hidden(there: Stack, view: str, rows: list[int]) -> Stack:
 
 
 @every_head
-@pytest.mark.parametrize(("models", "rows"), [(1, 1), (1, 7), (3, 1), (3, 7)])
+@pytest.mark.parametrize(("models", "rows"), [(1, 0), (1, 1), (1, 7), (3, 1), (3, 7)])
 def test_logits_have_one_row_for_each_model_and_pair(head: str, models: int, rows: int) -> None:
     net = TokenNetwork(head, SHAPE, list(range(models)))
     logits = net(*_tokens(rows, models=models))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -186,8 +187,10 @@ class BilinearHead(nn.Module):
             self.factors[modality]({view: tokens[view] for view in views_of})
             for modality, views_of in self.members.items()
         ]  # each (M, B, W * RANK), a unit's ranks side by side
-        product = torch.stack(maps).prod(dim=0)
-        fused = product.reshape(*product.shape[:2], -1, RANK).mean(dim=-1)  # (M, B, W)
+        product = reduce(torch.mul, maps)
+        fused = product.reshape(*product.shape[:2], product.shape[2] // RANK, RANK).mean(
+            dim=-1
+        )  # (M, B, W)
         logits: Tensor = self.classify(drop(fused, "hidden"))
         return logits
 

@@ -145,7 +145,8 @@ class Attention(nn.Module):
     def _heads(layer: nn.Module, tokens: Tensor) -> Tensor:
         """(M, B, T, W) to (M, B, H, T, D)."""
         inner: Tensor = layer(tokens.flatten(1, 2))
-        return inner.reshape(*tokens.shape[:3], -1, ATTENTION_HEADS).permute(0, 1, 4, 2, 3)
+        depth = inner.shape[-1] // ATTENTION_HEADS
+        return inner.reshape(*tokens.shape[:3], depth, ATTENTION_HEADS).permute(0, 1, 4, 2, 3)
 
 
 class FeedForward(nn.Module):

@@ -49,10 +49,12 @@ class CrossAttentionHead(nn.Module):
         normal = {m: _by_row(self.norms[m], values) for m, values in tokens.items()}
         pooled = {}
         for modality, asking in tokens.items():
-            [asked] = [m for m in tokens if m != modality] or [modality]
-            closed = torch.zeros_like(masks[asked], dtype=asking.dtype)
-            closed = closed.masked_fill(~masks[asked], -torch.inf)
-            asking = asking + self.attend[modality](normal[modality], normal[asked], closed)
+            others = [m for m in tokens if m != modality] or [modality]
+            asked = torch.cat([normal[m] for m in others], dim=2)
+            there_too = torch.cat([masks[m] for m in others], dim=2)
+            closed = torch.zeros_like(there_too, dtype=asking.dtype)
+            closed = closed.masked_fill(~there_too, -torch.inf)
+            asking = asking + self.attend[modality](normal[modality], asked, closed)
             asking = _by_row(self.last[modality], _by_row(self.think[modality], asking))
             weights = masks[modality].to(asking.dtype)[..., None]  # (M, B, T, 1)
             mean = (asking * weights).sum(dim=2) / weights.sum(dim=2)
@@ -124,4 +126,4 @@ class TokenNetwork(nn.Module):
 def _by_row(layer: nn.Module, tokens: Tensor) -> Tensor:
     """A layer for rows (M, R, W) on tokens (M, B, T, W)."""
     rows: Tensor = layer(tokens.flatten(1, 2))
-    return rows.reshape(*tokens.shape[:3], -1)
+    return rows.reshape(*tokens.shape[:3], rows.shape[-1])

@@ -15,7 +15,7 @@ from pairfuse.fusion.ensemble import Prepared, class_prior
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.nested import Inner, nested_fit
-from pairfuse.study.tuning import tune
+from pairfuse.study.tuning import SEARCHED, tune
 
 Floats = NDArray[np.float32]
 
@@ -45,13 +45,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Budget:
-    """What every arm may spend, and where its trials are kept."""
+    """What every arm may spend, the heads it may take, and where its trials are kept."""
 
     storage: str
     trials: int
     members: int
     seed: int
     device: str
+    heads: tuple[str, ...] = SEARCHED
 
 
 def arm_views(table: Table) -> dict[str, list[str]]:
@@ -115,6 +116,7 @@ def run_arm(
             trials=budget.trials,
             seed=budget.seed,
             device=budget.device,
+            heads=budget.heads,
         )
         return Arm(name, tuple(views), fit.probabilities, recipes, fit)
     best = tune(
@@ -125,6 +127,7 @@ def run_arm(
         name=name,
         trials=budget.trials,
         seed=budget.seed,
+        heads=budget.heads,
         members=budget.members,
         device=budget.device,
     )

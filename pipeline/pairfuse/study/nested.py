@@ -16,7 +16,7 @@ from pairfuse.fusion.ensemble import Prepared, prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit, join
 from pairfuse.study.folds import make_folds
-from pairfuse.study.tuning import tune
+from pairfuse.study.tuning import SEARCHED, tune
 
 #: Folds of the search inside a fold.
 INNER_FOLDS = 3
@@ -69,6 +69,7 @@ def nested_fit(
     trials: int,
     seed: int,
     device: str,
+    heads: Sequence[str] = SEARCHED,
 ) -> tuple[tuple[Recipe, ...], CrossFit]:
     """Tune inside each outer fold, fit what was found there, predict the rows held out.
 
@@ -90,6 +91,7 @@ def nested_fit(
             name=f"{name}-nested",
             trials=trials,
             seed=seed,
+            heads=heads,
             device=device,
         )
         own = [prepared[place] for place in fold.outer]
