@@ -13,13 +13,16 @@ from shutil import copytree, rmtree
 import numpy as np
 import pytest
 
+from encoders.checkpoints import vilt
 from pairfuse.cli import main
 from pairfuse.config import load_config
 from pairfuse.data.demo import draw_demo
 from pairfuse.errors import CheckpointError, DataError
+from pairfuse.features import inputs
 from pairfuse.job import Job
 from pairfuse.records import EVIDENCE, read_evidence
 from pairfuse.stages import predict_stage
+from toys import ToyEncoder
 
 TEST_PAIRS = 12
 QUICK = [
@@ -313,6 +316,35 @@ def test_what_is_no_run_cannot_be_compared(
 ) -> None:
     assert main(["compare", "toy", name, "--cache", str(cache)]) == 1
     assert "no predictions of" in capsys.readouterr().err
+
+
+def test_a_joint_encoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
+    encoders = f"ngram efficientnet-lite0 joint={vilt(tmp_path / 'vilt')}"
+    views = ["--set", f"recipe.views={json.dumps(['ngram', 'efficientnet-lite0', 'vilt'])}"]
+    quick = ["--encoders", encoders, "--trials", "1", *views]
+    assert _command("run", root, tmp_path, *quick) == 0
+    found = read_evidence(tmp_path / "runs" / "toy")
+    arms = {arm["name"]: arm["views"] for arm in found["arms"]}
+    assert arms["fused"] == ["ngram", "efficientnet-lite0", "vilt"]
+    assert (arms["text-only"], arms["image-only"]) == (["ngram"], ["efficientnet-lite0"])
+    assert arms["vilt"] == ["vilt"]
+    assert found["emap"] is None
+    assert len(_rows(tmp_path / "runs" / "toy" / "test_labels.csv")) == TEST_PAIRS + 1
+    assert (tmp_path / "runs" / "toy" / "report.html").is_file()
+
+
+def test_an_image_that_a_joint_encoder_cannot_read_counts_as_missing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(load_config(None, {"data.root": str(root), "cache": str(tmp_path)}))
+    before = sum(pair.image is None for pair in job.dataset.pairs)
+
+    def refuse(data: bytes, draft: int) -> None:
+        raise DataError("cannot be decoded (broken)")
+
+    monkeypatch.setattr(inputs, "open_image", refuse)
+    job.extract([ToyEncoder(modality="joint")], job.dataset.pairs[:3])
+    assert sum(pair.image is None for pair in job.dataset.pairs) == before + 3
 
 
 def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:

@@ -52,7 +52,7 @@ class ToyEncoder:
     def prepare(self, raw: Any) -> Prepared:
         if raw in self.refuses:
             raise DataError(f"{raw} is refused")
-        return Prepared(raw.encode() if isinstance(raw, str) else raw.tobytes())
+        return Prepared(toy_bytes(raw))
 
     def encode(self, batch: Sequence[Prepared]) -> Floats:
         if self.memory is not None and len(batch) > self.memory:
@@ -61,6 +61,13 @@ class ToyEncoder:
             raise Killed
         self.batches.append(len(batch))
         return np.stack([toy_features(item.value, self.dim) for item in batch])
+
+
+def toy_bytes(raw: Any) -> bytes:
+    """What a ToyEncoder reads of a text, of a picture, or of both."""
+    if isinstance(raw, tuple):
+        return b"".join(toy_bytes(each) for each in raw)
+    return raw.encode() if isinstance(raw, str) else bytes(raw.tobytes())
 
 
 def toy_features(content: bytes, dim: int = 4) -> Floats:

@@ -20,6 +20,18 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "resnet": checkpoints.resnet,
     "clip": checkpoints.clip,
     "siglip": checkpoints.siglip,
+    "siglip2": checkpoints.siglip2,
+    "distilbert": checkpoints.distilbert,
+    "roberta": checkpoints.roberta,
+    "xlm-r": checkpoints.xlm_r,
+    "deberta-v3": checkpoints.deberta_v3,
+    "dinov2": checkpoints.dinov2,
+    "convnext": checkpoints.convnext,
+    "efficientnet": checkpoints.efficientnet,
+    "chinese-clip": checkpoints.chinese_clip,
+    "flava": checkpoints.flava,
+    "vilt": checkpoints.vilt,
+    "blip": checkpoints.blip,
 }
 
 
@@ -29,6 +41,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     made: dict[str, Path] = {}
 
     def get(kind: str) -> Path:
+        if kind == "deberta-v3":
+            pytest.importorskip("sentencepiece")
         if kind not in made:
             made[kind] = MAKERS[kind](tmp_path_factory.mktemp("checkpoints") / kind)
         return made[kind]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from encoders.checkpoints import images
 from pairfuse.encoders import build_encoders, fingerprint
-from pairfuse.encoders.convnet import CONV_NETS
+from pairfuse.encoders.convnet import CONV_NETS, architecture_of, conv_net
 from pairfuse.errors import EncoderError
 from toys import standardised
 
@@ -27,13 +27,23 @@ def resnet50_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+WEIGHT_FILES = {  # of torchvision, by what is known here
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
+    "resnet152": "ResNet152_Weights.IMAGENET1K_V2",
+    "efficientnet-b0": "EfficientNet_B0_Weights.IMAGENET1K_V1",
+    "vit_b_16": "ViT_B_16_Weights.IMAGENET1K_V1",
+}
+
+
 @pytest.mark.parametrize("size", [(640, 480), (300, 901), (232, 232), (57, 40)])
-def test_images_are_prepared_as_torchvision_prepares_them(size: tuple[int, int]) -> None:
-    from torchvision.models import ResNet50_Weights
+@pytest.mark.parametrize("name", WEIGHT_FILES)
+def test_images_are_prepared_as_torchvision_prepares_them(name: str, size: tuple[int, int]) -> None:
+    from torchvision.models import get_weight
 
     picture = images(1)[0].resize(size, Image.Resampling.BICUBIC)
-    expected = ResNet50_Weights.IMAGENET1K_V2.transforms()(picture).numpy()
-    difference = np.abs(standardised(picture, CONV_NETS["resnet50"].crop) - expected)
+    expected = get_weight(WEIGHT_FILES[name]).transforms()(picture).numpy()
+    difference = np.abs(standardised(picture, conv_net(name).crop) - expected)
     assert difference.max() < 1.5 / 255 / 0.224
     assert difference.mean() < 0.1 / 255 / 0.224
 
@@ -63,8 +73,64 @@ def test_resnet50_is_read_from_a_state_dict(spec: str, resnet50_file: Path) -> N
     assert np.allclose(loaded.encode([prepared]), expected, rtol=1e-3, atol=1e-4)
 
 
+NAMED = {
+    "resnet18-f37072fd.pth": "resnet18",
+    "resnet152.pt": "resnet152",
+    "ResNet50_mine.safetensors": "resnet50",
+    "efficientnet_b0_rwightman-7f5810bc.pth": "efficientnet-b0",
+    "wide_resnet50_2-95faca4d.pth": "wide_resnet50_2",
+    "vit_b_16-c867db91.pth": "vit_b_16",
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_state_dict_is_of_the_network_in_its_name(name: str) -> None:
+    assert architecture_of(Path(name)) == NAMED[name]
+
+
+def test_a_state_dict_of_no_known_name_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"x")
+    with pytest.raises(EncoderError, match="does not say which network it holds; name it"):
+        build_encoders([f"image={tmp_path / 'weights.pth'}"], device="cpu")
+
+
+def test_a_network_without_a_linear_classifier_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "squeezenet1_0-b66bff10.pth").write_bytes(b"x")
+    [encoder] = build_encoders([f"image={tmp_path / 'squeezenet1_0-b66bff10.pth'}"], device="cpu")
+    with pytest.raises(EncoderError, match="does not end in a linear classifier"):
+        fingerprint(encoder)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "classes", "width"),
+    [
+        ("resnet18={file}", "resnet18", 3, 512),
+        ("image={file}", "mobilenet_v3_small", 1000, 1024),
+        ("efficientnet={file}", "efficientnet_b0", 5, 1280),
+    ],
+)
+def test_any_network_of_torchvision_is_read_without_its_classifier(
+    spec: str, name: str, classes: int, width: int, tmp_path: Path
+) -> None:
+    from torchvision.models import get_model
+
+    torch.manual_seed(0)
+    network = get_model(name, weights=None, num_classes=classes).eval()
+    torch.save(network.state_dict(), file := tmp_path / f"{name}-mine.pth")
+    [encoder] = build_encoders([spec.format(file=file)], device="cpu", precision="fp32")
+    loaded, seen = encoder.load("cpu"), []
+    last = [each for each in network.modules() if isinstance(each, torch.nn.Linear)][-1]
+    last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    crop = conv_net(encoder.architecture).crop  # type: ignore[attr-defined]
+    with torch.inference_mode():
+        network(torch.from_numpy(standardised(images(1)[0], crop))[None])
+    assert encoder.dim == width
+    found = loaded.encode([loaded.prepare(images(1)[0])])
+    assert np.allclose(found, seen[0].numpy(), rtol=1e-3, atol=1e-4)
+
+
 def test_the_fingerprint_covers_the_bytes_of_the_file(resnet50_file: Path, tmp_path: Path) -> None:
-    copied = tmp_path / "other.pth"
+    copied = tmp_path / "resnet50-other.pth"
     copied.write_bytes(resnet50_file.read_bytes())
     same = [
         build_encoders([f"resnet50={file}"], device="cpu")[0] for file in (resnet50_file, copied)

@@ -33,6 +33,25 @@ CASES = {
     "clip-image": ("clip={clip}", 12),
     "siglip-text": ("siglip={siglip}", 16),
     "siglip-image": ("siglip={siglip}", 16),
+    "siglip2-text": ("siglip2={siglip2}", 16),
+    "siglip2-image": ("siglip2={siglip2}", 16),
+    "chinese-clip-text": ("chinese-clip={chinese-clip}", 12),
+    "chinese-clip-image": ("chinese-clip={chinese-clip}", 12),
+    "flava-text": ("flava={flava}", 16),
+    "flava-image": ("flava={flava}", 16),
+    "distilbert": ("distilbert={distilbert}", 16),
+    "roberta": ("roberta={roberta}", 16),
+    "xlm-r": ("xlm-r={xlm-r}", 16),
+    "deberta-v3": ("deberta-v3={deberta-v3}", 16),
+    "dinov2": ("dinov2={dinov2}", 16),
+    "convnext": ("convnext={convnext}", 24),
+    "efficientnet": ("efficientnet={efficientnet}", 1280),
+    "flava-joint": ("flava={flava}", 16),
+    "vilt": ("vilt={vilt}", 16),
+    "blip": ("blip={blip}", 16),
+    "clip-agreement": ("joint={clip}", 13),
+    "siglip-agreement": ("siglip-agreement={siglip}", 17),
+    "chinese-clip-agreement": ("joint={chinese-clip}", 13),
 }
 
 
@@ -54,7 +73,18 @@ def encode(encoder: Encoder, raws: list[object], batch: int = 64) -> Floats:
 
 
 def inputs(encoder: Encoder) -> list[object]:
-    return list(TEXTS if encoder.modality == "text" else images())
+    of: dict[str, list[object]] = {"text": list(TEXTS), "image": list(images())}
+    of["joint"] = list(zip(TEXTS, images(), strict=True))
+    return of[encoder.modality]
+
+
+def library_inputs(folder: Path, text: str, picture: object, **keys: object) -> dict[str, object]:
+    """What the library's own tokenizer and image processor make of a pair."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    pixels = AutoImageProcessor.from_pretrained(folder, backend="pil")(picture, return_tensors="pt")
+    return {**words, **pixels, **keys}
 
 
 def cosine_distance(left: Floats, right: Floats) -> Floats:
@@ -120,7 +150,7 @@ def test_poolings_are_those_of_the_network_itself(pooling: str, checkpoint: Make
     assert np.allclose(found, expected[pooling].numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese-clip"])
 def test_towers_give_what_the_library_gives(kind: str, checkpoint: Make) -> None:
     from transformers import AutoImageProcessor, AutoModel
 
@@ -129,13 +159,73 @@ def test_towers_give_what_the_library_gives(kind: str, checkpoint: Make) -> None
     pixels = AutoImageProcessor.from_pretrained(folder, backend="pil")(picture, return_tensors="pt")
     text = build(f"{kind}-text", checkpoint)
     ids = text.load("cpu").prepare("a cat").value
-    full = ids + [2] * (16 - len(ids)) if kind == "siglip" else ids
+    full = ids + [2] * (16 - len(ids)) if kind.startswith("siglip") else ids
     with torch.inference_mode():
         words = model.get_text_features(input_ids=torch.tensor([full])).pooler_output
         image = model.get_image_features(**pixels).pooler_output
     assert np.allclose(encode(text, ["a cat", "the dog runs in"])[:1], words.numpy(), atol=1e-5)
     found = encode(build(f"{kind}-image", checkpoint), [picture])
     assert cosine_distance(found, image.numpy()).max() < 1e-3  # pixels: up to one grey level
+
+
+def library_state(kind: str, folder: Path, text: str, picture: object) -> Floats:
+    """The vector of a pair by the library's own class and forward pass."""
+    import transformers
+
+    names = {"vilt": "ViltModel", "flava": "FlavaModel", "blip": "BlipForImageTextRetrieval"}
+    network = getattr(transformers, names[kind]).from_pretrained(folder).eval()
+    with torch.inference_mode():
+        output = network(**library_inputs(folder, text, picture))
+    if kind == "vilt":
+        return np.asarray(output.pooler_output)
+    states = output.multimodal_embeddings if kind == "flava" else output.question_embeds
+    return np.asarray(states[:, 0])
+
+
+@pytest.mark.parametrize(("kind", "view"), [("flava", "-joint"), ("vilt", ""), ("blip", "")])
+def test_one_pass_over_a_pair_gives_what_the_library_gives(
+    kind: str, view: str, checkpoint: Make
+) -> None:
+    pairs = list(zip(["the dog runs", "a cat sits on the mat"], images(2), strict=True))
+    found = encode(build(kind + view, checkpoint), list(pairs))
+    for row, (text, picture) in zip(found, pairs, strict=True):
+        expected = library_state(kind, checkpoint(kind), text, picture)
+        assert cosine_distance(row[None], expected).max() < 1e-3  # pixels: up to one grey level
+
+
+JOINT = ["flava-joint", "vilt", "blip", "clip-agreement", "siglip-agreement"]
+
+
+@pytest.mark.parametrize("view", JOINT)
+def test_a_joint_view_sees_the_text_and_the_image(view: str, checkpoint: Make) -> None:
+    one, other = images(2)
+    pairs = [("a cat", one), ("the dog runs", one), ("a cat", other)]
+    found = encode(build(view, checkpoint), list(pairs))
+    assert cosine_distance(found[:1].repeat(2, 0), found[1:]).min() > 1e-6
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "chinese-clip"])
+def test_agreement_is_the_cosine_and_the_product_of_the_towers(kind: str, checkpoint: Make) -> None:
+    raws = list(zip(TEXTS, images(), strict=True))
+    text, image = (
+        encode(build(f"{kind}-{part}", checkpoint), [raw[place] for raw in raws])
+        for place, part in enumerate(("text", "image"))
+    )
+    text, image = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (text, image))
+    found = encode(build(f"{kind}-agreement", checkpoint), list(raws))
+    assert np.allclose(found[:, 1:], text * image, atol=1e-5)
+    assert np.allclose(found[:, 0], (text * image).sum(1), atol=1e-5)
+
+
+def test_a_pair_whose_text_is_cut_says_so(checkpoint: Make) -> None:
+    loaded = build("vilt", checkpoint, max_length=8).load("cpu")
+    short, long = (loaded.prepare((text, images(1)[0])) for text in ("a cat", "a cat " * 20))
+    assert (short.truncated, long.truncated) == (False, True)
+
+
+def test_siglip_2_reads_capitals_as_small_letters(checkpoint: Make) -> None:
+    loaded = build("siglip2-text", checkpoint).load("cpu")
+    assert loaded.prepare("A CAT").value == loaded.prepare("a cat").value
 
 
 @pytest.mark.parametrize("view", ["sentence-bert", "minilm"])
@@ -145,11 +235,17 @@ def test_a_checkpoint_that_lists_normalize_gives_unit_length(view: str, checkpoi
     assert np.allclose(np.linalg.norm(encode(encoder, list(WORDS)), axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("view", ["vit", "resnet", "clip-image", "efficientnet-lite0"])
+ANY_SHAPE = ["vit", "resnet", "clip-image", "efficientnet-lite0", "dinov2", "vilt", "flava-joint"]
+
+
+@pytest.mark.parametrize("view", ANY_SHAPE)
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (50, 3), (5000, 2), (1, 3000)])
 def test_an_image_of_any_shape_is_taken(view: str, size: tuple[int, int], checkpoint: Make) -> None:
-    picture = images(1)[0].resize(size)
-    assert np.isfinite(encode(build(view, checkpoint), [picture, picture.convert("L")])).all()
+    picture, encoder = images(1)[0].resize(size), build(view, checkpoint)
+    raws = [picture, picture.convert("L")]
+    if encoder.modality == "joint":
+        raws = [("a cat", raw) for raw in raws]
+    assert np.isfinite(encode(encoder, list(raws))).all()
 
 
 def test_a_checkpoint_without_trained_pooler_is_not_read_through_one(checkpoint: Make) -> None:
@@ -159,7 +255,7 @@ def test_a_checkpoint_without_trained_pooler_is_not_read_through_one(checkpoint:
         build_encoders([spec], device="cpu", pooling="pooler")[0].load("cpu")
 
 
-@pytest.mark.parametrize("view", ["bert", "vit", "clip-text", "resnet"])
+@pytest.mark.parametrize("view", ["bert", "vit", "clip-text", "resnet", *JOINT])
 def test_bf16_stays_near_fp32_and_does_not_depend_on_company(view: str, checkpoint: Make) -> None:
     raws = inputs(build(view, checkpoint))
     half = build(view, checkpoint, precision="bf16")

@@ -16,7 +16,10 @@ from pairfuse.encoders.base import Encoder
 Make = Callable[..., Path]
 
 KINDS = {"bert": "text", "sentence-bert": "text", "vit": "image", "resnet": "image"}
-JOINT = ("clip", "siglip")
+KINDS |= dict.fromkeys(("distilbert", "roberta", "xlm-r", "deberta-v3"), "text")
+KINDS |= dict.fromkeys(("dinov2", "convnext", "efficientnet"), "image")
+KINDS |= dict.fromkeys(("vilt", "blip"), "joint")
+JOINT = ("clip", "siglip", "siglip2", "chinese-clip", "flava")
 
 
 def build(kind: str, folder: Path, view: str = "", **options: object) -> list[Encoder]:
@@ -49,14 +52,15 @@ def rename_a_word(folder: Path) -> None:
 
 
 CHANGES = [
-    ("bert", nudge_one_weight),
+    *((kind, nudge_one_weight) for kind in (*KINDS, *JOINT)),
     ("bert", rename_a_word),
     ("bert", edit("tokenizer_config.json", do_lower_case=False)),
     ("bert", edit("config.json", layer_norm_eps=0.1)),
-    ("resnet", nudge_one_weight),
+    ("vilt", rename_a_word),
+    ("vilt", edit("preprocessor_config.json", size_divisor=16)),
+    ("blip", edit("config.json", image_text_hidden_size=16)),
     ("vit", edit("preprocessor_config.json", image_mean=[0.1, 0.2, 0.3])),
     ("vit", edit("preprocessor_config.json", resample=0)),
-    ("clip", nudge_one_weight),
 ]
 
 NO_CHANGES = [
@@ -110,8 +114,11 @@ def test_options_that_change_features_change_the_fingerprint(
     assert before != prints(build("bert", folder, **{**plain, **options}))
 
 
-def test_the_two_towers_of_a_checkpoint_differ(checkpoint: Make) -> None:
-    assert len(set(prints(build("clip", checkpoint("clip"))))) == 2
+@pytest.mark.parametrize(("kind", "views"), [("clip", 2), ("flava", 3)])
+def test_the_views_of_a_checkpoint_differ(kind: str, views: int, checkpoint: Make) -> None:
+    agreement = build(kind, checkpoint(kind), view="joint") if kind == "clip" else []
+    found = prints(build(kind, checkpoint(kind)) + agreement)
+    assert len(set(found)) == len(found) == views + len(agreement)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *JOINT])

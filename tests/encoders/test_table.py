@@ -71,7 +71,7 @@ def test_every_other_name_says_how_to_get_its_weights(name: str) -> None:
     assert 'ENCODERS="minilm ngram efficientnet-lite0"' in str(caught.value)
 
 
-@pytest.mark.parametrize("modality", ["text", "image"])
+@pytest.mark.parametrize("modality", ["text", "image", "joint"])
 def test_a_hub_id_that_is_not_to_be_had_says_what_to_write_instead(modality: str) -> None:
     with pytest.raises(EncoderError, match=f"{modality}=./models/model-x"):
         build_encoders([f"{modality}=some/Model_X"], device="cpu")
@@ -87,6 +87,18 @@ SOURCES = [
     ("roberta={bert}", ["roberta"]),
     ("resnet50={resnet}", ["resnet50"]),
     ("text={bert}", ["bert"]),
+    ("flava={flava}", ["flava-text", "flava-image", "flava-joint"]),
+    ("flava-joint={flava}", ["flava-joint"]),
+    ("text={flava}", ["flava-text"]),
+    ("image={flava}", ["flava-image"]),
+    ("joint={flava}", ["flava-joint"]),
+    ("joint={clip}", ["clip-agreement"]),
+    ("clip-agreement={clip}", ["clip-agreement"]),
+    ("chinese-clip={chinese-clip}", ["chinese-clip-text", "chinese-clip-image"]),
+    ("joint={vilt}", ["vilt"]),
+    ("vilt={blip}", ["vilt"]),
+    ("vit={dinov2}", ["vit"]),
+    ("resnet18={convnext}", ["resnet18"]),
 ]
 
 

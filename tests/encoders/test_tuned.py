@@ -86,7 +86,7 @@ def test_fp32_layers_stay_as_they_are() -> None:
     assert type(network[0]) is nn.Linear
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip", "vit"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "vit", "dinov2", "chinese-clip", "blip"])
 @pytest.mark.parametrize("size", [(64, 48), (33, 90), (32, 32), (200, 201)])
 def test_plain_processors_are_matched_up_to_a_grey_level(
     kind: str, size: tuple[int, int], checkpoint: Callable[[str], Path]

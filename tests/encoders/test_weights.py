@@ -49,6 +49,14 @@ def only_a_pickle(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def retype(kind: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "model_type": kind}))
+
+    return change
+
+
 WEIGHTS = "model.safetensors"
 DAMAGES = [
     ("text", "bert", drop("config.json"), "is not a checkpoint: it has no config.json"),
@@ -67,6 +75,13 @@ DAMAGES = [
     ("image", "vit", drop("preprocessor_config.json"), "holds no preprocessor_config.json"),
     ("clip", "bert", lambda folder: None, "expected one with two towers"),
     ("clip", "clip", cut(WEIGHTS), "model.safetensors is cut short"),
+    ("joint", "bert", lambda folder: None, "expected one that reads a text with its image"),
+    ("flava", "flava", drop("preprocessor_config.json"), "holds no preprocessor_config.json"),
+    *(
+        (name, "siglip", retype("siglip2"), "takes images of any size")
+        for name in ("siglip2", "text", "image", "joint", "siglip2-agreement")
+    ),
+    ("joint", "bert", retype("visual_bert"), "reads regions that a detector"),
 ]
 
 

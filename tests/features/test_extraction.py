@@ -22,7 +22,7 @@ TRAIN = {str(number): ("positive", "negative")[number % 2] for number in range(8
 TEST = ["8", "9"]
 
 
-@pytest.fixture(params=["text", "image"])
+@pytest.fixture(params=["text", "image", "joint"])
 def encoder(request: pytest.FixtureRequest) -> ToyEncoder:
     return ToyEncoder(modality=request.param)
 
@@ -125,10 +125,11 @@ def test_an_edit_costs_the_rows_whose_content_changed(
     edit: str, root: Path, cache: Path, encoder: ToyEncoder
 ) -> None:
     change, (text_rows, image_rows) = EDITS[edit]
+    rows = {"text": text_rows, "image": image_rows, "joint": max(text_rows, image_rows)}
     assert extracted(root, encoder, cache).computed == encoder.rows == 10
     change(root)
     again = extracted(root, encoder, cache)
-    assert again.computed == (text_rows if encoder.modality == "text" else image_rows)
+    assert again.computed == rows[encoder.modality]
     assert encoder.rows == 10 + again.computed
     assert again.cached + again.computed == again.wanted
 
@@ -276,11 +277,12 @@ IMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("modality", ["image", "joint"])
 def test_an_image_that_is_not_what_was_looked_at_is_not_encoded(
-    name: str, root: Path, cache: Path
+    modality: Any, name: str, root: Path, cache: Path
 ) -> None:
     change, reason = IMAGES[name]
-    encoder, wanted = ToyEncoder(modality="image"), contents(load_dataset(root), "image")
+    encoder, wanted = ToyEncoder(modality=modality), contents(load_dataset(root), modality)
     change(root / "data" / "3.png")
     result = run(wanted, encoder, cache)
     [told] = result.failed.values()

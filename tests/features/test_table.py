@@ -18,6 +18,7 @@ ENCODERS = [
     ToyEncoder("words", "text", 4),
     ToyEncoder("looks", "image", 6),
     ToyEncoder("letters", "text", 3, made_from={"weights": "letters"}),
+    ToyEncoder("both", "joint", 5),
 ]
 
 
@@ -44,7 +45,7 @@ def views(dataset: Dataset, stores: list[FeatureStore]) -> Views:
 
 def test_every_view_has_a_row_for_every_pair(views: Views) -> None:
     assert len(views) == 4
-    assert views.dims == {"words": 4, "looks": 6, "letters": 3}
+    assert views.dims == {"words": 4, "looks": 6, "letters": 3, "both": 5}
     assert {features.dtype for features in views.features.values()} == {np.dtype("f4")}
 
 
@@ -52,11 +53,14 @@ def test_a_row_is_what_the_encoder_gives_for_that_pair(dataset: Dataset, views: 
     assert dataset.pairs[1].text == "positive text 2"
     assert (views.features["words"][1] == toy_features(b"positive text 2", 4)).all()
     assert (views.features["looks"][2] == toy_features(picture(2).tobytes(), 6)).all()
+    both = b"negative text 1" + picture(0).tobytes()
+    assert (views.features["both"][0] == toy_features(both, 5)).all()
 
 
 def test_a_missing_modality_is_a_zero_row_and_told(views: Views) -> None:
     assert views.present["words"].tolist() == [True, True, False, True]
     assert views.present["looks"].tolist() == [True, False, True, True]
+    assert views.present["both"].tolist() == [True, False, False, True]
     for name, features in views.features.items():
         assert (features.any(axis=1) == views.present[name]).all()
 
@@ -64,6 +68,7 @@ def test_a_missing_modality_is_a_zero_row_and_told(views: Views) -> None:
 def test_views_of_one_modality_agree_on_what_is_missing(views: Views) -> None:
     assert views.of("text") == ["words", "letters"]
     assert views.of("image") == ["looks"]
+    assert views.of("joint") == ["both"]
     assert (views.present["words"] == views.present["letters"]).all()
 
 
@@ -88,7 +93,7 @@ def test_two_pairs_with_one_content_share_its_features(
     dataset: Dataset, stores: list[FeatureStore]
 ) -> None:
     twin = replace(dataset.pairs[3], text=dataset.pairs[0].text)
-    views = load_views(dataset, [dataset.pairs[0], twin], stores)
+    views = load_views(dataset, [dataset.pairs[0], twin], stores[:3])  # as a pair it is another
     assert (views.features["words"][0] == views.features["words"][1]).all()
     assert (views.features["looks"][0] != views.features["looks"][1]).any()
 
@@ -124,3 +129,10 @@ def test_a_pair_without_anything_is_a_row_of_zeros(
     views = load_views(dataset, [empty], stores)
     assert views.of(modality)
     assert not any(present.any() for present in views.present.values())
+
+
+def test_a_store_of_a_modality_of_another_version_is_refused(
+    dataset: Dataset, stores: list[FeatureStore]
+) -> None:
+    with pytest.raises(StoreError, match="is of modality 'sound', which is not known here"):
+        load_views(dataset, dataset.pairs, [replace(stores[0], modality="sound")])

@@ -55,6 +55,14 @@ def test_a_modality_of_two_views_has_an_arm_for_each_of_them() -> None:
     assert list(arm_views(given)) == ["fused", "text-only", "image-only", "words", "letters"]
 
 
+def test_a_joint_view_is_in_the_fused_arm_and_in_its_own() -> None:
+    drawn = noise(4, dims={"words": 2, "look": 2, "both": 2})
+    views = Views(drawn.features, drawn.present, {**drawn.modality, "both": "joint"})
+    given = table(views, np.array([0, 1, 0, 1]))
+    alone = {"text-only": ["words"], "image-only": ["look"], "both": ["both"]}
+    assert arm_views(given) == {"fused": ["words", "look", "both"], **alone}
+
+
 @pytest.mark.parametrize(("view", "lacking"), [("words", "image"), ("look", "text")])
 def test_one_modality_alone_cannot_be_ablated(given: Table, view: str, lacking: str) -> None:
     alone = replace(given, views=given.views.only([view]))

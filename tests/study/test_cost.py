@@ -105,15 +105,17 @@ def test_parameters_and_operations_are_those_of_the_plain_network() -> None:
     assert found.gflops * 1e9 == pytest.approx(2 * 4 * 8)
 
 
-def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
-    toy = ToyEncoder(modality="image")
+@pytest.mark.parametrize("modality", ["image", "joint"])
+def test_pictures_that_cannot_be_read_are_left_out(modality: Any, tmp_path: Path) -> None:
+    toy = ToyEncoder(modality=modality)
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     paths[0].write_bytes(saved(picture(0)))
     paths[1].write_bytes(b"no picture")
-    measure(toy, paths, device="cpu")
+    given: list[Any] = [("a text", path) if modality == "joint" else path for path in paths]
+    measure(toy, given, device="cpu")
     assert set(toy.batches) == {1}
     with pytest.raises(EncoderError, match="none of 2 contents can be read for encoder toy"):
-        measure(toy, paths[1:], device="cpu")
+        measure(toy, given[1:], device="cpu")
 
 
 def _encoder(name: str, seconds: float, *, note: str = "", peak: float = 100.0) -> EncoderCost:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fusion_toys as toys
+from pairfuse.errors import ConfigError
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.ensemble import Member, Prepared, Rows, prepare_rows, softmax
 from pairfuse.fusion.heads import HEADS, FusionNetwork
@@ -114,6 +115,14 @@ def _sets(rows: int, *, repeats: int = 2, members: int = 2) -> list[Rows]:
             rest = np.setdiff1d(order, held)
             out += [Rows(rest[20:], rest[:20], np.sort(held), repeat)] * members
     return out
+
+
+def test_a_joint_view_cannot_be_crossed() -> None:
+    drawn, targets = toys.told_by_words(90)
+    views = Views(drawn.features, drawn.present, {**drawn.modality, "look": "joint"})
+    fit, prepared = _fitted(views, targets, toys.PLAIN)
+    with pytest.raises(ConfigError, match="cannot be told from look, which saw both"):
+        emap(views, fit.ensemble, prepared, seed=0)
 
 
 def test_row_sets_of_a_fold_are_put_together() -> None:

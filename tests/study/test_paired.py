@@ -200,7 +200,6 @@ def test_one_repeat_says_nothing_of_noise_between_repeats() -> None:
     assert (once.low, once.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
 
 
-
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 0), (5, 5), (9, 2), (60, 95)])
 def test_mcnemar_is_the_binomial_test(only_first: int, only_second: int) -> None:
     first = np.array([True] * only_first + [False] * only_second + [True, False])

@@ -48,7 +48,9 @@ def _costs(prices: dict[str, float | None]) -> list[ArmCost]:
     ]
 
 
-def _verdict(difference: Estimate, *, together: Estimate = NOTHING, saved: float = 0.0) -> Verdict:
+def _verdict(
+    difference: Estimate, *, together: Estimate | None = NOTHING, saved: float = 0.0
+) -> Verdict:
     found = {name: _scores(right) for name, right in ARMS.items()}
     some = Estimate(0.7, 0.65, 0.75)
     strata = [
@@ -57,7 +59,8 @@ def _verdict(difference: Estimate, *, together: Estimate = NOTHING, saved: float
         Stratum("text length", "long", 90, 0.6, 0.9, Estimate(0.3, -0.1, 0.7), 0.4),
     ]
     return build_verdict(
-        *(found, _comparisons(difference), strata, Interaction(some, some, together)),
+        *(found, _comparisons(difference), strata),
+        Interaction(some, some, together) if together else None,
         *(_costs(dict(PRICES)), Cascade(0.6, saved, some, some, ())),
         text_arms=["text-only"],
         groups=390,
@@ -121,3 +124,4 @@ def test_interaction_is_claimed_only_beyond_the_noise() -> None:
     helps = Estimate(0.1, 0.05, 0.15)
     assert "No interaction is seen" in _verdict(helps).words
     assert "work together" in _verdict(helps, together=Estimate(0.02, 0.01, 0.03)).words
+    assert "cannot be told, since" in _verdict(helps, together=None).words

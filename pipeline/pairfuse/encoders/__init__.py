@@ -101,7 +101,7 @@ def _image(name: str, source: str, options: Options) -> list[Encoder]:
 def _joint(name: str, source: str, options: Options) -> list[Encoder]:
     folder = weights.find_folder(name, source, key=_key(name, "joint"))
     kind = _model_type(folder)
-    if name not in ENCODERS and kind in FAMILIES:
+    if kind in FAMILIES:
         name = f"{name}-joint" if kind == "flava" else f"{name}-agreement"
     return _views([(name, "joint")], folder, options)
 

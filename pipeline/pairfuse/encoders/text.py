@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -269,11 +270,19 @@ def load_tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
         tokenizer.enable_truncation(max_length)
     except Exception as error:
         raise EncoderError(
-            f"the tokenizer in {folder} cannot be used ({folders.first_line(error)}); "
+            f"the tokenizer in {folder} cannot be used ({_why(folder, error)}); "
             "a tokenizer.json is needed"
         ) from None
     pad_id = loaded.pad_token_id
     return tokenizer, 0 if pad_id is None else int(pad_id)
+
+
+def _why(folder: Path, error: Exception) -> str:
+    pieces = [name for name in folders.TOKENIZER_FILES if name.endswith(".model")]
+    found = [name for name in pieces if (folder / name).is_file()]
+    if found and find_spec("sentencepiece") is None:
+        return f"{found[0]} is read after `pip install sentencepiece protobuf`"
+    return folders.first_line(error)
 
 
 def _is_gemma(folder: Path) -> bool:

@@ -26,7 +26,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         recipe: Everything about head and training; None takes the defaults of `Recipe`.
-        modality: `{view: "text" | "image"}`, which `late` needs; views not named count as text.
+        modality: `{view: "text" | "image" | "joint"}`, which `late` needs; text if not named.
         members: Models, each with its own validation rows, whose probabilities are averaged.
         val_share: Share of the rows given to `fit` that decide when training stops.
         seed: Same seed, same scores.

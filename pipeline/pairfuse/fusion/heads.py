@@ -129,7 +129,7 @@ class LateHead(nn.Module):
     """One classifier a modality; their probabilities are mixed by learnt weights.
 
     A modality of which every view is missing has no vote. No interaction between the modalities
-    can be learnt, by construction.
+    can be learnt, by construction; joint views, which bring their own, have a vote together.
     """
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
