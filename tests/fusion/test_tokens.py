@@ -13,7 +13,7 @@ from pairfuse.encoders.tokens import Tokens, offsets_of
 from pairfuse.features.store import FeatureStore
 from pairfuse.features.table import Views
 from pairfuse.features.tokenrows import TokenRows, open_tokens
-from pairfuse.fusion.rowbank import RowBank
+from pairfuse.fusion.rowbank import TokenBank
 from pairfuse.fusion.scaling import fit_scaling, scale
 from pairfuse.fusion.tokenpool import AttentionPooling
 
@@ -36,10 +36,9 @@ def views(sequences: TokenRows) -> Views:
     return Views(plain.features, plain.present, plain.modality, {"words": sequences})
 
 
-def bank(*rows: Views) -> RowBank:
-    targets = [np.zeros(len(each), np.int64) for each in rows]
-    dims = {"words": 6, "look": 5}
-    return RowBank(list(zip(rows, targets, strict=True)), dims, torch.device("cpu"))
+def bank(*rows: Views) -> TokenBank:
+    targets = [np.arange(len(each)) for each in rows]
+    return TokenBank(list(zip(rows, targets, strict=True)), {"words": DIM}, torch.device("cpu"))
 
 
 def test_rows_views_and_scaling_keep_the_tokens_of_their_rows(sequences: TokenRows) -> None:
@@ -54,28 +53,39 @@ def test_each_model_of_a_stack_gets_the_tokens_of_its_own_rows(sequences: TokenR
     whole = views(sequences)
     parts = [whole.rows(np.array(rows)) for rows in ([0, 1, 2], [5, 4, 3])]
     place = torch.tensor([[1, 0], [2, 1]])  # of the whole: 1, 0 and 3, 4
-    tokens, there = bank(*parts).take_tokens([0, 1], place)
+    found = bank(*parts)
+    tokens, present, targets = found.take([0, 1], place)
+    there = found.masks(present)
+    assert targets.tolist() == place.tolist()
     assert tokens["words"].shape == (2, 2, 3, DIM)
     assert there["words"].sum(dim=2).tolist() == [[1, 3], [2, 0]]
     for model, row, number in ((0, 0, 1), (0, 1, 0), (1, 0, 3)):
         values, mask = sequences.take(np.array([number]))
-        found = tokens["words"][model, row][there["words"][model, row]]
-        assert (found.numpy() == values[0][mask[0]]).all()
+        own = tokens["words"][model, row][there["words"][model, row]]
+        assert (own.numpy() == values[0][mask[0]]).all()
     assert not tokens["words"][~there["words"]].any()
 
 
 def test_models_that_are_left_in_a_stack_get_their_own_tokens(sequences: TokenRows) -> None:
     whole = views(sequences)
     parts = [whole.rows(np.array(rows)) for rows in ([0, 1, 2], [5, 4, 3])]
-    tokens, there = bank(*parts).take_tokens([1], torch.tensor([[0]]))
+    found = bank(*parts)
+    tokens, present, _ = found.take([1], torch.tensor([[0]]))
     assert (tokens["words"][0].numpy() == sequences.take(np.array([5]))[0]).all()
-    assert there["words"].all()
+    assert found.masks(present)["words"].all()
 
 
 def test_a_model_without_the_view_has_no_token(sequences: TokenRows) -> None:
     whole = views(sequences)
-    _, there = bank(whole, whole.only(["look"])).take_tokens([0, 1], torch.tensor([[0], [0]]))
-    assert there["words"].any(dim=2).tolist() == [[True], [False]]
+    _, present, _ = bank(whole, whole.only(["look"])).take([0, 1], torch.tensor([[0], [0]]))
+    assert present["words"].tolist() == [[True], [False]]
+
+
+def test_a_view_that_a_row_loses_has_no_token_there(sequences: TokenRows) -> None:
+    found = bank(views(sequences))
+    _, present, _ = found.take([0], torch.tensor([[0, 1]]))
+    masks = found.masks({"words": present["words"] & torch.tensor([[True, False]])})
+    assert masks["words"].any(dim=2).tolist() == [[True, False]]
 
 
 def pooling(models: int = 2) -> AttentionPooling:

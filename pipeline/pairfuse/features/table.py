@@ -36,6 +36,11 @@ class Views:
         return len(next(iter(self.features.values())))
 
     @property
+    def token_dims(self) -> dict[str, int]:
+        """Width of the tokens of each view that has some."""
+        return {view: rows.dim for view, rows in self.tokens.items()}
+
+    @property
     def dims(self) -> dict[str, int]:
         return {view: features.shape[1] for view, features in self.features.items()}
 

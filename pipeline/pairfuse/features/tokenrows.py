@@ -5,8 +5,8 @@ What is mapped stays readable when another process joins or removes the parts me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +25,21 @@ class TokenRows:
     row: Ints  # (N,), its row in that part
     lengths: Ints  # (N,)
     dim: int
+    #: From tokens as they are stored, (n, D), to those that are given, (n, dim).
+    transform: Callable[[Floats], Floats] | None = None
 
     def __len__(self) -> int:
         return len(self.part)
 
     def rows(self, index: NDArray[np.integer] | Bools) -> TokenRows:
         """The chosen rows; nothing is read."""
-        return TokenRows(
-            self.parts, self.part[index], self.row[index], self.lengths[index], self.dim
+        return replace(
+            self, part=self.part[index], row=self.row[index], lengths=self.lengths[index]
         )
+
+    def through(self, transform: Callable[[Floats], Floats], dim: int) -> TokenRows:
+        """The same rows, whose tokens are transformed, one by one, when they are taken."""
+        return replace(self, transform=transform, dim=dim)
 
     def take(self, index: NDArray[np.integer]) -> tuple[Floats, Bools]:
         """Sequences of the chosen rows, padded with zeros to the longest among them.
@@ -45,14 +51,18 @@ class TokenRows:
         Raises:
             StoreError: A row is damaged.
         """
-        values, mask = self.take_halves(index)
-        return values.astype(np.float32), mask
+        values, mask = self._stored(index)
+        if self.transform is None:
+            return values.astype(np.float32), mask
+        out = np.zeros((*mask.shape, self.dim), dtype=np.float32)
+        out[mask] = self.transform(values[mask].astype(np.float32))
+        return out, mask
 
-    def take_halves(self, index: NDArray[np.integer]) -> tuple[Halves, Bools]:
-        """The same as they are stored, float16, for a device that converts them itself."""
+    def _stored(self, index: NDArray[np.integer]) -> tuple[Halves, Bools]:
         lengths = self.lengths[index]
         longest = max(1, int(lengths.max(initial=0)))
-        out = np.zeros((len(index), longest, self.dim), dtype=np.float16)
+        stored = self.parts[0][1].values.shape[1] if self.parts else self.dim
+        out = np.zeros((len(index), longest, stored), dtype=np.float16)
         part, row = self.part[index], self.row[index]
         for place in np.flatnonzero(part >= 0).tolist():
             source, tokens = self.parts[part[place]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ Floats = NDArray[np.float32]
 MAX_COMPONENTS = 128
 #: Views up to this width get exact axes.
 _EXACT_UP_TO = 512
+#: Rows whose tokens are looked at for their mean and axes.
+TOKEN_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,32 @@ def fit_scaling(
         view: _fit_view(view, values[train.present[view]], components, seed)
         for view, values in train.features.items()
     }
+
+
+def fit_token_scaling(
+    train: Views, *, seed: int, components: int = MAX_COMPONENTS
+) -> dict[str, ViewScaling]:
+    """Fit on the tokens of some training rows, drawn by the seed.
+
+    Raises:
+        DataError: There are fewer than two tokens.
+    """
+    random = np.random.default_rng(seed)
+    out = {}
+    for view, rows in sorted(train.tokens.items()):
+        some = random.permutation(np.flatnonzero(rows.lengths))[:TOKEN_ROWS]
+        values, there = rows.take(some)
+        out[view] = _fit_view(view, values[there], components, seed)
+    return out
+
+
+def scale_tokens(views: Views, scaling: Mapping[str, ViewScaling]) -> Views:
+    """The same views, whose tokens are scaled when they are read; features stay as they are."""
+    tokens = {
+        view: rows.through(scaling[view].apply, scaling[view].axes.shape[1])
+        for view, rows in views.tokens.items()
+    }
+    return replace(views, tokens=tokens)
 
 
 def narrow(
