@@ -49,7 +49,7 @@ UNKNOWN = {
     "key": ("[recipe]\nweight_deacy = 1", "unknown key 'weight_deacy'; did you mean weight_decay?"),
     "nothing near": (
         "[study]\nxyzzy = 1",
-        "did you mean folds, repeats, members, trials, nested, coverage, seed, storage?",
+        "did you mean folds, repeats, members, trials, heads, nested, coverage, seed, storage?",
     ),
 }
 
@@ -202,6 +202,7 @@ BOUNDS = {
     "epochs": (0, 1, 100_001),
     "patience": (0, 1, 100_001),
     "batch": (0, 1, 1_000_001),
+    "modality_dropout": (-0.1, 0.2, 0.96),
     "accumulate": (0, 1, 10_001),
     "warmup": (-0.1, 1, 1.1),
     "clip": (-1.0, 0, 1e10),
@@ -224,7 +225,10 @@ def test_every_number_of_a_recipe_has_bounds() -> None:
     assert numbers <= BOUNDS.keys()
 
 
-@pytest.mark.parametrize("bad", [{"folds": 1}, {"members": 0}, {"trials": 0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"folds": 1}, {"repeats": 0}, {"members": 0}, {"trials": 0}, {"coverage": 1.5}, {"seed": -1}],
+)
 def test_a_study_stays_within_its_bounds(bad: dict[str, int]) -> None:
     [(name, value)] = bad.items()
     with pytest.raises(ConfigError, match=f"{name} is {value}; use"):

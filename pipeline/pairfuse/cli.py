@@ -94,6 +94,7 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             {"metavar": "SHARE", "type": float, "help": "how often a prediction set is right"},
         ),
         ("--seed", "study.seed", {"metavar": "N", "type": int, "help": "same seed, same scores"}),
+        ("--heads", "study.heads", {"metavar": "NAMES", "help": "heads to search"}),
         ("--storage", "study.storage", {"metavar": "URL", "help": "an Optuna storage"}),
     ),
     "run": (

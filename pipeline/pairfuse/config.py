@@ -63,7 +63,8 @@ class FeaturesConfig:
 class StudyConfig:
     """How models are compared: folds, how often they are dealt, models a fold, trials an arm.
 
-    `nested` searches inside each fold, so that no reported score was searched for;
+    `heads` are those to search, none for the usual six; `nested` searches inside each fold, so that
+    no reported score was searched for;
     `coverage` is how often a conformal prediction set is to hold the true label.
     """
 
@@ -71,6 +72,7 @@ class StudyConfig:
     repeats: int = 2
     members: int = 2
     trials: int = 20
+    heads: tuple[str, ...] = ()
     nested: bool = False
     coverage: float = 0.9
     seed: int = 0

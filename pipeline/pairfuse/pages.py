@@ -20,7 +20,7 @@ from pairfuse.records import predictions_path, read_evidence, read_history
 from pairfuse.report.given import ReportInput
 from pairfuse.study.ablation import FUSED
 from pairfuse.study.predictions import load_predictions
-from pairfuse.study.tuning import read_trials
+from pairfuse.study.tuning import SEARCHED, read_trials
 
 #: Libraries whose versions may change a score.
 LIBRARIES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn", "optuna", "h5py")
@@ -43,6 +43,7 @@ def report_input(job: Job) -> ReportInput:
         storage=job.config.study.storage or str(job.folder / "study.log"),
         name=FUSED,
         seed=job.config.study.seed,
+        heads=job.config.study.heads or SEARCHED,
     )
     arms = [arm["name"] for arm in evidence["arms"]]
     return ReportInput(

@@ -43,7 +43,7 @@ from pairfuse.study.metrics import Scores, score
 from pairfuse.study.nested import prepare_inner
 from pairfuse.study.outside import compare_predictions, comparison_lines
 from pairfuse.study.predictions import load_predictions
-from pairfuse.study.tuning import Tuned, tune
+from pairfuse.study.tuning import SEARCHED, Tuned, tune
 from pairfuse.study.verdict import Outcome
 
 #: What the summary says of a verdict.
@@ -67,6 +67,7 @@ def tune_stage(job: Job) -> Tuned:
         trials=study.trials,
         seed=study.seed,
         members=study.members,
+        heads=study.heads or SEARCHED,
         device=job.device,
         keep=lambda found: write_best(job.folder, found, encoders),
     )
@@ -203,7 +204,7 @@ def _run_arms(job: Job) -> list[Arm]:
     study, table, prepared = job.config.study, job.table, job.prepared
     budget = Budget(
         study.storage or str(job.folder / "study.log"),
-        *(study.trials, study.members, study.seed, job.device),
+        *(study.trials, study.members, study.seed, job.device, study.heads or SEARCHED),
     )
     inner = (
         prepare_inner(table, prepared, members=study.members, seed=study.seed)

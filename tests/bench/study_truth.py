@@ -51,9 +51,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from worlds import World, draw_world
 
 FOLDS, MEMBERS, REPEATS, TRIALS = 5, 2, 2, 6
+HEADS = ("concat", "late")
 RESAMPLES, FRESH = 2000, 4000
 #: Small, and trained to the end: unstable heads would be a study of underfitting.
-BASE = Recipe(head="concat", width=16, reduce=24, epochs=10, patience=6, lr=1e-2)
+BASE = Recipe(head="concat", width=16, reduce=24, epochs=10, patience=6, batch=32, lr=1e-2)
 ARMS = (FUSED, TEXT_ONLY)
 
 
@@ -133,7 +134,7 @@ def judge(task: Task) -> dict[str, Any]:
     prepared = prepare_rows(table.views, rows, seed=task.seed)
     views = arm_views(table)
     with tempfile.TemporaryDirectory() as folder:
-        budget = Budget(f"{folder}/study.log", TRIALS, MEMBERS, task.seed, "cpu")
+        budget = Budget(f"{folder}/study.log", TRIALS, MEMBERS, task.seed, "cpu", HEADS)
         arms = [
             run_arm(name, views[name], table, prepared, BASE, budget, known={})
             for name in task.arms

@@ -205,7 +205,7 @@ def test_models_with_fewer_axes_are_trained_beside_the_others() -> None:
 
 def test_few_rows_are_trained_in_smaller_batches_than_the_recipe_says() -> None:
     few, many = table(*told_by_words(200)), table(*told_by_words(900))
-    for given, wanted in ((few, 32), (many, 900 * 7 // 8 // 2 // 10)):
+    for given, wanted in ((few, 32), (many, 900 * 7 // 8 // 2 // 5)):
         rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
         prepared = prepare_rows(given.views, rows, seed=0)
         [fit] = cross_fit(given, prepared, [replace(QUICK, batch=256, epochs=1)], seed=0)

@@ -33,7 +33,7 @@ _CHUNK = 16_384
 STACK_BYTES = 2**30
 #: An epoch has at least so many steps, but for batches of `LEAST_BATCH`: few rows in large batches
 #: are trained on too little.
-STEPS, LEAST_BATCH = 10, 32
+STEPS, LEAST_BATCH = 5, 32
 #: Models up to this width, and wider ones, are trained in stacks of their own.
 WIDE = 64
 

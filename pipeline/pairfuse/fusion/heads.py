@@ -188,9 +188,8 @@ class BilinearHead(nn.Module):
             for modality, views_of in self.members.items()
         ]  # each (M, B, W * RANK), a unit's ranks side by side
         product = reduce(torch.mul, maps)
-        fused = product.reshape(*product.shape[:2], product.shape[2] // RANK, RANK).mean(
-            dim=-1
-        )  # (M, B, W)
+        models, rows, wide = product.shape
+        fused = product.reshape(models, rows, wide // RANK, RANK).mean(dim=-1)  # (M, B, W)
         logits: Tensor = self.classify(drop(fused, "hidden"))
         return logits
 
