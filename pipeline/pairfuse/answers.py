@@ -137,6 +137,7 @@ def _encoder_options(job: Job) -> dict[str, Any]:
         "pooling": features.pooling,
         "max_length": features.max_length,
         "tokens": features.tokens,
+        "truncation": features.truncation,
         "precision": max(precisions - {"fp32"}, default="fp32"),
     }
 

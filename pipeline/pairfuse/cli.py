@@ -69,6 +69,11 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             {"action": "store_true", "help": "keep word pieces and patches, too"},
         ),
         ("--max-length", "features.max_length", {"metavar": "N", "type": int, "help": "tokens"}),
+        (
+            "--truncation",
+            "features.truncation",
+            {"metavar": "HOW", "help": "what is kept of longer texts: head, or head-tail"},
+        ),
         ("--precision", "features.precision", {"help": "auto, fp32, bf16 or fp16"}),
         ("--batch-size", "features.batch_size", {"metavar": "N", "type": int, "help": "0: auto"}),
         ("--workers", "features.workers", {"metavar": "N", "type": int, "help": "0: one a core"}),

@@ -47,6 +47,7 @@ class FeaturesConfig:
     encoders: tuple[str, ...] = EMBEDDED
     pooling: str = "auto"
     max_length: int = 64
+    truncation: str = "head"
     precision: str = "auto"
     device: str = "auto"
     batch_size: int = 0

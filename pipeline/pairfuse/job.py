@@ -73,6 +73,7 @@ class Job:
             features.encoders,
             pooling=features.pooling,
             max_length=features.max_length,
+            truncation=features.truncation,
             precision=features.precision,
             device=features.device,
             tokens=features.tokens,

@@ -12,7 +12,7 @@ import torch
 
 from encoders.checkpoints import WORDS, images
 from pairfuse.encoders import Encoder, build_encoders
-from pairfuse.encoders.base import Floats
+from pairfuse.encoders.base import Floats, LoadedEncoder
 from pairfuse.errors import EncoderError
 
 Make = Callable[[str], Path]
@@ -128,6 +128,23 @@ def test_a_text_over_the_maximal_length_is_cut_and_says_so(view: str, checkpoint
     loaded = build(view, checkpoint, max_length=8).load("cpu")
     short, long = loaded.prepare("a cat"), loaded.prepare("a cat " * 20)
     assert (short.truncated, long.truncated, long.size) == (False, True, 8)
+
+
+@pytest.mark.parametrize("view", ["bert", "clip-text", "siglip-text", "vilt"])
+def test_head_and_tail_lose_the_middle_of_a_long_text(view: str, checkpoint: Make) -> None:
+    encoder = build(view, checkpoint, max_length=8, truncation="head-tail")
+    loaded, whole = encoder.load("cpu"), build(view, checkpoint).load("cpu")
+
+    def ids(network: LoadedEncoder, text: str) -> tuple[list[int], bool]:
+        joint = encoder.modality == "joint"
+        prepared = network.prepare((text, images(1)[0]) if joint else text)
+        return (prepared.value[0].value if joint else prepared.value), prepared.truncated
+
+    long = "cat dog mat red park runs sits on the"
+    full, _ = ids(whole, long)
+    assert len(full) == 11
+    assert ids(loaded, long) == (full[:2] + full[-6:], True)
+    assert ids(loaded, "a cat") == (ids(whole, "a cat")[0], False)
 
 
 def test_the_maximal_length_never_exceeds_the_networks_positions(checkpoint: Make) -> None:

@@ -114,6 +114,18 @@ def test_options_that_change_features_change_the_fingerprint(
     assert before != prints(build("bert", folder, **{**plain, **options}))
 
 
+@pytest.mark.parametrize("kind", ["bert", "clip", "vilt"])
+def test_what_is_kept_of_a_long_text_is_in_the_fingerprint(kind: str, checkpoint: Make) -> None:
+    head = build(kind, checkpoint(kind))
+    both = build(kind, checkpoint(kind), truncation="head-tail")
+    changed = [
+        one.modality
+        for one, other in zip(head, both, strict=True)
+        if fingerprint(one) != fingerprint(other)
+    ]
+    assert changed == [each.modality for each in head if each.modality != "image"]
+
+
 @pytest.mark.parametrize(("kind", "views"), [("clip", 2), ("flava", 3)])
 def test_the_views_of_a_checkpoint_differ(kind: str, views: int, checkpoint: Make) -> None:
     agreement = build(kind, checkpoint(kind), view="joint") if kind == "clip" else []

@@ -24,6 +24,7 @@ WRONG: list[tuple[list[str], dict[str, object], type[PairfuseError], str]] = [
     (["ngram=./x"], {}, ConfigError, "has no weights"),
     (["ngram", "ngram"], {}, ConfigError, "ngram is given twice"),
     (["minilm"], {"pooling": "max"}, ConfigError, "pooling 'max' is not known"),
+    (["minilm"], {"truncation": "tail"}, ConfigError, "truncation 'tail' is not known"),
     (["minilm"], {"max_length": 0}, ConfigError, "max_length is 0"),
     (["minilm"], {"precision": "fp8"}, EncoderError, "precision 'fp8' is not known"),
     (["minilm"], {"precision": "fp16"}, EncoderError, "fp16 does not run on the cpu"),

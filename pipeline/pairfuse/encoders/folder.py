@@ -48,6 +48,14 @@ NEUTRAL_KEYS = frozenset(
 )
 
 
+#: Checkpoints of transformers that are not read here, and why.
+UNREADABLE = {
+    "siglip2": "takes images of any size (naflex); use one of fixed size, as siglip2 is",
+    "visual_bert": "reads regions that a detector of its own has found; use flava, vilt or blip",
+    "lxmert": "reads regions that a detector of its own has found; use flava, vilt or blip",
+}
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
     try:
@@ -76,6 +84,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     if "transformers_weights" in config or (folder / "adapter_config.json").is_file():
         raise EncoderError(f"{folder} is an adapter or points to other weights; merge it first")
     return config
+
+
+def model_type(folder: Path) -> str:
+    """The kind of a checkpoint.
+
+    Raises:
+        EncoderError: It is one that is not read here.
+    """
+    kind = str(read_config(folder)["model_type"])
+    if kind in UNREADABLE:
+        raise EncoderError(f"{folder} holds a {kind} model, which {UNREADABLE[kind]}")
+    return kind
 
 
 def setting(folder: Path, config: dict[str, Any], *paths: str) -> int | None:

@@ -17,6 +17,7 @@ import numpy as np
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders.base import Floats, LoadedEncoder, Precision, Prepared
+from pairfuse.encoders.cutting import TextTokenizer, Truncation, in_fingerprint
 from pairfuse.encoders.image import as_input, image_errors, load_processor
 from pairfuse.encoders.network import load_network, stack, to_device, to_host
 from pairfuse.encoders.pixels import Bytes, Crop
@@ -32,7 +33,6 @@ from pairfuse.errors import EncoderError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from tokenizers import Tokenizer
     from torch import Tensor
 
 
@@ -81,6 +81,7 @@ class PairEncoder:
     precision: Precision
     modality: Modality = "joint"
     batch_size: int = 16
+    truncation: Truncation = "head"
 
     @property
     def _pass(self) -> Pass:
@@ -102,6 +103,7 @@ class PairEncoder:
             "image": {"backend": "pil", **folders.image_settings(self.folder)},
             "pooling": self._pass.pooling,
             "max_length": self.max_length,
+            **in_fingerprint(self.truncation),
             "precision": self.precision,
         }
 
@@ -111,7 +113,7 @@ class PairEncoder:
         network = load_network(
             *(self.folder, self.precision, device), untrained=found.untrained, family=found.family
         )
-        tokenizer, pad_id = load_tokenizer(self.folder, self.max_length)
+        tokenizer, pad_id = load_tokenizer(self.folder, self.max_length, self.truncation)
         pixels, crop = load_processor(self.folder)
         towers = network.config.model_type in FAMILIES
         return LoadedPair(
@@ -130,7 +132,7 @@ class LoadedPair:
     dim: int
     device: str
     precision: Precision
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     pad_id: int
     pixels: Callable[[Image], Floats | Bytes]
     features: Callable[[Batch], Tensor]
@@ -168,7 +170,14 @@ class LoadedPair:
             return to_host(features, self.name, self.dim)
 
 
-def build_pair(name: str, folder: Path, *, max_length: int, precision: Precision) -> PairEncoder:
+def build_pair(
+    name: str,
+    folder: Path,
+    *,
+    max_length: int,
+    precision: Precision,
+    truncation: Truncation = "head",
+) -> PairEncoder:
     """Describe the network over pairs in a folder."""
     config = folders.read_config(folder)
     if config["model_type"] not in PASSES:
@@ -180,7 +189,8 @@ def build_pair(name: str, folder: Path, *, max_length: int, precision: Precision
     folders.tokenizer_digest(folder)
     folders.image_settings(folder)
     positions = folders.setting(folder, config, PASSES[config["model_type"]].positions)
-    return PairEncoder(name, folder, usable_length(max_length, positions), precision)
+    length = usable_length(max_length, positions)
+    return PairEncoder(name, folder, length, precision, truncation=truncation)
 
 
 def _one_shape(images: Sequence[Floats | Bytes]) -> tuple[list[Any], Bytes]:

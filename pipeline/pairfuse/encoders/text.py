@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders.base import Found, Precision, Prepared, plain_text
+from pairfuse.encoders.cutting import TextTokenizer, Truncation, in_fingerprint, set_length
 from pairfuse.encoders.network import load_network, quiet, to_device, to_host, with_tokens
 from pairfuse.errors import ConfigError, EncoderError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
     from torch import Tensor
 
 Pooling = Literal["cls", "mean", "pooler"]
@@ -74,6 +74,7 @@ class TextEncoder:
     precision: Precision
     modality: Modality = "text"
     batch_size: int = 64
+    truncation: Truncation = "head"
 
     @cached_property
     def dim(self) -> int:
@@ -104,6 +105,7 @@ class TextEncoder:
             "pooling": self.pooling,
             "normalize": self.normalize,
             "max_length": self.max_length,
+            **in_fingerprint(self.truncation),
             "precision": self.precision,
         }
 
@@ -117,7 +119,7 @@ class TextEncoder:
             output = network(input_ids=ids, attention_mask=mask)
             return pool(output, mask, self.pooling), output.last_hidden_state
 
-        tokenizer, pad_id = load_tokenizer(self.folder, self.max_length)
+        tokenizer, pad_id = load_tokenizer(self.folder, self.max_length, self.truncation)
         return LoadedText(
             self.name, self.dim, device, tokenizer, pad_id, features, normalize=self.normalize
         )
@@ -134,7 +136,7 @@ class LoadedText:
     name: str
     dim: int
     device: str
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     pad_id: int
     features: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
     normalize: bool = False
@@ -170,7 +172,7 @@ class LoadedText:
             return with_tokens(fetch, hidden, sizes, self.name, self.token_dim)
 
 
-def tokenised(raw: Any, tokenizer: Tokenizer, pad_id: int, name: str) -> Prepared:
+def tokenised(raw: Any, tokenizer: TextTokenizer, pad_id: int, name: str) -> Prepared:
     """Token ids of one text; `name` is the encoder's, for messages."""
     try:
         encoding = tokenizer.encode(plain_text(raw))
@@ -199,7 +201,13 @@ def padded(
 
 
 def build_text(
-    name: str, folder: Path, *, pooling: str, max_length: int, precision: Precision
+    name: str,
+    folder: Path,
+    *,
+    pooling: str,
+    max_length: int,
+    precision: Precision,
+    truncation: Truncation = "head",
 ) -> TextEncoder:
     """Describe the text network in a folder; its own recipe decides what `auto` pooling means."""
     config = folders.read_config(folder)
@@ -214,7 +222,7 @@ def build_text(
         padding = config.get("pad_token_id")
         positions -= (padding if isinstance(padding, int) else 1) + 1
     length = usable_length(max_length, positions)
-    return TextEncoder(name, folder, chosen, normalize, length, precision)
+    return TextEncoder(name, folder, chosen, normalize, length, precision, truncation=truncation)
 
 
 def usable_length(max_length: int, positions: int | None) -> int:
@@ -247,7 +255,9 @@ def own_recipe(folder: Path, config: dict[str, Any], *, strict: bool) -> tuple[P
     return fallback, normalize
 
 
-def load_tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
+def load_tokenizer(
+    folder: Path, max_length: int, truncation: Truncation = "head"
+) -> tuple[TextTokenizer, int]:
     """A private tokenizer, truncation set once, and its padding id.
 
     The fast tokenizers of transformers change their state on each call, which fails in threads
@@ -267,14 +277,14 @@ def load_tokenizer(folder: Path, max_length: int) -> tuple[Tokenizer, int]:
         if siglip and _is_gemma(folder):
             _lowercase(tokenizer)
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length)
+        cut = set_length(tokenizer, max_length, truncation)
     except Exception as error:
         raise EncoderError(
             f"the tokenizer in {folder} cannot be used ({_why(folder, error)}); "
             "a tokenizer.json is needed"
         ) from None
     pad_id = loaded.pad_token_id
-    return tokenizer, 0 if pad_id is None else int(pad_id)
+    return cut, 0 if pad_id is None else int(pad_id)
 
 
 def _why(folder: Path, error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders.base import Encoder, Precision
+from pairfuse.encoders.cutting import Truncation, in_fingerprint
 from pairfuse.encoders.image import LoadedImage, load_processor
 from pairfuse.encoders.network import load_network
 from pairfuse.encoders.text import LoadedText, load_tokenizer, usable_length
@@ -82,6 +83,7 @@ class TowerEncoder:
     max_length: int
     precision: Precision
     batch_size: int = 32
+    truncation: Truncation = "head"
 
     @cached_property
     def dim(self) -> int:
@@ -112,6 +114,7 @@ class TowerEncoder:
         if self.modality == "text":
             tokenizer = folders.tokenizer_digest(self.folder)
             inputs: dict[str, Any] = {"tokenizer": tokenizer, "max_length": self.max_length}
+            inputs |= in_fingerprint(self.truncation)
         else:
             inputs = {"image": {"backend": "pil", **folders.image_settings(self.folder)}}
         config = folders.read_config(self.folder)
@@ -141,7 +144,7 @@ class TowerEncoder:
                 lambda pixels: image_features(network, pixels),
                 crop=crop,
             )
-        tokenizer, pad_id = load_tokenizer(self.folder, self.max_length)
+        tokenizer, pad_id = load_tokenizer(self.folder, self.max_length, self.truncation)
         return LoadedText(
             *(self.name, self.dim, device, tokenizer, pad_id),
             lambda ids, mask: text_features(network, ids, mask),
@@ -187,7 +190,12 @@ def full_length(network: Any) -> int:
 
 
 def build_towers(
-    views: Sequence[tuple[str, Modality]], folder: Path, *, max_length: int, precision: Precision
+    views: Sequence[tuple[str, Modality]],
+    folder: Path,
+    *,
+    max_length: int,
+    precision: Precision,
+    truncation: Truncation = "head",
 ) -> list[Encoder]:
     """Describe the wanted towers, (view name, modality), of the checkpoint in a folder."""
     config = folders.read_config(folder)
@@ -205,4 +213,7 @@ def build_towers(
             if modality == "text"
             else folders.image_settings(folder)
         )
-    return [TowerEncoder(name, modality, folder, length, precision) for name, modality in views]
+    return [
+        TowerEncoder(name, modality, folder, length, precision, truncation=truncation)
+        for name, modality in views
+    ]

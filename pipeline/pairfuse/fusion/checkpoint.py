@@ -33,10 +33,8 @@ _MISFITS = (
     *(MemoryError, ConfigError),
 )
 #: What `build_encoders` takes, with the type of each.
-_OPTIONS = {
-    **{"encoders": list, "pooling": str, "max_length": int, "precision": str},
-    "tokens": bool,
-}
+_OPTIONS = {"encoders": list, "pooling": str, "max_length": int, "precision": str}
+_OPTIONS |= {"truncation": str, "tokens": bool}
 
 
 @dataclass(frozen=True)
