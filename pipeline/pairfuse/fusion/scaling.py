@@ -17,8 +17,8 @@ Floats = NDArray[np.float32]
 MAX_COMPONENTS = 128
 #: Views up to this width get exact axes.
 _EXACT_UP_TO = 512
-#: Rows whose tokens are looked at for their mean and axes.
-TOKEN_ROWS = 256
+#: Rows whose tokens are looked at for their mean and axes, and the most tokens of them.
+TOKEN_ROWS, MOST_TOKENS = 256, 8192
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ def fit_token_scaling(
     for view, rows in sorted(train.tokens.items()):
         some = random.permutation(np.flatnonzero(rows.lengths))[:TOKEN_ROWS]
         values, there = rows.take(some)
-        out[view] = _fit_view(view, values[there], components, seed)
+        found = values[there]
+        if len(found) > MOST_TOKENS:
+            found = found[random.choice(len(found), MOST_TOKENS, replace=False)]
+        out[view] = _fit_view(view, found, components, seed)
     return out
 
 
