@@ -168,5 +168,13 @@ def test_padding_that_is_no_number_is_not_looked_at() -> None:
     assert found.tokens.values.tolist() == [[1, 2]]
 
 
-def test_every_case_but_the_ngrams_gives_a_sequence() -> None:
-    assert {*SEQUENCES, "ngram"} == set(CASES)
+@pytest.mark.parametrize("view", CASES)
+def test_every_encoder_of_one_modality_but_the_ngrams_gives_a_sequence(
+    view: str, checkpoint: Make
+) -> None:
+    encoder = build(view, checkpoint, tokens=True)
+    gives = view != "ngram" and encoder.modality in ("text", "image")
+    assert isinstance(encoder, TokenEncoder) == gives
+    if gives:
+        raws = inputs(encoder)[:2]
+        assert len(encoded(encoder, raws).tokens) == 2
