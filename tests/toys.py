@@ -11,11 +11,13 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders.base import Floats, Prepared
 from pairfuse.encoders.pixels import Crop, cropped, standardise
+from pairfuse.encoders.tokens import Encoded, Tokens, offsets_of
 from pairfuse.errors import DataError
 
 
@@ -122,3 +124,37 @@ def standardised(image: Image.Image, crop: Crop) -> Floats:
     pixels = torch.from_numpy(cropped(image, crop).copy())
     out: Floats = standardise(pixels[None], crop)[0].numpy()
     return out
+
+
+@dataclass
+class ToySequence(ToyEncoder):
+    """A ToyEncoder with a sequence: as many tokens as the text has words, or three of a picture."""
+
+    token_dim: int = 3
+    has_summary: bool = True
+
+    def keeping_tokens(self, width: int) -> ToyTokens:
+        return ToyTokens(self)
+
+
+@dataclass(frozen=True)
+class ToyTokens:
+    """A ToySequence that keeps its tokens."""
+
+    toy: ToySequence
+
+    def prepare(self, raw: Any) -> Prepared:
+        size = len(raw.split()) if isinstance(raw, str) else 1
+        return Prepared(self.toy.prepare(raw).value, size=size)
+
+    def encode(self, batch: Sequence[Prepared]) -> Encoded:
+        rows = [toy_tokens(item.value, self.toy.modality) for item in batch]
+        tokens = Tokens(np.concatenate(rows), offsets_of([len(row) for row in rows]))
+        return Encoded(self.toy.encode(batch), tokens)
+
+
+def toy_tokens(content: bytes, modality: Modality = "text") -> NDArray[np.float16]:
+    """What a ToySequence's tokens are for one prepared input, (T, 3)."""
+    count = len(content.split()) if modality == "text" else 3
+    words = [content + bytes([number]) for number in range(count)]
+    return np.stack([toy_features(word, 3) for word in words]).astype(np.float16)

@@ -136,6 +136,7 @@ def _encoder_options(job: Job) -> dict[str, Any]:
         "encoders": list(features.encoders),
         "pooling": features.pooling,
         "max_length": features.max_length,
+        "tokens": features.tokens,
         "truncation": features.truncation,
         "precision": max(precisions - {"fp32"}, default="fp32"),
     }

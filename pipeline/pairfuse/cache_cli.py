@@ -92,6 +92,8 @@ def _line(facts: Any, *, proven: bool) -> str:
         f"{facts.name:<32}{facts.rows:>9} rows x {facts.dim:<5}{size:>9.1f} MB"
         f"{facts.parts:>5} parts  {facts.created[:19]}  {facts.version}"
     )
+    if facts.tokens:
+        line += f"  {facts.tokens} tokens"
     if proven and not facts.damaged:
         line += f"  every row proven, {size / max(facts.seconds, 1e-6):.0f} MB/s"
     return line

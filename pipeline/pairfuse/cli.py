@@ -58,7 +58,16 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             "features.encoders",
             {"metavar": "NAMES", "help": '"minilm ngram efficientnet-lite0", text=<folder>, ...'},
         ),
-        ("--pooling", "features.pooling", {"metavar": "HOW", "help": "auto, cls, mean or pooler"}),
+        (
+            "--pooling",
+            "features.pooling",
+            {"metavar": "HOW", "help": "auto, cls, mean or pooler; with --tokens also max"},
+        ),
+        (
+            "--tokens",
+            "features.tokens",
+            {"action": "store_true", "help": "keep word pieces and patches, too"},
+        ),
         ("--max-length", "features.max_length", {"metavar": "N", "type": int, "help": "tokens"}),
         (
             "--truncation",

@@ -39,7 +39,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class FeaturesConfig:
-    """Which encoders, and how they run; 0 lets batch_size and workers be chosen."""
+    """Which encoders, and how they run; 0 lets batch_size and workers be chosen.
+
+    With `tokens` the sequence that an encoder gives is kept beside its pooled vector.
+    """
 
     encoders: tuple[str, ...] = EMBEDDED
     pooling: str = "auto"
@@ -49,6 +52,7 @@ class FeaturesConfig:
     device: str = "auto"
     batch_size: int = 0
     workers: int = 0
+    tokens: bool = False
 
     def __post_init__(self) -> None:
         for name, high in (("batch_size", 1_000_000), ("workers", 1024), ("max_length", 1_000_000)):

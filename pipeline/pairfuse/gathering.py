@@ -43,6 +43,8 @@ def features_stage(job: Job) -> None:
             )
         else:
             line += f"all {result.cached} wanted are there, nothing computed"
+        if job.config.features.tokens:
+            line += f", {store.tokens} tokens" if store.token_dim else ", it gives no tokens"
         if result.truncated:
             line += f", {result.truncated} texts cut at {job.config.features.max_length} tokens"
         if result.failed:

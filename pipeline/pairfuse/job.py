@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pairfuse.config import Config, config_toml
-from pairfuse.console import log, progress
+from pairfuse.console import log, note, progress
 from pairfuse.data.census import note_bad
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.loading import load_dataset
@@ -76,6 +76,7 @@ class Job:
             truncation=features.truncation,
             precision=features.precision,
             device=features.device,
+            tokens=features.tokens,
         )
 
     @cached_property
@@ -193,6 +194,7 @@ class Job:
             device=features.device,
             batch_size=features.batch_size,
             workers=features.workers,
+            on_size=partial(_note_size, encoder.name),
         )
         if result.failed:
             self._note_failed(encoder, result)
@@ -215,3 +217,8 @@ class Job:
             if key is not None and image is not None and key.hex() in result.failed:
                 digests[image.hex()] = result.failed[key.hex()]
         return digests
+
+
+def _note_size(encoder: str, rows: int, size: int) -> None:
+    room = f"{size / 1e9:.2f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"
+    note(f"features  {encoder}: {rows} rows with their tokens will take {room}")

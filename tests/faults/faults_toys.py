@@ -31,8 +31,8 @@ from toys import write_set
 
 PAIRS = 24
 BATCH = 2
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
     [
         *("pairfuse.cli", "pairfuse.stages", "pairfuse.study.tuning", "h5py", "PIL.Image", "tqdm"),
         *("sklearn.feature_extraction.text", "sklearn.decomposition", "sklearn.model_selection"),
@@ -96,7 +96,7 @@ class Place:
         output = self.beside / f"said-{self.runs}"
         place = ("--data", str(self.root), "--cache", str(cache or self.cache))
         given = arguments or ("features", "--encoders", "ngram", "--batch-size", str(BATCH))
-        process = _CONTEXT.Process(
+        process = CONTEXT.Process(
             target=_child, args=([*given[:1], *place, *given[1:]], output, self.beside, faults)
         )
         process.start()
@@ -174,7 +174,7 @@ def _child(arguments: list[str], output: Path, beside: Path, faults: Faults) -> 
     sys.stdout = sys.stderr = output.open("a", encoding="utf-8", buffering=1)
     extraction.COMMIT_SECONDS = 0
     _note_encoding(beside / "encoded")
-    _Steps(beside / "cache", beside / "steps", faults).watch()
+    Steps(beside / "cache", beside / "steps", faults).watch()
     if faults.free is not None:
         space = shutil.disk_usage("/")._replace(free=faults.free)
         shutil.disk_usage = lambda path: space
@@ -213,7 +213,7 @@ def _break_locks() -> None:
 
 
 @dataclass
-class _Steps:
+class Steps:
     """Counts changes of the disk below a folder and lets the fault happen before its turn."""
 
     folder: Path

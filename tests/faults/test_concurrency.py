@@ -20,7 +20,7 @@ from toys import ToyEncoder, toy_features
 
 ROUNDS = [2, pytest.param(25, marks=pytest.mark.faults)]
 SECONDS = [pytest.param(20, marks=pytest.mark.faults)]  # races: too much luck for each run
-_CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def write_for_ever(cache: Path, start: int) -> None:
 
 def writers(cache: Path, count: int) -> list:  # type: ignore[type-arg]
     out = [
-        _CONTEXT.Process(target=write_for_ever, args=(cache, 100 * n), daemon=True)
+        CONTEXT.Process(target=write_for_ever, args=(cache, 100 * n), daemon=True)
         for n in range(count)
     ]
     for process in out:

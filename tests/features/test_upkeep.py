@@ -67,6 +67,15 @@ def test_thinning_out_drops_unused_rows_alone(store: FeatureStore, tmp_path: Pat
     assert (again.read([key(5), key(1)]) == ROWS[[5, 1]]).all()
 
 
+def test_thinning_out_vouches_for_no_damaged_row(store: FeatureStore, tmp_path: Path) -> None:
+    damage_row(store, 2)
+    with pytest.raises(StoreError, match="rows read are damaged"):
+        thin_out(tmp_path, {key(1), key(2)}, remove=True)
+    assert verify_stores(tmp_path)[0].lost == (key(2).hex(),)
+    thin_out(tmp_path, {key(1)}, remove=True)
+    assert (open_toy(tmp_path).read([key(1)]) == ROWS[[1]]).all()
+
+
 def test_thinning_out_removes_a_store_that_nothing_uses(
     store: FeatureStore, tmp_path: Path
 ) -> None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.fusion.networks import stack_networks
 from pairfuse.fusion.optimiser import StackedAdamW
 from pairfuse.fusion.parts import HeadShape
 from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
-from pairfuse.fusion.training import stack_networks
 
 every_head = pytest.mark.parametrize("head", list(TOKEN_HEADS))
 SHAPE = HeadShape(

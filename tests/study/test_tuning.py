@@ -15,13 +15,14 @@ from optuna.trial import TrialState
 from fusion_toys import PLAIN, noise, table, told_by_words, warnings_logged
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Views
-from pairfuse.fusion.ensemble import prepare_rows
+from pairfuse.features.tokenrows import TokenRows
+from pairfuse.fusion.ensemble import check_recipe, prepare_rows
 from pairfuse.fusion.heads import HEADS
 from pairfuse.study import tuning
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
 from pairfuse.study.metrics import macro_f1
-from pairfuse.study.tuning import SEARCHED, Tuned, tune, view_subsets
+from pairfuse.study.tuning import SEARCHED, Space, Tuned, suggest, tune, view_subsets
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 BASE = replace(PLAIN, width=32, reduce=32, weight_decay=0.01, epochs=2, lr=0.005)
@@ -286,3 +287,18 @@ def test_every_head_can_be_searched(tmp_path: Path) -> None:
     _tune(tmp_path / "study.log", len(HEADS), heads=tuple(HEADS))
     assert set(_tried(tmp_path / "study.log")) == set(HEADS)
     assert set(SEARCHED) <= set(HEADS)
+
+
+def test_a_search_with_a_token_head_draws_only_what_it_can_read() -> None:
+    given, none = noise(20), np.zeros(20, dtype=np.int64)
+    tokens = {"words": TokenRows((), none - 1, none, none, 4)}
+    base = replace(PLAIN, head="cross_attention", views=("words",))
+    views = replace(given, tokens=tokens)
+    space = Space.of(views, base, ("concat",))
+    assert space.subsets == (("words",),)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [suggest(study.ask(), space) for _ in range(40)]
+    for recipe in drawn:
+        check_recipe(recipe, views)
+    assert {recipe.head for recipe in drawn} == {"concat", "cross_attention"}
+    assert "smote" in {recipe.balance for recipe in drawn}

@@ -21,7 +21,9 @@ from pairfuse.encoders.image import build_image
 from pairfuse.encoders.network import resolve_device, resolve_precision
 from pairfuse.encoders.ngram import NgramEncoder
 from pairfuse.encoders.pairwise import build_pair
+from pairfuse.encoders.sequence import keep_tokens
 from pairfuse.encoders.text import POOLINGS, build_text
+from pairfuse.encoders.tokens import TOKEN_POOLINGS
 from pairfuse.encoders.towers import FAMILIES, build_towers
 from pairfuse.errors import ConfigError
 
@@ -311,6 +313,7 @@ def build_encoders(
     max_length: int = 64,
     precision: str = "auto",
     device: str = "auto",
+    tokens: bool = False,
     truncation: str = "head",
 ) -> list[Encoder]:
     """Turn names into encoders whose weights are at hand but not yet in memory.
@@ -323,6 +326,8 @@ def build_encoders(
         max_length: Tokens kept of a text, the tokenizer's marks included.
         precision: auto, fp32, bf16 or fp16; it is part of the fingerprint.
         device: Decides what precision `auto` is; nothing is moved there yet.
+        tokens: Encoders that give a sequence keep it beside the pooled vector; cls, mean and max
+            then pool the view of any of them from what is kept, and nothing else is made of it.
         truncation: What is kept of a longer text: its head, or a quarter head and the rest tail
             (head-tail).
 
@@ -330,12 +335,15 @@ def build_encoders(
         ConfigError: An unknown or repeated name, or an option out of range.
         EncoderError: Weights are not to be had; says where was looked and what to do.
     """
-    if pooling not in POOLINGS:
-        raise ConfigError(f"pooling {pooling!r} is not known; use {', '.join(POOLINGS)}")
+    known = (*POOLINGS, "max") if tokens else POOLINGS
+    if pooling not in known:
+        hint = " (max is pooled from tokens: add --tokens)" if pooling == "max" else ""
+        raise ConfigError(f"pooling {pooling!r} is not known; use {', '.join(known)}{hint}")
     orders = [_parse(spec) for spec in specs]
+    own = "auto" if tokens and pooling in TOKEN_POOLINGS else pooling
     if truncation not in TRUNCATIONS:
         raise ConfigError(f"truncation {truncation!r} is not known; use {', '.join(TRUNCATIONS)}")
-    options = Options(pooling, max_length, precision, device, truncation)
+    options = Options(own, max_length, precision, device, truncation)
     encoders = [
         encoder for name, build, source in orders for encoder in build(name, source, options)
     ]
@@ -344,7 +352,7 @@ def build_encoders(
     ]
     if repeated:
         raise ConfigError(f"encoder {repeated[0]} is given twice; views need different names")
-    return encoders
+    return keep_tokens(encoders, pooling) if tokens else encoders
 
 
 def _parse(spec: str) -> tuple[str, Callable[[str, str, Options], list[Encoder]], str]:

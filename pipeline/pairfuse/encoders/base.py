@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse.data.pairs import Modality
+from pairfuse.encoders.tokens import Encoded
 
 Floats = NDArray[np.float32]
+#: What a batch gives: features (B, D), or these with the tokens behind them.
+Found = Floats | Encoded
 Precision = Literal["fp32", "bf16", "fp16"]
 
 #: Part of every fingerprint: raise it when our own preparation of text or images changes.
@@ -36,8 +39,11 @@ class LoadedEncoder(Protocol):
         """Turn one text (str) or one RGB image (PIL) into an input; runs in worker threads."""
         ...
 
-    def encode(self, batch: Sequence[Prepared]) -> Floats:
-        """Features of a batch, shape (B, D), float32; must not depend on the batch's company."""
+    def encode(self, batch: Sequence[Prepared]) -> Found:
+        """Features of a batch, shape (B, D), float32; must not depend on the batch's company.
+
+        With tokens where it was told to keep them.
+        """
         ...
 
 
@@ -45,7 +51,7 @@ class LoadedEncoder(Protocol):
 class LaunchingEncoder(LoadedEncoder, Protocol):
     """A network whose device computes while the host goes on."""
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Floats]:
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Found]:
         """Begin a batch; the result waits for its features, as `encode` gives them."""
         ...
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
-from pairfuse.encoders.base import LoadedEncoder, Precision
+from pairfuse.encoders.base import Precision
 from pairfuse.encoders.image import LoadedImage
 from pairfuse.encoders.network import quiet, torch_dtype
 from pairfuse.encoders.pixels import Crop, cropped
@@ -25,7 +25,8 @@ class ConvNet:
     """What is known of a network whose weights are one state dict."""
 
     build: Callable[[], Any]
-    features: Callable[[Any, Tensor], Tensor]
+    #: Pooled features (B, D), and the map (B, D, H, W) that they are pooled from, if it is known.
+    features: Callable[[Any, Tensor], Tensor | tuple[Tensor, Tensor]]
     dim: int
     crop: Crop
     #: Whether bf16 leaves features as they are, cosine 0.999 or more; if not, fp32 takes its place.
@@ -58,6 +59,15 @@ class ConvEncoder:
         return self.net.dim
 
     @property
+    def token_dim(self) -> int:
+        """Width of a cell of the last feature map."""
+        return self.dim
+
+    @property
+    def has_summary(self) -> bool:
+        return False
+
+    @property
     def precision(self) -> Precision:
         """The one asked for, but fp32 in place of a bf16 that this network does not bear."""
         exact = self.asked_precision == "bf16" and not self.net.bears_bf16
@@ -74,7 +84,7 @@ class ConvEncoder:
             "precision": self.precision,
         }
 
-    def load(self, device: str) -> LoadedEncoder:
+    def load(self, device: str) -> LoadedImage:
         """Read the weights onto a device, frozen."""
         import torch
 
@@ -135,9 +145,9 @@ def _efficientnet_lite0() -> Any:
     return EfficientNet.from_name("efficientnet-lite0")
 
 
-def _efficientnet_features(network: Any, pixels: Tensor) -> Tensor:
+def _efficientnet_features(network: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     maps: Tensor = network.extract_features(pixels)  # (B, 1280, 7, 7)
-    return maps.mean((2, 3))
+    return maps.mean((2, 3)), maps
 
 
 def _torchvision(
@@ -156,9 +166,19 @@ def _torchvision(
     return ConvNet(build, _own_output, dim, crop, bears_bf16, head, in_order)
 
 
-def _own_output(network: Any, pixels: Tensor) -> Tensor:
-    features: Tensor = network(pixels)
-    return features
+def _own_output(network: Any, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    """What the network gives, and the map that its last pooling layer is given, if it has one."""
+    pooling = getattr(network, "avgpool", None)
+    if pooling is None:
+        plain: Tensor = network(pixels)
+        return plain
+    given: list[Tensor] = []
+    hook = pooling.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        features: Tensor = network(pixels)
+    finally:
+        hook.remove()
+    return features, given[-1]
 
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

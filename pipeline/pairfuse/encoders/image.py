@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +13,15 @@ import numpy as np
 
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
-from pairfuse.encoders.base import Floats, LoadedEncoder, Precision, Prepared
-from pairfuse.encoders.network import load_network, quiet, stack, to_host, torch_dtype
+from pairfuse.encoders.base import Floats, Found, Precision, Prepared
+from pairfuse.encoders.network import (
+    load_network,
+    quiet,
+    stack,
+    to_host,
+    torch_dtype,
+    with_tokens,
+)
 from pairfuse.encoders.pixels import Bytes, Crop, cropped, plain_crop, standardise
 from pairfuse.errors import EncoderError
 
@@ -26,6 +33,10 @@ ImagePooling = Literal["pooler or mean", "cls"]
 
 #: Networks whose pooler is trained; a checkpoint without its weights is read at the class token.
 TRAINED_POOLER_TYPES = frozenset(("vit", "deit", "vit_hybrid", "yolos", "vivit"))
+#: Networks whose first token stands for the whole picture.
+CLASS_TOKEN_TYPES = frozenset(
+    ("beit", "data2vec-vision", "deit", "dinov2", "dinov2_with_registers", "vit", "yolos")
+)
 WIDTH_KEYS = ("hidden_size", "hidden_sizes", "hidden_dim", "embed_dims", "num_features")
 
 #: A longer image is first cut to its middle: scaling its short side up could fill the memory.
@@ -51,6 +62,15 @@ class ImageEncoder:
             raise EncoderError(f"{self.folder}/config.json gives no width ({WIDTH_KEYS[0]})")
         return width
 
+    @property
+    def token_dim(self) -> int:
+        """Width of a patch, or of a cell of the last feature map."""
+        return self.dim
+
+    @property
+    def has_summary(self) -> bool:
+        return folders.read_config(self.folder)["model_type"] in CLASS_TOKEN_TYPES
+
     @cached_property
     def made_from(self) -> dict[str, Any]:
         """Digests of weights and config, image settings, and how patches become one vector."""
@@ -63,20 +83,17 @@ class ImageEncoder:
             "precision": self.precision,
         }
 
-    def load(self, device: str) -> LoadedEncoder:
+    def load(self, device: str) -> LoadedImage:
         """Read the weights onto a device, frozen."""
         unused = ("pooler.",) if self.pooling == "cls" else ()
         network = load_network(self.folder, self.precision, device, untrained=unused)
         pixels, crop = load_processor(self.folder)
-        return LoadedImage(
-            self.name,
-            self.dim,
-            device,
-            self.precision,
-            pixels,
-            lambda pixels: pool(network(pixel_values=pixels), self.pooling),
-            crop=crop,
-        )
+
+        def features(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            output = network(pixel_values=pixels)
+            return pool(output, self.pooling), output.last_hidden_state
+
+        return LoadedImage(self.name, self.dim, device, self.precision, pixels, features, crop=crop)
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,8 @@ class LoadedImage:
     """From an image to pixels, from pixels to features; shared by all image networks.
 
     With a crop, an input is bytes (H, W, 3), standardised per batch; else floats (3, H, W).
+    Features are (B, D), with the patches (B, T, D') or the map (B, D', H, W) behind them where
+    there are such; with a `token_dim` these are kept.
     """
 
     name: str
@@ -91,8 +110,13 @@ class LoadedImage:
     device: str
     precision: Precision
     pixels: Callable[[Image], Floats | Bytes]
-    features: Callable[[Tensor], Tensor]
+    features: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
     crop: Crop | None = None
+    token_dim: int = 0
+
+    def keeping_tokens(self, width: int) -> LoadedImage:
+        """The same network, whose patches or cells are kept too."""
+        return replace(self, token_dim=width)
 
     @property
     def draft(self) -> int:
@@ -103,11 +127,11 @@ class LoadedImage:
         """Pixels of one image; safe in threads."""
         return Prepared(self.pixels(raw if raw.mode == "RGB" else raw.convert("RGB")))
 
-    def encode(self, batch: Sequence[Prepared]) -> Floats:
+    def encode(self, batch: Sequence[Prepared]) -> Found:
         """Features (B, D) of prepared images."""
         return self.launch(batch)()
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Floats]:
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Found]:
         """Begin to encode prepared images; the result waits for their features."""
         import torch
 
@@ -115,8 +139,12 @@ class LoadedImage:
         with torch.inference_mode():
             pixels = as_input(stacked, self.crop, self.precision)
             with image_errors(self.name, pixels):
-                features = self.features(pixels)
-            return to_host(features, self.name, self.dim)
+                found = self.features(pixels)
+            pooled, hidden = found if isinstance(found, tuple) else (found, None)
+            fetch = to_host(pooled, self.name, self.dim)
+            if not self.token_dim:
+                return fetch
+            return with_tokens(fetch, hidden, (), self.name, self.token_dim)
 
 
 def as_input(stacked: Tensor, crop: Crop | None, precision: Precision) -> Tensor:

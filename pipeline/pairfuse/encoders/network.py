@@ -6,20 +6,21 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.encoders.base import Floats, Precision
+from pairfuse.encoders.base import Floats, Found, Precision
 from pairfuse.encoders.folder import first_line
 from pairfuse.encoders.probe import bf16_is_faster
+from pairfuse.encoders.tokens import Encoded, Tokens, offsets_of
 from pairfuse.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 #: Where Linux shows that a driver of a GPU that torch can use is loaded (CUDA, ROCm, WSL, Tegra).
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvmap")
@@ -131,7 +132,7 @@ def quiet() -> Iterator[None]:
             library_logging.enable_progress_bar()
 
 
-def to_device(values: NDArray[Any], device: str) -> torch.Tensor:
+def to_device(values: NDArray[Any], device: str) -> Tensor:
     """An array on a device; on its way to a GPU the host goes on with other work."""
     import torch
 
@@ -141,7 +142,7 @@ def to_device(values: NDArray[Any], device: str) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def stack(rows: Sequence[NDArray[Any]], device: str) -> torch.Tensor:
+def stack(rows: Sequence[NDArray[Any]], device: str) -> Tensor:
     """Arrays of one shape as one on a device, (B, ...): for a GPU written into pinned memory."""
     import torch
 
@@ -153,24 +154,72 @@ def stack(rows: Sequence[NDArray[Any]], device: str) -> torch.Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-def to_host(features: torch.Tensor, name: str, dim: int) -> Callable[[], Floats]:
+def to_host(features: Tensor, name: str, dim: int) -> Callable[[], Floats]:
     """Begin to bring features (B, D) to the host as float32; the result waits for them.
 
     Waiting refuses a wrong width and non-numbers.
     """
-    if features.device.type != "cuda":
-        return partial(_checked, features.float().cpu().numpy(), name, dim)
+    fetch = _fetching(features.float())
+    return lambda: _checked(fetch(), name, dim)
+
+
+def with_tokens(
+    fetch: Callable[[], Floats], hidden: Tensor | None, lengths: Sequence[int], name: str, dim: int
+) -> Callable[[], Found]:
+    """Begin to bring the sequences, too, to the host, as float16; the result waits for both.
+
+    Args:
+        fetch: Waits for the pooled features.
+        hidden: A sequence (B, T, D) or a map (B, D, H, W), whose cells are tokens row by row.
+        lengths: Tokens of each row that are kept, from the first; none keeps all.
+        dim: Width of a token.
+
+    Waiting refuses a wrong width, non-numbers and numbers that float16 does not hold.
+
+    Raises:
+        EncoderError: The network gives no sequence.
+    """
+    if hidden is None:
+        raise EncoderError(
+            f"encoder {name} gives no sequence; leave it out, or run without --tokens"
+        )
+    if hidden.ndim == 4:
+        hidden = hidden.flatten(2).transpose(1, 2)  # (B, H * W, D)
+    fetch_tokens = _fetching(hidden.half())
+
+    def wait() -> Encoded:
+        found = fetch_tokens()
+        if found.ndim != 3 or found.shape[2] != dim:
+            raise EncoderError(
+                f"encoder {name} gave a sequence of shape {found.shape}, expected (B, T, {dim})"
+            )
+        kept = list(lengths) or [found.shape[1]] * len(found)
+        values = np.concatenate([row[:length] for row, length in zip(found, kept, strict=True)])
+        if not np.isfinite(values).all():
+            raise EncoderError(
+                f"encoder {name} gave tokens that float16 does not hold; run without --tokens"
+            )
+        return Encoded(fetch(), Tokens(values, offsets_of(kept)))
+
+    return wait
+
+
+def _fetching(values: Tensor) -> Callable[[], NDArray[Any]]:
+    """Begin to bring a tensor to the host; the result waits for it."""
+    if values.device.type != "cuda":
+        found: NDArray[Any] = values.cpu().numpy()
+        return lambda: found
     import torch
 
-    pinned = torch.empty(features.shape, dtype=torch.float32, pin_memory=True)
-    pinned.copy_(features.float(), non_blocking=True)
+    pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    pinned.copy_(values, non_blocking=True)
     cuda: Any = torch.cuda
     copied = cuda.Event()
-    copied.record(cuda.current_stream(features.device))
+    copied.record(cuda.current_stream(values.device))
 
-    def wait() -> Floats:
+    def wait() -> NDArray[Any]:
         copied.synchronize()
-        return _checked(pinned.numpy().copy(), name, dim)  # pinned memory is for the next batch
+        return pinned.numpy().copy()  # pinned memory is for the next batch
 
     return wait
 

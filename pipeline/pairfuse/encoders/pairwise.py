@@ -238,8 +238,8 @@ def _agreement(network: Any, batch: Batch) -> Tensor:
     text, image = (
         torch.nn.functional.normalize(output.float(), dim=-1)
         for output in (
-            text_features(network, batch.ids, batch.mask),
-            image_features(network, batch.pixels),
+            text_features(network, batch.ids, batch.mask)[0],
+            image_features(network, batch.pixels)[0],
         )
     )
     product = text * image

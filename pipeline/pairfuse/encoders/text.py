@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
-from pairfuse.encoders.base import Floats, LoadedEncoder, Precision, Prepared, plain_text
+from pairfuse.encoders.base import Found, Precision, Prepared, plain_text
 from pairfuse.encoders.cutting import TextTokenizer, Truncation, in_fingerprint, set_length
-from pairfuse.encoders.network import load_network, quiet, to_device, to_host
+from pairfuse.encoders.network import load_network, quiet, to_device, to_host, with_tokens
 from pairfuse.errors import ConfigError, EncoderError
 
 if TYPE_CHECKING:
@@ -84,6 +84,16 @@ class TextEncoder:
             raise EncoderError(f"{self.folder}/config.json gives no width ({WIDTH_KEYS[0]})")
         return width
 
+    @property
+    def token_dim(self) -> int:
+        """Width of a word piece: pooling leaves it as it is."""
+        return self.dim
+
+    @property
+    def has_summary(self) -> bool:
+        """As with `--pooling cls`, which takes the first word piece of any network."""
+        return True
+
     @cached_property
     def made_from(self) -> dict[str, Any]:
         """Digests of weights, tokenizer and config, and how tokens become one vector."""
@@ -99,14 +109,15 @@ class TextEncoder:
             "precision": self.precision,
         }
 
-    def load(self, device: str) -> LoadedEncoder:
+    def load(self, device: str) -> LoadedText:
         """Read the weights onto a device, frozen."""
         network = load_network(
             self.folder, self.precision, device, untrained=_unused_parts(self.pooling)
         )
 
-        def features(ids: Tensor, mask: Tensor) -> Tensor:
-            return pool(network(input_ids=ids, attention_mask=mask), mask, self.pooling)
+        def features(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+            output = network(input_ids=ids, attention_mask=mask)
+            return pool(output, mask, self.pooling), output.last_hidden_state
 
         tokenizer, pad_id = load_tokenizer(self.folder, self.max_length, self.truncation)
         return LoadedText(
@@ -116,35 +127,49 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class LoadedText:
-    """A tokenizer and a function from token ids to features; for single and joint ones."""
+    """A tokenizer and a function from token ids to features; for single and joint ones.
+
+    The function gives features (B, D), and the sequence (B, T, D') where there is one; with a
+    `token_dim` its word pieces are kept, padding is not.
+    """
 
     name: str
     dim: int
     device: str
     tokenizer: TextTokenizer
     pad_id: int
-    features: Callable[[Tensor, Tensor], Tensor]
+    features: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
     normalize: bool = False
     pad_to: int = 0
+    token_dim: int = 0
+
+    def keeping_tokens(self, width: int) -> LoadedText:
+        """The same network, whose sequence is kept too."""
+        return replace(self, token_dim=width)
 
     def prepare(self, raw: Any) -> Prepared:
         """Token ids of one text, cut at the maximal length; sets nothing, so safe in threads."""
         return tokenised(raw, self.tokenizer, self.pad_id, self.name)
 
-    def encode(self, batch: Sequence[Prepared]) -> Floats:
+    def encode(self, batch: Sequence[Prepared]) -> Found:
         """Features (B, D) of texts padded to the longest among them, or to `pad_to`."""
         return self.launch(batch)()
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Floats]:
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Found]:
         """Begin to encode prepared texts; the result waits for their features."""
         import torch
 
         with torch.inference_mode():
             on_device = padded(batch, self.pad_id, self.pad_to, self.device)
-            features = self.features(*on_device).float()
+            found = self.features(*on_device)
+            pooled, hidden = found if isinstance(found, tuple) else (found, None)
             if self.normalize:
-                features = torch.nn.functional.normalize(features, dim=-1)
-            return to_host(features, self.name, self.dim)
+                pooled = torch.nn.functional.normalize(pooled.float(), dim=-1)
+            fetch = to_host(pooled, self.name, self.dim)
+            if not self.token_dim:
+                return fetch
+            sizes = [prepared.size for prepared in batch]
+            return with_tokens(fetch, hidden, sizes, self.name, self.token_dim)
 
 
 def tokenised(raw: Any, tokenizer: TextTokenizer, pad_id: int, name: str) -> Prepared:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
-from pairfuse.encoders.base import Encoder, LoadedEncoder, Precision
+from pairfuse.encoders.base import Encoder, Precision
 from pairfuse.encoders.cutting import Truncation, in_fingerprint
 from pairfuse.encoders.image import LoadedImage, load_processor
 from pairfuse.encoders.network import load_network
@@ -90,6 +90,24 @@ class TowerEncoder:
         """Width of the space that the tower projects to."""
         return tower_width(self.folder, self.modality)
 
+    @property
+    def token_dim(self) -> int:
+        """Width of the tower's last layer, before any projection."""
+        keys = {
+            "text": ("text_config.hidden_size",),
+            "image": ("vision_config.hidden_size", "image_config.hidden_size"),
+        }[self.modality]
+        width = folders.setting(self.folder, folders.read_config(self.folder), *keys)
+        if width is None:
+            raise EncoderError(f"{self.folder}/config.json gives no width ({keys[0]})")
+        return width
+
+    @property
+    def has_summary(self) -> bool:
+        """Pictures have a class token but in SigLIP; CLIP's texts end in theirs."""
+        family = FAMILIES[folders.read_config(self.folder)["model_type"]]
+        return family.pooling == "cls" or (self.modality == "image" and not family.padded)
+
     @cached_property
     def made_from(self) -> dict[str, Any]:
         """Digests of weights and config, and how this tower's input is prepared."""
@@ -109,7 +127,7 @@ class TowerEncoder:
             **inputs,
         }
 
-    def load(self, device: str) -> LoadedEncoder:
+    def load(self, device: str) -> LoadedText | LoadedImage:
         """Read the checkpoint, keep one tower, frozen on a device."""
         family = FAMILIES[folders.read_config(self.folder)["model_type"]]
         network = load_network(
@@ -144,26 +162,25 @@ def tower_width(folder: Path, modality: Modality) -> int:
     return width
 
 
-def text_features(network: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """Output of the text tower, (B, D)."""
+def text_features(network: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Output of the text tower, (B, D), and its last states, (B, T, D')."""
     family = FAMILIES[network.config.model_type]
     if family.pooling == "cls":
         states: Tensor = network.text_model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return states[:, 0]
+        return states[:, 0], states
     output = network.get_text_features(
         input_ids=ids, attention_mask=None if family.padded else mask
     )
-    pooled: Tensor = output.pooler_output
-    return pooled
+    return output.pooler_output, output.last_hidden_state
 
 
-def image_features(network: Any, pixels: Tensor) -> Tensor:
-    """Output of the image tower, (B, D)."""
+def image_features(network: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Output of the image tower, (B, D), and its last states, (B, T, D')."""
     if FAMILIES[network.config.model_type].pooling == "cls":
         states: Tensor = network.image_model(pixel_values=pixels).last_hidden_state
-        return states[:, 0]
-    pooled: Tensor = network.get_image_features(pixel_values=pixels).pooler_output
-    return pooled
+        return states[:, 0], states
+    output = network.get_image_features(pixel_values=pixels)
+    return output.pooler_output, output.last_hidden_state
 
 
 def full_length(network: Any) -> int:

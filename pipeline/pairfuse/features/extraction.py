@@ -8,23 +8,23 @@ fill one store the second waits, and then computes what the first has not.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-
 from pairfuse.console import log, progress
 from pairfuse.data.pairs import Dataset, Modality, Pair
-from pairfuse.encoders.base import Encoder, Floats
+from pairfuse.encoders.base import Encoder, Found
 from pairfuse.encoders.network import resolve_devices
+from pairfuse.encoders.tokens import Encoded, join_found
 from pairfuse.errors import StoreError
 from pairfuse.features.devices import MOST_INPUTS, Device, encode_on
-from pairfuse.features.inputs import Content, Tally, prepared_windows, threads
+from pairfuse.features.inputs import Content, Tally, prepare_sample, prepared_windows, threads
 from pairfuse.features.store import FeatureStore
 from pairfuse.files import locked
 from pairfuse.process import keep_memory
@@ -41,6 +41,9 @@ WINDOW: Mapping[Modality, int] = {"text": 4096, "image": 64, "joint": 64}
 BATCHES_AHEAD = 2
 #: How many times larger batches are on a GPU, which is idle with those that suit a CPU.
 GPU_BATCHES = 8
+#: Inputs that are looked at to say how many tokens there will be; all pictures of a network have
+#: as many, but one of these may be unreadable.
+SAMPLE: Mapping[Modality, int] = {"text": 256, "image": 4, "joint": 4}
 
 
 @dataclass
@@ -86,6 +89,7 @@ def extract(
     device: str,
     batch_size: int = 0,
     workers: int = 0,
+    on_size: Callable[[int, int], object] = lambda rows, size: None,
 ) -> Extraction:
     """Compute the rows that the store lacks and commit them part by part.
 
@@ -96,6 +100,8 @@ def extract(
         device: A torch device's name, or several, as in `cuda:0,cuda:1`.
         batch_size: 0 takes the encoder's own; it halves when memory runs out.
         workers: Threads that prepare inputs; 0 takes one for each core.
+        on_size: Called with the rows to come and the bytes that they will take, before the first
+            is computed, where tokens are kept.
 
     Raises:
         EncoderError: Memory runs out with a batch of one.
@@ -113,7 +119,7 @@ def extract(
 
     with locked(store.folder.parent / LOCK, on_wait=on_wait):
         store.refresh()
-        return _compute(wanted, encoder, store, device, batch_size, workers)
+        return _compute(wanted, encoder, store, device, batch_size, workers, on_size)
 
 
 def _compute(
@@ -123,6 +129,7 @@ def _compute(
     device: str,
     batch_size: int,
     workers: int,
+    on_size: Callable[[int, int], object],
 ) -> Extraction:
     missing = {key: wanted[key] for key in store.missing(list(wanted))}
     result = Extraction(encoder.name, len(wanted), len(wanted) - len(missing))
@@ -133,7 +140,8 @@ def _compute(
     names, tally = resolve_devices(device), Tally(failed=result.failed)
     on_gpu = names[0].startswith("cuda")
     size = batch_size or encoder.batch_size * (GPU_BATCHES if on_gpu else 1)
-    pending: list[tuple[list[bytes], Floats]] = []
+    pending: list[tuple[list[bytes], Found]] = []
+    per_row = 1.0
     last = start
     with (
         threads(1) as loader,  # reads weights beside the first inputs, one network after the other
@@ -141,6 +149,10 @@ def _compute(
         progress(f"features {encoder.name}", len(missing)) as bar,
     ):
         devices = [Device(loader.submit(encoder.load, name), size, int(on_gpu)) for name in names]
+        if store.token_dim:
+            per_row = _tokens_a_row(missing, encoder.modality, devices[0])
+            on_size(len(missing), _space(store, len(missing), per_row))
+            _check_space(store, len(missing), per_row)
         windows = prepared_windows(
             missing,
             encoder.modality,
@@ -154,10 +166,10 @@ def _compute(
             for keys, features in encoded:
                 pending.append((keys, features))
                 bar.update(len(keys))
-                if _due(pending, last, store.dim):
-                    _commit(store, pending, result, len(missing))
+                if _due(pending, last):
+                    _commit(store, pending, result, len(missing), per_row)
                     last = time.perf_counter()
-        _commit(store, pending, result, len(missing))
+        _commit(store, pending, result, len(missing), per_row)
     _tidy(store)
     result.truncated = tally.truncated
     result.seconds = time.perf_counter() - start
@@ -170,24 +182,38 @@ def window_size(modality: Modality, batch_size: int, devices: int) -> int:
     return max(WINDOW[modality], BATCHES_AHEAD * devices * most)
 
 
-def _due(pending: Sequence[tuple[list[bytes], Floats]], last: float, dim: int) -> bool:
-    rows = sum(len(keys) for keys, _ in pending)
-    return time.perf_counter() - last > COMMIT_SECONDS or rows * dim * 4 > COMMIT_BYTES
+def _due(pending: Sequence[tuple[list[bytes], Found]], last: float) -> bool:
+    size = sum(found.nbytes for _, found in pending)
+    return time.perf_counter() - last > COMMIT_SECONDS or size > COMMIT_BYTES
+
+
+def _tokens_a_row(wanted: Mapping[bytes, Content], modality: Modality, device: Device) -> float:
+    """Tokens of an input on average, of a sample: one is encoded, of the others the size counts."""
+    sample = prepare_sample(wanted, modality, device.loading, SAMPLE[modality])
+    if not sample:
+        return 1.0
+    [(_, found)] = device.encode(iter([[(b"", sample[0])]]))
+    kept = len(found.tokens.values) if isinstance(found, Encoded) else 0
+    return kept / sample[0].size * sum(prepared.size for prepared in sample) / len(sample)
 
 
 def _commit(
-    store: FeatureStore, pending: list[tuple[list[bytes], Floats]], result: Extraction, missing: int
+    store: FeatureStore,
+    pending: list[tuple[list[bytes], Found]],
+    result: Extraction,
+    missing: int,
+    per_row: float,
 ) -> None:
     if not pending:
         return
     try:
         keys = [key for keys, _ in pending for key in keys]
-        store.add(keys, np.concatenate([features for _, features in pending]))
+        store.add(keys, *join_found([found for _, found in pending]))
     except StoreError as error:
         if not isinstance(error.__cause__, OSError):
             raise
         left = missing - result.computed
-        needed = _space(store, left) / 2**20
+        needed = _space(store, left, per_row) / 2**20
         raise StoreError(f"{error}: {left} rows are left and need {needed:.1f} MB") from error
     result.computed += len(keys)
     pending.clear()
@@ -205,13 +231,15 @@ def _tidy(store: FeatureStore) -> None:
         log.info("small parts are left as they are: %s", error)
 
 
-def _space(store: FeatureStore, rows: int) -> int:
-    return rows * (store.dim * 4 + 48)
+def _space(store: FeatureStore, rows: int, per_row: float = 1.0) -> int:
+    """Bytes of rows with so many tokens each, if the store keeps tokens."""
+    tokens = math.ceil(per_row * store.token_dim * 2) + 24 if store.token_dim else 0
+    return rows * (store.dim * 4 + 48 + tokens)
 
 
-def _check_space(store: FeatureStore, rows: int) -> None:
+def _check_space(store: FeatureStore, rows: int, per_row: float = 1.0) -> None:
     """Refuse to begin what cannot be kept."""
-    needed = _space(store, rows)
+    needed = _space(store, rows, per_row)
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         if not os.access(store.folder, os.W_OK | os.X_OK):

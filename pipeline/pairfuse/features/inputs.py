@@ -82,6 +82,15 @@ def prepared_windows(
         yield list(_kept(outcomes, tally))
 
 
+def prepare_sample(
+    wanted: Mapping[bytes, Content], modality: Modality, loading: Future[LoadedEncoder], count: int
+) -> list[Prepared]:
+    """Some inputs, evenly spread over those wanted; those that cannot be prepared are left out."""
+    items = list(wanted.items())[:: max(1, len(wanted) // count)][:count]
+    found = _prepare(loading, _READ[modality], items)
+    return [prepared for _, prepared in found if not isinstance(prepared, str)]
+
+
 def _portions(
     window: Sequence[tuple[bytes, Content]], size: int
 ) -> Iterator[Sequence[tuple[bytes, Content]]]:

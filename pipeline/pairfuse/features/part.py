@@ -3,9 +3,11 @@
 Root attributes, integers and text of fixed length: format, format_version, encoder, modality,
 fingerprint, made_from (JSON), dim, rows, checksum (of all features), created, version. Datasets,
 contiguous and plain: `keys` (n, 32) uint8, the sha256 of what was encoded; `features` (n, D)
-float32; `checksums` (n, 16) uint8, one per row. The file's name is the checksum of all attributes,
-keys and row checksums, so that a part which was renamed, cut, or moved from another encoder's store
-is refused before a row of it is used.
+float32; `checksums` (n, 16) uint8, one per row. A part of version 3 keeps tokens too: attributes
+tokens (their number) and token_dim; `tokens` (sum T, D') float16, `offsets` (n + 1,) int64 and
+`token_checksums` (n, 16) uint8. The file's name is the checksum of all attributes, keys, offsets
+and row checksums, so that a part which was renamed, cut, or moved from another encoder's store is
+refused before a row of it is used.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.errors import StoreError, shown
+from pairfuse.encoders.tokens import Ints, Tokens
+from pairfuse.errors import StoreError
+from pairfuse.features.layout import (
+    CHECKSUM_BYTES,
+    FORMAT,
+    PLAIN_VERSION,
+    SUFFIX,
+    TOKEN_VERSION,
+    attributes_of,
+    check_shapes,
+    datasets_of,
+    plain_dataset,
+    read_attributes,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -32,28 +47,18 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-FORMAT = "pairfuse-features"
-FORMAT_VERSION = 2
-SUFFIX = ".h5"
-KEY_BYTES = 32
-CHECKSUM_BYTES = 16
 #: A whole part is read, and proven, in blocks of this size; its `checksum` is that of theirs.
 _BLOCK_BYTES = 2**20
-_DATASETS = {"keys": np.dtype("u1"), "features": np.dtype("<f4"), "checksums": np.dtype("u1")}
-_ATTRIBUTES = (
-    "format",
-    "format_version",
-    "encoder",
-    "modality",
-    "fingerprint",
-    "made_from",
-    "dim",
-    "rows",
-    "checksum",
-    "created",
-    "version",
-)
-_WHOLE_NUMBERS = frozenset({"format_version", "dim", "rows"})
+
+
+@dataclass(frozen=True)
+class TokenBlock:
+    """Where the tokens of an open part lie, and what proves them."""
+
+    offsets: Ints  # (n + 1,)
+    checksums: Bytes  # (n, 16)
+    offset: int  # of the first token in the file, in bytes
+    dim: int
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,19 @@ class Part:
     keys: Bytes  # (n, 32)
     checksums: Bytes  # (n, 16)
     offset: int  # of the features in the file, in bytes
+    tokens: TokenBlock | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its features and tokens."""
+        block = self.tokens
+        return len(self.keys) * int(self.attributes["dim"]) * 4 + (
+            int(block.offsets[-1]) * block.dim * 2 if block else 0
+        )
 
 
 def pack(
-    attributes: Mapping[str, Any], keys: Bytes, features: Floats
+    attributes: Mapping[str, Any], keys: Bytes, features: Floats, tokens: Tokens | None = None
 ) -> tuple[str, list[memoryview]]:
     """Lay out one part.
 
@@ -76,9 +90,10 @@ def pack(
         attributes: encoder, modality, fingerprint, made_from, created and version.
         keys: Shape (n, 32).
         features: Shape (n, D).
+        tokens: n sequences, where the encoder keeps them.
 
     Returns:
-        The file's name and its bytes, in pieces; the features among them are not copied.
+        The file's name and its bytes, in pieces; features and tokens among them are not copied.
     """
     import h5py
 
@@ -86,35 +101,51 @@ def pack(
     checksums = row_checksums(keys, features)
     full = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": PLAIN_VERSION,
         **attributes,
         "dim": int(features.shape[1]),
         "rows": len(features),
         "checksum": _digest_of(_blocks(features)),
     }
+    small, large = {"keys": keys, "checksums": checksums}, {"features": features}
+    if tokens is not None:
+        values = np.ascontiguousarray(tokens.values, dtype="<f2")
+        full |= {"format_version": TOKEN_VERSION, "tokens": len(values)}
+        full |= {"token_dim": int(values.shape[1])}
+        small["offsets"] = tokens.offsets.astype("<i8")
+        small["token_checksums"] = _token_checksums(keys, Tokens(values, tokens.offsets))
+        large["tokens"] = values
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver="v110") as file:
-        for name in _ATTRIBUTES:
+        for name in attributes_of(full):
             value = full[name]
             file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
-        file.create_dataset("keys", data=keys)
-        file.create_dataset("checksums", data=checksums)
-        offset = _reserve(file, features)
-    around = buffer.getbuffer()
-    pieces = [around[:offset], features.data.cast("B"), around[offset + features.nbytes :]]
-    return part_name(full, keys, checksums), pieces
+        for name, array in small.items():
+            file.create_dataset(name, data=array)
+        places = {_reserve(file, name, array): array for name, array in large.items()}
+    return part_name(full, *small.values()), _spliced(buffer.getbuffer(), places)
 
 
-def _reserve(file: h5py.File, features: Floats) -> int:
-    """Make the dataset without writing its values; where they belong in the file."""
+def _spliced(around: memoryview, places: Mapping[int, NDArray[Any]]) -> list[memoryview]:
+    """The file with each array at its place, in pieces."""
+    pieces, end = [], 0
+    for offset, array in sorted(places.items()):
+        pieces += [around[end:offset], array.data.cast("B")]
+        end = offset + array.nbytes
+    return [*pieces, around[end:]]
+
+
+def _reserve(file: h5py.File, name: str, values: NDArray[Any]) -> int:
+    """Make a dataset without writing its values; where they belong in the file."""
     import h5py
 
     plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plain.set_layout(h5py.h5d.CONTIGUOUS)
     plain.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plain.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    space = h5py.h5s.create_simple(features.shape)
-    made = h5py.h5d.create(file.id, b"features", h5py.h5t.IEEE_F32LE, space, plain)
+    space = h5py.h5s.create_simple(values.shape)
+    kind = h5py.h5t.py_create(values.dtype)
+    made = h5py.h5d.create(file.id, name.encode(), kind, space, plain)
     return int(made.get_offset())
 
 
@@ -131,11 +162,13 @@ def open_part(path: Path) -> Part:
         raise StoreError(_refused(path, "it is not a plain file"))
     try:
         with h5py.File(path, "r") as file:
-            attributes = _read_attributes(file)
-            datasets = {name: _plain_dataset(file, name) for name in _DATASETS}
-            _check_shapes(datasets, attributes, path.stat().st_size)
+            attributes = read_attributes(file)
+            kinds = datasets_of(attributes)
+            datasets = {name: plain_dataset(file, name, kind) for name, kind in kinds.items()}
+            check_shapes(datasets, attributes, path.stat().st_size)
             keys, checksums = datasets["keys"][:], datasets["checksums"][:]
             offset = int(datasets["features"].id.get_offset())
+            block = _token_block(datasets, attributes)
     except FileNotFoundError:
         raise
     except StoreError as error:
@@ -143,9 +176,10 @@ def open_part(path: Path) -> Part:
     except Exception as error:  # HDF5 raises many kinds of error over damaged bytes
         _raise_if_gone(path, error)
         raise StoreError(_refused(path, _one_line(error))) from error
-    if path.stem != part_name(attributes, keys, checksums).removesuffix(SUFFIX):
+    more = (block.offsets, block.checksums) if block else ()
+    if path.stem != part_name(attributes, keys, checksums, *more).removesuffix(SUFFIX):
         raise StoreError(_refused(path, "its name is not the checksum of its content"))
-    return Part(path, attributes, keys, checksums, offset)
+    return Part(path, attributes, keys, checksums, offset, block)
 
 
 def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
@@ -168,19 +202,66 @@ def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
     return chosen
 
 
+def read_tokens(part: Part, rows: NDArray[np.int64]) -> Tokens:
+    """Sequences of the named rows, each proven by its checksum.
+
+    Raises:
+        StoreError: A row does not match its checksum, or the part holds no tokens.
+        FileNotFoundError: The part was removed, as compaction does.
+    """
+    chosen = unchecked_tokens(part).rows(rows)
+    check_tokens(part, rows, chosen)
+    return chosen
+
+
+def check_tokens(part: Part, rows: NDArray[np.int64], tokens: Tokens) -> None:
+    """Refuse sequences that are not those of these rows of the part.
+
+    Raises:
+        StoreError: A row does not match its checksum.
+    """
+    assert part.tokens is not None
+    found = _token_checksums(part.keys[rows], tokens)
+    wrong = int((found != part.tokens.checksums[rows]).any(axis=1).sum())
+    if wrong:
+        raise StoreError(
+            _refused(part.path, f"the tokens of {wrong} of {len(rows)} rows read are damaged")
+        )
+
+
 def damaged_rows(part: Part) -> NDArray[np.int64]:
-    """Numbers of the rows whose checksum is wrong."""
-    found = row_checksums(part.keys, read_unchecked(part))
-    return np.flatnonzero((found != part.checksums).any(axis=1))
+    """Numbers of the rows whose checksum, or that of their tokens, is wrong."""
+    wrong = (row_checksums(part.keys, read_unchecked(part)) != part.checksums).any(axis=1)
+    if part.tokens:
+        found = _token_checksums(part.keys, unchecked_tokens(part))
+        wrong |= (found != part.tokens.checksums).any(axis=1)
+    return np.flatnonzero(wrong)
+
+
+def unchecked_tokens(part: Part) -> Tokens:
+    """All sequences of a part as they lie on disk, memory-mapped; not yet proven.
+
+    Raises:
+        StoreError: The part holds no tokens.
+    """
+    block = part.tokens
+    if block is None:
+        raise StoreError(f"{part.path} holds no tokens; run `pairfuse features --tokens`")
+    shape = (int(block.offsets[-1]), block.dim)
+    return Tokens(_mapped(part.path, "<f2", block.offset, shape), block.offsets)
 
 
 def read_unchecked(part: Part) -> Floats:
     """All features of a part as they lie on disk, memory-mapped, shape (n, D); not yet proven."""
     shape = (int(part.attributes["rows"]), int(part.attributes["dim"]))
+    return _mapped(part.path, "<f4", part.offset, shape)
+
+
+def _mapped(path: Path, kind: str, offset: int, shape: tuple[int, int]) -> NDArray[Any]:
     try:
-        return np.memmap(part.path, dtype="<f4", mode="r", offset=part.offset, shape=shape)
+        return np.memmap(path, dtype=kind, mode="r", offset=offset, shape=shape)
     except ValueError as error:
-        raise StoreError(_refused(part.path, "it was cut off while it was open")) from error
+        raise StoreError(_refused(path, "it was cut off while it was open")) from error
 
 
 def _read_whole(part: Part) -> Floats | None:
@@ -226,83 +307,51 @@ def row_checksums(keys: Bytes, features: Floats) -> Bytes:
 
     It tells a flipped bit or a row of another key at the speed of memory; it is no signature.
     """
+    return _checksums(keys, np.ascontiguousarray(features))
+
+
+def _token_checksums(keys: Bytes, tokens: Tokens) -> Bytes:
+    """The same of each row's tokens; its length enters too."""
+    values = np.ascontiguousarray(tokens.values)
+    return _checksums(keys, map(Tokens(values, tokens.offsets).row, range(len(tokens))))
+
+
+def _checksums(keys: Bytes, rows: Iterable[Any]) -> Bytes:
     import xxhash
 
     seeds = np.ascontiguousarray(keys[:, :8]).view("<u8").ravel().tolist()
-    rows = np.ascontiguousarray(features)
     digests = b"".join(
         xxhash.xxh3_128_digest(row, seed) for row, seed in zip(rows, seeds, strict=True)
     )
     return np.frombuffer(digests, dtype=np.uint8).reshape(len(keys), CHECKSUM_BYTES)
 
 
-def part_name(attributes: Mapping[str, Any], keys: Bytes, checksums: Bytes) -> str:
-    """Name a part by the sha256 of its attributes, keys and row checksums."""
-    plain = {name: attributes[name] for name in _ATTRIBUTES}
+def part_name(attributes: Mapping[str, Any], *arrays: NDArray[Any]) -> str:
+    """Name a part by the sha256 of its attributes, keys and row checksums.
+
+    Args:
+        attributes: All of them.
+        arrays: keys and checksums; offsets and token checksums too where there are tokens.
+    """
+    plain = {name: attributes[name] for name in attributes_of(attributes)}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(keys).data)
-    digest.update(np.ascontiguousarray(checksums).data)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:32] + SUFFIX
 
 
-def _read_attributes(file: h5py.File) -> dict[str, Any]:
-    """The attributes as plain str and int; anything else is refused.
-
-    Text is of fixed length: text of any length lies in HDF5's global heap, and one wrong size in
-    that heap keeps the library in a loop that nothing can stop.
-    """
-    out: dict[str, Any] = {}
-    for name in _ATTRIBUTES:
-        if name not in file.attrs:
-            raise StoreError(f"attribute {name!r} is missing")
-        kind = file.attrs.get_id(name)
-        if kind.shape != () or kind.dtype.kind not in "Siu":
-            raise StoreError(f"attribute {name!r} is not a plain value")
-        value = file.attrs[name]
-        out[name] = int(value) if isinstance(value, np.integer) else value.decode("utf-8")
-        if not isinstance(out[name], int if name in _WHOLE_NUMBERS else str):
-            raise StoreError(f"attribute {name!r} is not a plain value")
-    if out["format"] != FORMAT or out["format_version"] != FORMAT_VERSION:
-        found = f"{out['format'][:60]} version {shown(out['format_version'])}"
-        raise StoreError(f"it is of format {found}, this is {FORMAT} version {FORMAT_VERSION}")
-    return out
-
-
-def _plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """A dataset that lies in this very file, in one piece: no link, filter, or outside storage."""
-    import h5py
-
-    link = file.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise StoreError(f"dataset {name!r} is missing or is a link to elsewhere")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise StoreError(f"{name!r} is not a dataset")
-    plist = dataset.id.get_create_plist()
-    if (
-        plist.get_layout() != h5py.h5d.CONTIGUOUS
-        or plist.get_external_count()
-        or plist.get_nfilters()
-        or dataset.dtype != _DATASETS[name]
-    ):
-        raise StoreError(f"dataset {name!r} is not plain, contiguous {_DATASETS[name]}")
-    return dataset
-
-
-def _check_shapes(
-    datasets: Mapping[str, h5py.Dataset], attributes: Mapping[str, Any], file_size: int
-) -> None:
-    """Declared shapes agree with each other and fit into the file, before a byte is read."""
-    rows, dim = attributes["rows"], attributes["dim"]
-    if not (isinstance(rows, int) and isinstance(dim, int) and rows > 0 and dim > 0):
-        raise StoreError(f"it declares {rows} rows of width {dim}")
-    widths = {"keys": KEY_BYTES, "checksums": CHECKSUM_BYTES, "features": dim}
-    for name, dataset in datasets.items():
-        if dataset.shape != (rows, widths[name]):
-            raise StoreError(f"dataset {name!r} has shape {dataset.shape}")
-        offset = dataset.id.get_offset()
-        if offset is None or offset + dataset.size * dataset.dtype.itemsize > file_size:
-            raise StoreError(f"dataset {name!r} reaches past the end of the file: it was cut off")
+def _token_block(
+    datasets: Mapping[str, h5py.Dataset], attributes: Mapping[str, Any]
+) -> TokenBlock | None:
+    """The tokens' offsets and checksums; every row holds at least one token, all lie inside."""
+    if "tokens" not in datasets:
+        return None
+    offsets: Ints = datasets["offsets"][:]
+    inside = offsets[0] == 0 and offsets[-1] == attributes["tokens"]
+    if not inside or not (offsets[1:] > offsets[:-1]).all():
+        raise StoreError(f"its offsets do not divide {attributes['tokens']} tokens into rows")
+    place = int(datasets["tokens"].id.get_offset())
+    return TokenBlock(offsets, datasets["token_checksums"][:], place, int(attributes["token_dim"]))
 
 
 def _raise_if_gone(path: Path, error: Exception) -> None:

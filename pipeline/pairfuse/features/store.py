@@ -1,8 +1,9 @@
 """Feature store: one row per content hash and encoder fingerprint, written once, never rewritten.
 
-A store is the folder `<cache>/features/<encoder>-<first 8 of the fingerprint>/parts`. Writers add
-parts, whole or not at all; what is there is what the folder lists, so resuming needs no journal,
-and two writers cannot harm each other.
+A store is the folder `<cache>/features/<encoder>-<first 8 of the fingerprint>/parts`, or
+`<encoder>-tokens-<first 8>` where tokens are kept beside the features. Writers add parts, whole or
+not at all; what is there is what the folder lists, so resuming needs no journal, and two writers
+cannot harm each other.
 """
 
 from __future__ import annotations
@@ -10,25 +11,30 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse import __version__
 from pairfuse.encoders.base import Encoder, fingerprint
+from pairfuse.encoders.sequence import TokenEncoder
+from pairfuse.encoders.tokens import TokenPooling, Tokens, join_tokens, pool_tokens
 from pairfuse.errors import StoreError
 from pairfuse.features.index import KeyIndex, as_rows, build_index
+from pairfuse.features.layout import SUFFIX
 from pairfuse.features.part import (
-    SUFFIX,
     Floats,
     Part,
     open_part,
     pack,
     read_rows,
+    read_tokens,
+    unchecked_tokens,
 )
 from pairfuse.files import listed, sweep, write_bytes
 
@@ -38,11 +44,19 @@ COMPACT_ABOVE = 8
 MAX_PART_BYTES = 128 * 2**20
 #: A reader whose parts go away under it, as others join them, looks again for so long.
 RETRY_SECONDS = 30.0
+#: Rows whose tokens are in memory while they are pooled.
+POOLED_ROWS = 256
+
+T = TypeVar("T")
 
 
 @dataclass
 class FeatureStore:
-    """All rows that one encoder, known by its fingerprint, has given so far."""
+    """All rows that one encoder, known by its fingerprint, has given so far.
+
+    With a `token_dim` each row has a sequence beside its features; `pooling` says how a view is
+    pooled from it, and changes nothing that is stored.
+    """
 
     folder: Path
     encoder: str
@@ -50,6 +64,8 @@ class FeatureStore:
     fingerprint: str
     dim: int
     made_from: str = "{}"
+    token_dim: int = 0
+    pooling: TokenPooling | None = None
     _parts: dict[str, Part] = field(default_factory=dict, repr=False)
     _built: KeyIndex | None = field(default=None, repr=False)
 
@@ -68,6 +84,11 @@ class FeatureStore:
         return [key for key, row in zip(keys, found.tolist(), strict=True) if row < 0]
 
     @property
+    def tokens(self) -> int:
+        """Tokens of all rows; those of a row that two processes computed count twice."""
+        return sum(int(part.tokens.offsets[-1]) for part in self.parts if part.tokens)
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         return tuple(self._parts.values())
 
@@ -83,18 +104,19 @@ class FeatureStore:
             seen = names
         self._built = None
 
-    def add(self, keys: Sequence[bytes], features: Floats) -> None:
+    def add(self, keys: Sequence[bytes], features: Floats, tokens: Tokens | None = None) -> None:
         """Commit rows as one part: after this returns they survive a kill and a power cut.
 
         Raises:
             StoreError: No space, no permission; what was committed before stays.
         """
+        self._check_tokens(len(keys), tokens)
         if features.shape != (len(keys), self.dim) or not np.isfinite(features).all():
             raise StoreError(
                 f"{self.encoder} gave features of shape {features.shape} or values that are no "
                 f"number, expected finite ({len(keys)}, {self.dim}); try --precision fp32"
             )
-        self._write(as_rows(keys), features)
+        self._write(as_rows(keys), features, tokens)
 
     def read(self, keys: Sequence[bytes]) -> Floats:
         """Features in the order of the keys, each row proven, shape (len(keys), D).
@@ -102,10 +124,68 @@ class FeatureStore:
         Raises:
             StoreError: A key is not in the store, or a part is damaged.
         """
+        return self._again(lambda: self._read(keys))
+
+    def read_view(self, keys: Sequence[bytes]) -> Floats:
+        """What a view is made of: the features, or where a pooling is asked for the tokens, pooled.
+
+        Raises:
+            StoreError: A key is not in the store, or a part is damaged.
+        """
+        how = self.pooling
+        if how is None:
+            return self.read(keys)
+        out = np.empty((len(keys), self.token_dim), dtype=np.float32)
+        for start in range(0, len(keys), POOLED_ROWS):
+            some = keys[start : start + POOLED_ROWS]
+            out[start : start + len(some)] = pool_tokens(self.read_tokens(some), how)
+        return out
+
+    def read_tokens(self, keys: Sequence[bytes]) -> Tokens:
+        """Sequences in the order of the keys, each row proven.
+
+        Raises:
+            StoreError: A key is not in the store, it keeps no tokens, or a part is damaged.
+        """
+        return self._again(lambda: self._read_tokens(keys))
+
+    def mapped_tokens(
+        self, keys: Sequence[bytes]
+    ) -> tuple[tuple[tuple[Part, Tokens], ...], NDArray[np.int64], NDArray[np.int64]]:
+        """All parts with their tokens memory-mapped, not yet proven, and where each key lies.
+
+        Raises:
+            StoreError: A key is not in the store, or it keeps no tokens.
+        """
+
+        def look() -> tuple[tuple[tuple[Part, Tokens], ...], NDArray[np.int64], NDArray[np.int64]]:
+            parts = tuple((part, unchecked_tokens(part)) for part in self.parts)
+            return parts, *self.locate(keys)
+
+        return self._again(look)
+
+    def locate(self, keys: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number among `parts`, and row in that part, of each key.
+
+        Raises:
+            StoreError: A key is not in the store.
+        """
+        index = self._index
+        found = index.find(as_rows(keys))
+        lacking = int((found < 0).sum())
+        if lacking:
+            raise StoreError(
+                f"{self.folder.parent} does not hold {lacking} of {len(keys)} rows; "
+                "run `pairfuse features` again to resume"
+            )
+        return index.part[found], index.row[found]
+
+    def _again(self, read: Callable[[], T]) -> T:
+        """Read, and once more where parts went meanwhile."""
         end = time.monotonic() + RETRY_SECONDS
         while True:
             try:
-                return self._read(keys)
+                return read()
             except FileNotFoundError:  # joined by another process since we listed
                 if time.monotonic() > end:
                     raise
@@ -118,14 +198,13 @@ class FeatureStore:
         name of one that was there before (its moment, to the microsecond, enters the name), so
         that none can be taken for a part which another process is about to remove.
         """
-        row_bytes = self.dim * 4
-        small = [p for p in self.parts if len(p.keys) * row_bytes < MAX_PART_BYTES // 2]
+        small = [part for part in self.parts if part.nbytes < MAX_PART_BYTES // 2]
         if len(small) <= COMPACT_ABOVE:
             return
         batch: list[Part] = []
         for part in [*small, None]:
-            rows = sum(len(p.keys) for p in batch)
-            if part is None or (rows + len(part.keys)) * row_bytes > MAX_PART_BYTES:
+            size = sum(each.nbytes for each in batch)
+            if part is None or size + part.nbytes > MAX_PART_BYTES:
                 with contextlib.suppress(FileNotFoundError):
                     self._join(batch)
                 batch = []
@@ -138,22 +217,27 @@ class FeatureStore:
         sweep(self.folder)
 
     def _read(self, keys: Sequence[bytes]) -> Floats:
-        index = self._index
-        found = index.find(as_rows(keys))
-        lacking = int((found < 0).sum())
-        if lacking:
-            raise StoreError(
-                f"{self.folder.parent} does not hold {lacking} of {len(keys)} rows; "
-                "run `pairfuse features` again to resume"
-            )
-        numbers = index.part[found]
+        numbers, rows = self.locate(keys)
         if len(keys) and (numbers == numbers[0]).all():
-            return read_rows(self.parts[int(numbers[0])], index.row[found])
+            return read_rows(self.parts[int(numbers[0])], rows)
         out = np.empty((len(keys), self.dim), dtype=np.float32)
         for number in np.unique(numbers).tolist():
             places = np.flatnonzero(numbers == number)
-            out[places] = read_rows(self.parts[number], index.row[found[places]])
+            out[places] = read_rows(self.parts[number], rows[places])
         return out
+
+    def _read_tokens(self, keys: Sequence[bytes]) -> Tokens:
+        numbers, rows = self.locate(keys)
+        order, found = [], []
+        for number in np.unique(numbers).tolist():
+            places = np.flatnonzero(numbers == number)
+            order.append(places)
+            found.append(read_tokens(self.parts[number], rows[places]))
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            return Tokens(np.empty((0, self.token_dim), np.float16), np.zeros(1, np.int64))
+        return join_tokens(found).rows(np.argsort(np.concatenate(order)))
 
     @property
     def _index(self) -> KeyIndex:
@@ -166,17 +250,17 @@ class FeatureStore:
         if len(parts) < 2:
             return
         keys = np.concatenate([part.keys for part in parts])
-        features = np.concatenate(
-            [read_rows(part, np.arange(len(part.keys), dtype=np.int64)) for part in parts]
-        )
+        everything = [np.arange(len(part.keys), dtype=np.int64) for part in parts]
+        features = np.concatenate(list(map(read_rows, parts, everything)))
+        tokens = join_tokens(list(map(read_tokens, parts, everything))) if self.token_dim else None
         _, first = np.unique(keys, axis=0, return_index=True)
         first.sort()
-        joined = self._write(keys[first], features[first])
+        joined = self._write(keys[first], features[first], tokens.rows(first) if tokens else None)
         for part in parts:
             if part.path != joined:
                 part.path.unlink(missing_ok=True)
 
-    def _write(self, keys: NDArray[np.uint8], features: Floats) -> Path:
+    def _write(self, keys: NDArray[np.uint8], features: Floats, tokens: Tokens | None) -> Path:
         attributes = {
             "encoder": self.encoder,
             "modality": self.modality,
@@ -185,7 +269,7 @@ class FeatureStore:
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "version": __version__,
         }
-        name, data = pack(attributes, keys, features)
+        name, data = pack(attributes, keys, features, tokens)
         path = self.folder / name
         size = sum(map(len, data)) / 2**20
         try:
@@ -202,8 +286,22 @@ class FeatureStore:
             self.refresh()
         return path
 
+    def _check_tokens(self, rows: int, tokens: Tokens | None) -> None:
+        if tokens is None and not self.token_dim:
+            return
+        if tokens is None or (len(tokens), tokens.values.shape[1]) != (rows, self.token_dim):
+            found = "none" if tokens is None else f"{len(tokens)} of {tokens.values.shape[1]}"
+            raise StoreError(
+                f"{self.encoder} gave tokens of another shape ({found}), expected {rows} sequences "
+                f"of width {self.token_dim}"
+            )
+        if not (tokens.lengths > 0).all() or not np.isfinite(tokens.values).all():
+            raise StoreError(f"{self.encoder} gave an empty sequence or tokens that are no number")
+
     def _check(self, part: Part) -> Part:
-        if part.attributes["fingerprint"] != self.fingerprint or part.attributes["dim"] != self.dim:
+        token_dim = part.tokens.dim if part.tokens else 0
+        own = (self.fingerprint, self.dim, self.token_dim)
+        if (part.attributes["fingerprint"], part.attributes["dim"], token_dim) != own:
             raise StoreError(
                 f"{part.path} is refused: it was made by {part.attributes['encoder'][:60]} "
                 f"{part.attributes['fingerprint'][:8]}, not by {self.encoder} "
@@ -219,6 +317,17 @@ def open_store(cache: Path, encoder: Encoder) -> FeatureStore:
         StoreError: A part of it is damaged or belongs elsewhere.
     """
     mark = fingerprint(encoder)
-    folder = cache / "features" / f"{encoder.name}-{mark[:8]}" / "parts"
-    made_from = json.dumps(encoder.made_from, sort_keys=True)
-    return FeatureStore(folder, encoder.name, encoder.modality, mark, encoder.dim, made_from)
+    token_dim, pooling = 0, None
+    if isinstance(encoder, TokenEncoder):
+        token_dim, pooling = encoder.token_dim, encoder.pooling
+    return FeatureStore(
+        cache / "features" / store_name(encoder.name, mark, has_tokens=token_dim > 0) / "parts",
+        *(encoder.name, encoder.modality, mark, encoder.dim),
+        json.dumps(encoder.made_from, sort_keys=True),
+        *(token_dim, pooling),
+    )
+
+
+def store_name(encoder: str, mark: str, *, has_tokens: bool) -> str:
+    """The name of a store's folder, of its encoder and that one's fingerprint."""
+    return f"{encoder}{'-tokens' if has_tokens else ''}-{mark[:8]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pairfuse.data.pairs import Dataset, Modality, Pair
 from pairfuse.errors import StoreError
 from pairfuse.features.store import FeatureStore
+from pairfuse.features.tokenrows import TokenRows, open_tokens
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -21,14 +22,23 @@ Bools = NDArray[np.bool_]
 @dataclass(frozen=True)
 class Views:
     """Features of N pairs: `{view: (N, D)}`; where a modality is missing the row is zero and
-    `present` says so."""
+    `present` says so.
+
+    `tokens` are the sequences of the views whose encoder keeps them; they stay on disk.
+    """
 
     features: Mapping[str, Floats]
     present: Mapping[str, Bools]
     modality: Mapping[str, Modality]
+    tokens: Mapping[str, TokenRows] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
+
+    @property
+    def token_dims(self) -> dict[str, int]:
+        """Width of the tokens of each view that has some."""
+        return {view: rows.dim for view, rows in self.tokens.items()}
 
     @property
     def dims(self) -> dict[str, int]:
@@ -40,6 +50,7 @@ class Views:
             {name: self.features[name] for name in names},
             {name: self.present[name] for name in names},
             {name: self.modality[name] for name in names},
+            {name: self.tokens[name] for name in names if name in self.tokens},
         )
 
     def rows(self, index: NDArray[np.integer] | Bools) -> Views:
@@ -48,6 +59,7 @@ class Views:
             {name: values[index] for name, values in self.features.items()},
             {name: values[index] for name, values in self.present.items()},
             self.modality,
+            {name: values.rows(index) for name, values in self.tokens.items()},
         )
 
     def of(self, modality: Modality) -> list[str]:
@@ -61,15 +73,18 @@ def load_views(dataset: Dataset, pairs: Sequence[Pair], stores: Sequence[Feature
     Raises:
         StoreError: A store lacks a row, or a part of it is damaged.
     """
-    features, present, modality = {}, {}, {}
+    features, present, modality, tokens = {}, {}, {}, {}
     for store in stores:
         kind = _modality(store)
         keys = [dataset.key(pair, kind) for pair in pairs]
         there = np.array([key is not None for key in keys], dtype=bool)
-        rows = np.zeros((len(pairs), store.dim), dtype=np.float32)
-        rows[there] = store.read([key for key in keys if key is not None])
+        found = store.read_view([key for key in keys if key is not None])
+        rows = np.zeros((len(pairs), found.shape[1]), dtype=np.float32)
+        rows[there] = found
         features[store.encoder], present[store.encoder], modality[store.encoder] = rows, there, kind
-    return Views(features, present, modality)
+        if store.token_dim:
+            tokens[store.encoder] = open_tokens(store, keys)
+    return Views(features, present, modality, tokens)
 
 
 def _modality(store: FeatureStore) -> Modality:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from pairfuse.console import progress
 from pairfuse.errors import StoreError
-from pairfuse.features.part import SUFFIX, Part, damaged_rows, open_part, pack, read_unchecked
+from pairfuse.features.layout import SUFFIX
+from pairfuse.features.part import Part, damaged_rows, open_part, pack, read_rows, read_tokens
+from pairfuse.features.store import store_name
 from pairfuse.files import listed, sweep, sync_folder, temporary_name, write_bytes
 
 _STORE = re.compile(r"[a-z0-9][a-z0-9.-]*-[0-9a-f]{8}")
@@ -38,6 +40,7 @@ class StoreFacts:
     version: str
     damaged: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    tokens: int = 0
     seconds: float = 0.0
 
 
@@ -154,7 +157,7 @@ def _take(cache: Path, name: str, file: str, data: bytes) -> int:
     try:
         write_bytes(trial / file, data)
         part = _proven(trial / file)
-        if f"{part.attributes['encoder']}-{part.attributes['fingerprint'][:8]}" != name:
+        if _store_of(part) != name:
             raise StoreError(f"part {file} was made by another encoder than {name}")
         folder.mkdir(parents=True, exist_ok=True)
         (trial / file).replace(folder / file)
@@ -162,6 +165,11 @@ def _take(cache: Path, name: str, file: str, data: bytes) -> int:
     finally:
         shutil.rmtree(trial, ignore_errors=True)
     return len(part.keys)
+
+
+def _store_of(part: Part) -> str:
+    made = part.attributes
+    return store_name(made["encoder"], made["fingerprint"], has_tokens=part.tokens is not None)
 
 
 def _proven(path: Path) -> Part:
@@ -213,15 +221,20 @@ def _facts(folder: Path, *, prove: bool, repair: bool) -> StoreFacts:
         version=max((part.attributes["version"] for part in sound), default=""),
         damaged=tuple(damaged),
         lost=tuple(lost),
+        tokens=sum(int(part.attributes.get("tokens", 0)) for part in sound),
         seconds=time.perf_counter() - start,
     )
 
 
-def _rewrite(part: Part, keep: NDArray[np.integer]) -> None:
-    """Replace a part by one that holds the named rows alone; the new one is there first."""
+def _rewrite(part: Part, keep: NDArray[np.int64]) -> None:
+    """Replace a part by one that holds the named rows alone; the new one is there first.
+
+    Each row is proven: its new checksum must not vouch for damage.
+    """
     if len(keep):
         kept = {name: part.attributes[name] for name in _KEYS}
-        name, data = pack(kept, part.keys[keep], read_unchecked(part)[keep])
+        tokens = read_tokens(part, keep) if part.tokens else None
+        name, data = pack(kept, part.keys[keep], read_rows(part, keep), tokens)
         write_bytes(part.path.with_name(name), *data)
     part.path.unlink(missing_ok=True)
 

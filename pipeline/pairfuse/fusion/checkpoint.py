@@ -21,6 +21,7 @@ from pairfuse.files import write_bytes, write_json
 from pairfuse.fusion.ensemble import Ensemble, Member
 from pairfuse.fusion.parts import HeadShape
 from pairfuse.fusion.scaling import ViewScaling
+from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import Trained, build_network
 from pairfuse.recipe import Recipe
 
@@ -33,7 +34,7 @@ _MISFITS = (
 )
 #: What `build_encoders` takes, with the type of each.
 _OPTIONS = {"encoders": list, "pooling": str, "max_length": int, "precision": str}
-_OPTIONS |= {"truncation": str}
+_OPTIONS |= {"truncation": str, "tokens": bool}
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,8 @@ def _member(
     }
     for view, part in scaling.items():
         width, axes = int(description["dims"][view]), part.axes.shape[1]
+        if recipe.head in TOKEN_HEADS:  # a token need not be as wide as the vector beside it
+            width = len(part.mean)
         if part.mean.shape != (width,) or part.axes.shape != (width, axes):
             raise ValueError(f"the scaling of {view} is not of width {width}")
         if part.deviation.shape != (axes,):

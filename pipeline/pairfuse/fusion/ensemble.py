@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,15 @@ from pairfuse.errors import CheckpointError, ConfigError
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.balance import smote
 from pairfuse.fusion.heads import check_head
-from pairfuse.fusion.scaling import ViewScaling, fit_scaling, narrow, scale
+from pairfuse.fusion.scaling import (
+    ViewScaling,
+    fit_scaling,
+    fit_token_scaling,
+    narrow,
+    scale,
+    scale_tokens,
+)
+from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import Task, Trained, Watch, predict_logits, train_stack
 from pairfuse.recipe import Recipe
 
@@ -39,8 +48,9 @@ class Member:
     def predict_proba(self, views: Views) -> Floats:
         """Class probabilities, shape (N, C); other views than its own are not looked at."""
         own = views.only(list(self.scaling))
+        bring = scale_tokens if self.model.recipe.head in TOKEN_HEADS else scale
         chunks = [
-            softmax(predict_logits(self.model, scale(own.rows(rows), self.scaling)))
+            softmax(predict_logits(self.model, bring(own.rows(rows), self.scaling)))
             for rows in np.split(np.arange(len(views)), range(_CHUNK, len(views), _CHUNK))
         ]
         return np.concatenate(chunks)
@@ -98,30 +108,51 @@ class Prepared:
     rows: Rows
     scaling: Mapping[str, ViewScaling]
     projected: Views | None = None
+    #: For heads that read tokens: the training rows, whose tokens are looked at when one asks.
+    train: Views | None = None
+    seed: int = 0
+
+    @cached_property
+    def token_scaling(self) -> Mapping[str, ViewScaling]:
+        """Fitted when a head first asks for it, since tokens are read from disk."""
+        return fit_token_scaling(self.train, seed=self.seed) if self.train else {}
 
     def inputs(self, views: Views, recipe: Recipe) -> Views:
         """All rows of these views as the recipe's models take them."""
+        if recipe.head in TOKEN_HEADS:
+            return scale_tokens(views, self._narrowed(views, recipe))
         if self.projected is None:
-            scaling = narrow(self._own(views), recipe.reduce, recipe.whitening)
-            return scale(views, scaling)
+            return scale(views, self._narrowed(views, recipe))
         features = {}
         for view in views.features:
             gains = self.scaling[view].gains(recipe.reduce, recipe.whitening)
             features[view] = self.projected.features[view][:, : len(gains)] * gains
-        return Views(features, views.present, views.modality)
+        return Views(features, views.present, views.modality, views.tokens)
 
     def member(self, model: Trained, views: Views) -> Member:
         """The trained model with its scaling."""
-        recipe = model.recipe
-        return Member(model, narrow(self._own(views), recipe.reduce, recipe.whitening))
+        return Member(model, self._narrowed(views, model.recipe))
 
-    def _own(self, views: Views) -> dict[str, ViewScaling]:
-        return {view: self.scaling[view] for view in views.features}
+    def _narrowed(self, views: Views, recipe: Recipe) -> dict[str, ViewScaling]:
+        every = self.token_scaling if recipe.head in TOKEN_HEADS else self.scaling
+        own = {view: every[view] for view in views.features}
+        return narrow(own, recipe.reduce, recipe.whitening)
 
 
 def prepare_rows(views: Views, rows: Sequence[Rows], *, seed: int) -> list[Prepared]:
     """Fit the scaling of every model, on its own training rows; done once for many recipes."""
-    return [Prepared(part, fit_scaling(views.rows(part.train), seed=seed)) for part in rows]
+    out = []
+    for part in rows:
+        train = views.rows(part.train)
+        out.append(
+            Prepared(
+                part,
+                fit_scaling(train, seed=seed),
+                train=train if views.tokens else None,
+                seed=seed,
+            )
+        )
+    return out
 
 
 def project(views: Views, prepared: Sequence[Prepared]) -> list[Prepared]:
@@ -215,6 +246,9 @@ def _chunks(
         groups.setdefault(key, []).append(number)
     out: list[list[int]] = []
     for numbers in groups.values():
+        if recipes[numbers[0]].head in TOKEN_HEADS:  # a batch of each model is in memory
+            out += [[number] for number in numbers]
+            continue
         widest = max(recipes[number].reduce for number in numbers)
         row_bytes = 4 * sum(min(widest, dim) for dim in views.dims.values())
         recipe_bytes = max(1, len(views) * len(prepared) * row_bytes)
@@ -249,7 +283,18 @@ def check_recipe(recipe: Recipe, views: Views) -> None:
     Raises:
         ConfigError: Says which.
     """
-    check_head(recipe.head)
+    if recipe.head not in TOKEN_HEADS or not views.tokens:
+        check_head(recipe.head)
+    elif lacking := sorted(set(recipe.views or views.features) - set(views.tokens)):
+        raise ConfigError(
+            f"head {recipe.head!r} reads tokens, and view {lacking[0]!r} has none; leave its "
+            "encoder out, or name the others with --set recipe.views"
+        )
+    elif recipe.balance == "smote":
+        raise ConfigError(
+            f"balance 'smote' makes rows that have no tokens, which head {recipe.head!r} reads; "
+            "use --set recipe.balance=weights"
+        )
     absent = set(recipe.views) - set(views.features)
     if absent:
         raise ConfigError(

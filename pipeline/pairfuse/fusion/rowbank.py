@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,6 +56,58 @@ class RowBank:
             for view, there in self.present.items()
         }
         return views, present, self.targets[index].reshape(place.shape)
+
+    def masks(self, present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What a network is told of views that are `present`: that."""
+        return present
+
+
+class TokenBank:
+    """The same for tokens, which do not fit into memory: those of a step are read from disk."""
+
+    def __init__(
+        self,
+        rows: Sequence[tuple[Views, Ints]],
+        dims: Mapping[str, int],
+        device: torch.device,
+    ) -> None:
+        self.counts = [len(targets) for _, targets in rows]
+        self.rows, self.dims, self.device = rows, dims, device
+        self.there: dict[str, Tensor] = {}
+
+    def take(
+        self, models: Sequence[int], place: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Rows `place[m]` (M, B) of these models: tokens (M, B, T, D), present, targets (M, B).
+
+        T is the longest of the step, of all models.
+
+        Raises:
+            StoreError: A row is damaged.
+        """
+        chosen = place.cpu().numpy()
+        tokens, present = {}, {}
+        for view, dim in self.dims.items():
+            taken = {
+                number: self.rows[model][0].tokens[view].take(chosen[number])
+                for number, model in enumerate(models)
+                if view in self.rows[model][0].tokens
+            }
+            longest = max((mask.shape[1] for _, mask in taken.values()), default=1)
+            values = torch.zeros(*place.shape, longest, dim)
+            there = torch.zeros(*place.shape, longest, dtype=torch.bool)
+            for number, (own, mask) in taken.items():
+                values[number, :, : mask.shape[1], : own.shape[2]] = torch.from_numpy(own)
+                seen = self.rows[models[number]][0].present[view][chosen[number]]
+                there[number, :, : mask.shape[1]] = torch.from_numpy(mask & seen[:, None])
+            tokens[view], self.there[view] = values.to(self.device), there.to(self.device)
+            present[view] = self.there[view].any(dim=2)
+        targets = [self.rows[model][1][chosen[number]] for number, model in enumerate(models)]
+        return tokens, present, torch.from_numpy(np.stack(targets)).to(self.device)
+
+    def masks(self, present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Which tokens of the rows just taken are there, (M, B, T), of views that are `present`."""
+        return {view: self.there[view] & present[view][..., None] for view in self.dims}
 
 
 def batches(counts: Sequence[int], batch: int, order: Sequence[torch.Generator]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ Floats = NDArray[np.float32]
 MAX_COMPONENTS = 128
 #: Views up to this width get exact axes.
 _EXACT_UP_TO = 512
+#: Rows whose tokens are looked at for their mean and axes, and the most tokens of them.
+TOKEN_ROWS, MOST_TOKENS = 256, 8192
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,35 @@ def fit_scaling(
     }
 
 
+def fit_token_scaling(
+    train: Views, *, seed: int, components: int = MAX_COMPONENTS
+) -> dict[str, ViewScaling]:
+    """Fit on the tokens of some training rows, drawn by the seed.
+
+    Raises:
+        DataError: There are fewer than two tokens.
+    """
+    random = np.random.default_rng(seed)
+    out = {}
+    for view, rows in sorted(train.tokens.items()):
+        some = random.permutation(np.flatnonzero(rows.lengths))[:TOKEN_ROWS]
+        values, there = rows.take(some)
+        found = values[there]
+        if len(found) > MOST_TOKENS:
+            found = found[random.choice(len(found), MOST_TOKENS, replace=False)]
+        out[view] = _fit_view(view, found, components, seed)
+    return out
+
+
+def scale_tokens(views: Views, scaling: Mapping[str, ViewScaling]) -> Views:
+    """The same views, whose tokens are scaled when they are read; features stay as they are."""
+    tokens = {
+        view: rows.through(scaling[view].apply, scaling[view].axes.shape[1])
+        for view, rows in views.tokens.items()
+    }
+    return replace(views, tokens=tokens)
+
+
 def narrow(
     scaling: Mapping[str, ViewScaling], width: int, whitening: float
 ) -> dict[str, ViewScaling]:
@@ -75,12 +106,15 @@ def narrow(
 
 
 def scale(views: Views, scaling: Mapping[str, ViewScaling]) -> Views:
-    """Apply to all rows; a missing row stays zero, which is the training mean."""
+    """Apply to all rows; a missing row stays zero, which is the training mean.
+
+    Tokens stay as they are stored.
+    """
     features = {
         view: scaling[view].apply(values) * views.present[view][:, None].astype(np.float32)
         for view, values in views.features.items()
     }
-    return Views(features, views.present, views.modality)
+    return Views(features, views.present, views.modality, views.tokens)
 
 
 def _fit_view(view: str, values: Floats, components: int, seed: int) -> ViewScaling:

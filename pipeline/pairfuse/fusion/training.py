@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,16 +21,18 @@ from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.balance import class_weights
 from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.layers import Dropout, ModalityDropout
+from pairfuse.fusion.networks import enclosing, new_network, shapes_of, stack_networks
 from pairfuse.fusion.optimiser import StackedAdamW
-from pairfuse.fusion.parts import Corner, HeadShape
-from pairfuse.fusion.rowbank import RowBank, batches
-from pairfuse.fusion.token_heads import TokenNetwork
+from pairfuse.fusion.parts import HeadShape
+from pairfuse.fusion.rowbank import RowBank, TokenBank, batches
+from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
 from pairfuse.process import keep_memory
 from pairfuse.recipe import Recipe
 
 Floats = NDArray[np.float32]
-#: A head with the stand-ins for missing views in front of it.
-Network = TypeVar("Network", FusionNetwork, TokenNetwork)
+#: Rows whose tokens are in memory at a time, but in training, which has its batches.
+TOKEN_ROWS = 64
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Task:
     @property
     def shape(self) -> HeadShape:
         """What the model's own network is built from."""
-        dims = dict(sorted(self.train.dims.items()))
+        reads_tokens = self.recipe.head in TOKEN_HEADS
+        dims = dict(sorted((self.train.token_dims if reads_tokens else self.train.dims).items()))
         return HeadShape(dims, dict(self.train.modality), self.num_classes, self.recipe.width)
 
     @property
@@ -106,9 +108,9 @@ def train_stack(
     return stack.finish()
 
 
-def build_network(model: Trained) -> FusionNetwork:
+def build_network(model: Trained) -> FusionNetwork | TokenNetwork:
     """The trained network, as a stack of one."""
-    network = FusionNetwork(model.recipe.head, model.shape, [0])
+    network = new_network(model.recipe.head, model.shape, [0])
     network.load_state_dict(
         {name: torch.from_numpy(values)[None] for name, values in model.parameters.items()}
     )
@@ -118,6 +120,13 @@ def build_network(model: Trained) -> FusionNetwork:
 def predict_logits(model: Trained, rows: Views) -> Floats:
     """Logits for scaled rows, shape (N, C); a row's logits do not depend on the other rows."""
     network = build_network(model)
+    if model.recipe.head in TOKEN_HEADS:
+        bank = TokenBank([(rows, np.zeros(len(rows), np.int64))], model.shape.dims, _CPU)
+        pieces = torch.split(torch.arange(len(rows))[None], TOKEN_ROWS, dim=1)
+        with torch.inference_mode():
+            logits = torch.cat([_token_logits(network, bank, piece) for piece in pieces], dim=1)
+        found: Floats = logits[0].numpy()
+        return found
     with torch.inference_mode():
         logits = network(
             {view: torch.from_numpy(values)[None] for view, values in rows.features.items()},
@@ -125,6 +134,12 @@ def predict_logits(model: Trained, rows: Views) -> Floats:
         )
     out: Floats = logits[0].numpy()
     return out
+
+
+def _token_logits(network: FusionNetwork | TokenNetwork, bank: TokenBank, place: Tensor) -> Tensor:
+    tokens, present, _ = bank.take([0], place)
+    logits: Tensor = network(tokens, bank.masks(present))
+    return logits
 
 
 class _Stack:
@@ -136,10 +151,11 @@ class _Stack:
         self.alive = list(range(len(tasks)))
         self.epoch = 0
         self.trained = [Trained(task.shape, task.recipe, {}) for task in tasks]
-        own = [FusionNetwork(t.recipe.head, t.shape, [t.seed]) for t in tasks]
-        self.own_shapes = [_shapes(network) for network in own]
-        shape = _enclosing([task.shape for task in tasks])
-        empty = FusionNetwork(tasks[0].recipe.head, shape, [0] * len(tasks))
+        head = tasks[0].recipe.head
+        own = [new_network(head, t.shape, [t.seed]) for t in tasks]
+        self.own_shapes = [shapes_of(network) for network in own]
+        shape = enclosing([task.shape for task in tasks])
+        empty = new_network(head, shape, [0] * len(tasks))
         self.network = stack_networks(empty, own).to(self.device)
         self.optimiser = StackedAdamW(
             {n: p for n, p in self.network.named_parameters() if p.requires_grad},
@@ -157,12 +173,14 @@ class _Stack:
             [(task.train, task.targets) for task in tasks],
             [(task.val, task.val_targets) for task in tasks],
         )
-        self.rows = RowBank(train, shape.dims, self.device)
-        self.val = RowBank(val, shape.dims, self.device)
+        bank = TokenBank if head in TOKEN_HEADS else RowBank
+        self.rows = bank(train, shape.dims, self.device)
+        self.val = bank(val, shape.dims, self.device)
         self.weights = torch.stack([_weights(task) for task in tasks]).to(self.device)  # (M, C)
         smoothing = [task.recipe.smoothing for task in tasks]
         self.smoothing = torch.tensor(smoothing, device=self.device)[:, None]  # (M, 1)
         self.step = [0] * len(tasks)
+        self.reads_tokens = head in TOKEN_HEADS
 
     def run_epoch(self) -> None:
         """One pass of every model over its own rows, then validation, stopping, snapshots."""
@@ -214,7 +232,7 @@ class _Stack:
         present = self.lose(there, chances)
         cuda = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=cuda):
-            logits = self.network(views, present, self.drop)
+            logits = self.network(views, self.rows.masks(present), self.drop)
         loss = _smoothed_loss(logits.float(), targets, self.smoothing)  # (M, B)
         loss = loss * (self.weights.gather(1, targets) * mask)
         return loss.sum(dim=1), _confusion(targets, logits.argmax(dim=-1), mask, logits.shape[-1])
@@ -259,8 +277,9 @@ class _Stack:
         self.network.eval()
         with torch.inference_mode():
             place = torch.minimum(index, counts[:, None] - 1)
-            views, present, targets = self.val.take(self.alive, place)
-            logits = self.network(views, present).float()
+            most = TOKEN_ROWS if self.reads_tokens else place.shape[1]
+            found = [self._validated(piece) for piece in torch.split(place, most, dim=1)]
+            logits, targets = (torch.cat(part, dim=1) for part in zip(*found, strict=True))
             loss = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
         classes = logits.shape[-1]
         confusion = _confusion(targets, logits.argmax(dim=-1), mask, classes)
@@ -270,6 +289,11 @@ class _Stack:
             "val_accuracy": (_hits(confusion) / counts).tolist(),
             "val_macro_f1": _macro_f1(confusion).tolist(),
         }
+
+    def _validated(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (M, B, C) and targets (M, B) of validation rows."""
+        views, present, targets = self.val.take(self.alive, place)
+        return self.network(views, self.val.masks(present)).float(), targets
 
     def release(self, places: Collection[int]) -> None:
         """Models at these places leave the stack."""
@@ -307,42 +331,6 @@ class _Stack:
             for parameter in module.parameters(recurse=False):
                 if not parameter.requires_grad:
                     parameter.data = parameter.data[chosen]
-
-
-def _shapes(network: FusionNetwork) -> dict[str, torch.Size]:
-    return {name: parameter.shape[1:] for name, parameter in network.named_parameters()}
-
-
-def _enclosing(shapes: Sequence[HeadShape]) -> HeadShape:
-    """The smallest shape that each of these fits into."""
-    dims: dict[str, int] = {}
-    for shape in shapes:
-        for view, dim in shape.dims.items():
-            dims[view] = max(dim, dims.get(view, 0))
-    modality = {view: kind for shape in shapes for view, kind in shape.modality.items()}
-    width = max(shape.width for shape in shapes)
-    return HeadShape(dict(sorted(dims.items())), modality, shapes[0].num_classes, width)
-
-
-def stack_networks(network: Network, own: Sequence[Network]) -> Network:
-    """Make one network of M models, each of them in the first rows and columns, all else zero.
-
-    Args:
-        network: Of M models and a shape that encloses the shape of each of `own`.
-        own: M networks of one model each.
-    """
-    with torch.no_grad():
-        parts = [dict(each.named_parameters()) for each in own]
-        for name, parameter in network.named_parameters():
-            parameter.zero_()
-            for model, part in enumerate(parts):
-                if name in part:
-                    inside = tuple(slice(0, size) for size in part[name].shape[1:])
-                    parameter[model][inside] = part[name][0]
-    for module in network.modules():
-        if isinstance(module, Corner):
-            module.fit([each.shape for each in own])
-    return network
 
 
 def _smoothed_loss(logits: Tensor, targets: Tensor, smoothing: Tensor) -> Tensor:

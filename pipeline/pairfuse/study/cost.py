@@ -24,6 +24,7 @@ from pairfuse.data.images import open_image
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders.base import Encoder, LoadedEncoder, Prepared
 from pairfuse.encoders.folder import first_line
+from pairfuse.encoders.sequence import TokenEncoder
 from pairfuse.errors import DataError, EncoderError, PairfuseError
 from pairfuse.features.inputs import Content
 from pairfuse.files import read_bytes
@@ -303,6 +304,8 @@ def _counted(encoder: Encoder, sample: Sequence[Content]) -> tuple[int, float]:
 
 def _plain(encoder: Any) -> Encoder:
     """The same encoder in fp32, whose network is not packed."""
+    if isinstance(encoder, TokenEncoder):
+        return _plain(encoder.plain)
     named = {field.name for field in fields(encoder)} & {"precision", "asked_precision"}
     plain: Encoder = replace(encoder, **dict.fromkeys(named, "fp32")) if named else encoder
     return plain

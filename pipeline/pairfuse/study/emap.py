@@ -22,6 +22,7 @@ from pairfuse.features.table import Floats, Ints, Views
 from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, softmax
 from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.scaling import scale
+from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import build_network
 from pairfuse.study.bootstrap import Draws, Estimate
 from pairfuse.study.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
@@ -121,6 +122,11 @@ def emap(
             f"the interaction of text and image cannot be told from {joint[0]}, which saw both "
             "together; leave it out of --encoders"
         )
+    if reads_tokens(ensemble):
+        raise ConfigError(
+            "the interaction of text and image is told of heads that read pooled views, and one "
+            "of these reads tokens; choose another recipe.head"
+        )
     folds = outer_folds(prepared)
     shape = (1 + max(fold.repeat for fold in folds), len(views), len(ensemble.labels))
     fused, additive = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
@@ -143,6 +149,11 @@ def emap(
 def joint_views(ensemble: Ensemble) -> list[str]:
     """Views of an ensemble that saw text and image together."""
     return [view for view in ensemble.dims if ensemble.modality[view] == "joint"]
+
+
+def reads_tokens(ensemble: Ensemble) -> bool:
+    """Whether a member reads tokens, of which there are too many to cross each row with others."""
+    return any(member.model.recipe.head in TOKEN_HEADS for member in ensemble.members)
 
 
 def interaction(projection: Projection, targets: Ints, draws: Draws) -> Interaction:
@@ -213,7 +224,9 @@ class _Crossing:
         }
         texts = {view: both[view] for view in scaled.of("text")}
         images = {view: both[view] for view in scaled.of("image")}
-        return cls(build_network(member.model), texts, images)
+        network = build_network(member.model)
+        assert isinstance(network, FusionNetwork)  # `emap` refuses heads that read tokens
+        return cls(network, texts, images)
 
     def probabilities(self, texts: Tensor, images: Tensor) -> Tensor:
         """Of each of these rows' texts with each of these rows' images, (T, I, C).

@@ -31,6 +31,7 @@ from pairfuse.study.emap import (
     interaction,
     joint_views,
     outer_folds,
+    reads_tokens,
 )
 from pairfuse.study.metrics import Scores, score
 from pairfuse.study.paired import Comparison, compare_all
@@ -126,8 +127,9 @@ def gather(
     comparisons = compare_all(chances, targets, draws, seed=study.seed)
     [fit] = [arm.fit for arm in arms if arm.name == FUSED]
     assert fit is not None
-    together = None  # a joint view is known for the pairs that there are, and cannot be crossed
-    if not joint_views(fit.ensemble):
+    together = None  # a joint view is known for the pairs that there are, and cannot be crossed;
+    # nor are tokens
+    if not joint_views(fit.ensemble) and not reads_tokens(fit.ensemble):
         projection = emap(table.views, fit.ensemble, prepared, seed=study.seed)
         together = interaction(projection, targets, draws)
     text_only, image_only = chances[TEXT_ONLY], chances[IMAGE_ONLY]

@@ -48,7 +48,7 @@ def without(views: Views, modality: Modality) -> Views:
     for view in views.of(modality):
         features[view] = np.zeros_like(features[view])
         present[view] = np.zeros_like(present[view])
-    return Views(features, present, views.modality)
+    return Views(features, present, views.modality, views.tokens)
 
 
 def held_out(views: Views, ensemble: Ensemble, prepared: Sequence[Prepared]) -> Floats:

@@ -23,7 +23,7 @@ from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Views
 from pairfuse.fusion.ensemble import Prepared, check_recipe, project
-from pairfuse.fusion.heads import check_head
+from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.recipe import BALANCES, Recipe
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.journal import open_storage
@@ -62,14 +62,18 @@ class Space:
 
     @classmethod
     def of(cls, views: Views, base: Recipe, heads: Sequence[str]) -> Space:
-        """The base recipe's own head and views are among the choices."""
-        check_recipe(base, views)
-        for head in heads:
-            check_head(head)
-        subsets = view_subsets(views)
+        """The base recipe's own head and views are among the choices.
+
+        With a head that reads tokens the choice is among views that have some.
+        """
+        every = dict.fromkeys((*heads, base.head))
+        for head in every:
+            check_recipe(replace(base, head=head), views)
+        reads_tokens = any(head in TOKEN_HEADS for head in every)
+        subsets = view_subsets(views.only(sorted(views.tokens)) if reads_tokens else views)
         if base.views and tuple(sorted(base.views)) not in subsets:
             subsets.append(tuple(sorted(base.views)))
-        return cls(base, tuple(subsets), tuple(dict.fromkeys((*heads, base.head))))
+        return cls(base, tuple(subsets), tuple(every))
 
 
 @dataclass(frozen=True)
@@ -210,11 +214,14 @@ def suggest(trial: optuna.Trial, space: Space) -> Recipe:
     """Draw one recipe."""
     base = space.base
     views = trial.suggest_categorical("views", [" ".join(subset) for subset in space.subsets])
-    balance: Any = trial.suggest_categorical("balance", list(BALANCES))
+    drawn: Any = trial.suggest_categorical("balance", list(BALANCES))
+    head = trial.suggest_categorical("head", list(space.heads))
+    # what SMOTE makes has no tokens
+    balance: Any = "weights" if drawn == "smote" and head in TOKEN_HEADS else drawn
     return replace(
         base,
         views=tuple(str(views).split(" ")),
-        head=trial.suggest_categorical("head", list(space.heads)),
+        head=head,
         width=trial.suggest_categorical("width", sorted({*_SIZES["width"], base.width})),
         dropout=trial.suggest_float("dropout", *_RANGES["dropout"]),
         lr=trial.suggest_float("lr", *_RANGES["lr"], log=True),

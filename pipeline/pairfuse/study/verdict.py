@@ -149,7 +149,7 @@ def _together(together: Interaction | None) -> str:
     if together is None:
         return (
             "What text and image add only together cannot be told, since the fused model uses a "
-            "view that saw both at once."
+            "view that saw both at once, or reads tokens."
         )
     gain = together.interaction
     bounds = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"

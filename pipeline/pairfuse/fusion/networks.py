@@ -1,0 +1,59 @@
+"""Networks: the one that a head needs, and one of many models made of many of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from pairfuse.fusion.heads import FusionNetwork
+from pairfuse.fusion.parts import Corner, HeadShape
+from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
+
+#: A head with the stand-ins for missing views in front of it.
+Network = TypeVar("Network", bound=FusionNetwork | TokenNetwork)
+
+
+def new_network(head: str, shape: HeadShape, seeds: Sequence[int]) -> FusionNetwork | TokenNetwork:
+    """A network of one model for each seed, whatever it reads."""
+    kind = TokenNetwork if head in TOKEN_HEADS else FusionNetwork
+    return kind(head, shape, seeds)
+
+
+def shapes_of(network: nn.Module) -> dict[str, torch.Size]:
+    """Shape of each parameter of one model, by name."""
+    return {name: parameter.shape[1:] for name, parameter in network.named_parameters()}
+
+
+def enclosing(shapes: Sequence[HeadShape]) -> HeadShape:
+    """The smallest shape that each of these fits into."""
+    dims: dict[str, int] = {}
+    for shape in shapes:
+        for view, dim in shape.dims.items():
+            dims[view] = max(dim, dims.get(view, 0))
+    modality = {view: kind for shape in shapes for view, kind in shape.modality.items()}
+    width = max(shape.width for shape in shapes)
+    return HeadShape(dict(sorted(dims.items())), modality, shapes[0].num_classes, width)
+
+
+def stack_networks(network: Network, own: Sequence[Network]) -> Network:
+    """Make one network of M models, each of them in the first rows and columns, all else zero.
+
+    Args:
+        network: Of M models and a shape that encloses the shape of each of `own`.
+        own: M networks of one model each.
+    """
+    with torch.no_grad():
+        parts = [dict(each.named_parameters()) for each in own]
+        for name, parameter in network.named_parameters():
+            parameter.zero_()
+            for model, part in enumerate(parts):
+                if name in part:
+                    inside = tuple(slice(0, size) for size in part[name].shape[1:])
+                    parameter[model][inside] = part[name][0]
+    for module in network.modules():
+        if isinstance(module, Corner):
+            module.fit([each.shape for each in own])
+    return network

@@ -1,0 +1,130 @@
+"""Tokens in training: gathered for all models of a stack, pooled by learnt attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_toys import noise
+from pairfuse.encoders.tokens import Tokens, offsets_of
+from pairfuse.features.store import FeatureStore
+from pairfuse.features.table import Views
+from pairfuse.features.tokenrows import TokenRows, open_tokens
+from pairfuse.fusion.rowbank import TokenBank
+from pairfuse.fusion.scaling import fit_scaling, scale
+from pairfuse.fusion.tokenpool import AttentionPooling
+
+LENGTHS = [3, 1, 4, 2, 2, 5]
+DIM = 3
+
+
+@pytest.fixture
+def sequences(tmp_path: Path) -> TokenRows:
+    """Six rows; the one before the last is missing."""
+    store = FeatureStore(tmp_path / "parts", "words", "text", "ab" * 32, 1, token_dim=DIM)
+    keys = [bytes([number]) * 32 for number in range(6)]
+    values = np.random.default_rng(0).standard_normal((sum(LENGTHS), DIM)).astype(np.float16)
+    store.add(keys, np.zeros((6, 1), np.float32), Tokens(values, offsets_of(LENGTHS)))
+    return open_tokens(store, [*keys[:4], None, keys[5]])
+
+
+def views(sequences: TokenRows) -> Views:
+    plain = noise(6)
+    return Views(plain.features, plain.present, plain.modality, {"words": sequences})
+
+
+def bank(*rows: Views) -> TokenBank:
+    targets = [np.arange(len(each)) for each in rows]
+    return TokenBank(list(zip(rows, targets, strict=True)), {"words": DIM}, torch.device("cpu"))
+
+
+def test_rows_views_and_scaling_keep_the_tokens_of_their_rows(sequences: TokenRows) -> None:
+    whole = views(sequences)
+    index = np.array([5, 2])
+    some = scale(whole, fit_scaling(whole, seed=0)).rows(index).only(["words"])
+    assert (some.tokens["words"].take(np.array([0, 1]))[0] == sequences.take(index)[0]).all()
+    assert not whole.only(["look"]).tokens
+
+
+def test_each_model_of_a_stack_gets_the_tokens_of_its_own_rows(sequences: TokenRows) -> None:
+    whole = views(sequences)
+    parts = [whole.rows(np.array(rows)) for rows in ([0, 1, 2], [5, 4, 3])]
+    place = torch.tensor([[1, 0], [2, 1]])  # of the whole: 1, 0 and 3, 4
+    found = bank(*parts)
+    tokens, present, targets = found.take([0, 1], place)
+    there = found.masks(present)
+    assert targets.tolist() == place.tolist()
+    assert tokens["words"].shape == (2, 2, 3, DIM)
+    assert there["words"].sum(dim=2).tolist() == [[1, 3], [2, 0]]
+    for model, row, number in ((0, 0, 1), (0, 1, 0), (1, 0, 3)):
+        values, mask = sequences.take(np.array([number]))
+        own = tokens["words"][model, row][there["words"][model, row]]
+        assert (own.numpy() == values[0][mask[0]]).all()
+    assert not tokens["words"][~there["words"]].any()
+
+
+def test_models_that_are_left_in_a_stack_get_their_own_tokens(sequences: TokenRows) -> None:
+    whole = views(sequences)
+    parts = [whole.rows(np.array(rows)) for rows in ([0, 1, 2], [5, 4, 3])]
+    found = bank(*parts)
+    tokens, present, _ = found.take([1], torch.tensor([[0]]))
+    assert (tokens["words"][0].numpy() == sequences.take(np.array([5]))[0]).all()
+    assert found.masks(present)["words"].all()
+
+
+def test_a_model_without_the_view_has_no_token(sequences: TokenRows) -> None:
+    whole = views(sequences)
+    _, present, _ = bank(whole, whole.only(["look"])).take([0, 1], torch.tensor([[0], [0]]))
+    assert present["words"].tolist() == [[True], [False]]
+
+
+def test_a_view_that_a_row_loses_has_no_token_there(sequences: TokenRows) -> None:
+    found = bank(views(sequences))
+    _, present, _ = found.take([0], torch.tensor([[0, 1]]))
+    masks = found.masks({"words": present["words"] & torch.tensor([[True, False]])})
+    assert masks["words"].any(dim=2).tolist() == [[True, False]]
+
+
+def pooling(models: int = 2) -> AttentionPooling:
+    return AttentionPooling(DIM, 8, [torch.Generator().manual_seed(m) for m in range(models)])
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    tokens = torch.randn(2, 4, 5, DIM, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([[1, 5, 2, 0], [3, 3, 1, 5]])
+    return tokens, torch.arange(5) < lengths[..., None]
+
+
+def test_attention_pooling_gives_a_weighted_mean_of_the_real_tokens() -> None:
+    tokens, there = batch()
+    found = pooling()(tokens, there)
+    assert found.shape == (2, 4, DIM)
+    assert torch.allclose(found[0, 0], tokens[0, 0, 0])  # its only token
+    own = tokens[1, 0, :3]
+    assert (found[1, 0] >= own.amin(0)).all()
+    assert (found[1, 0] <= own.amax(0)).all()
+
+
+def test_attention_pooling_does_not_look_at_padding() -> None:
+    tokens, there = batch()
+    noisy = torch.where(there[..., None], tokens, 100.0)
+    assert torch.equal(pooling()(tokens, there), pooling()(noisy, there))
+
+
+def test_a_row_without_tokens_is_zeros_and_its_gradient_a_number() -> None:
+    tokens, there = batch()
+    net = pooling()
+    found = net(tokens.requires_grad_(), there)
+    assert not found[0, 3].any()
+    found.square().sum().backward()
+    assert torch.isfinite(tokens.grad).all()  # type: ignore[arg-type]
+    assert all(p.grad is not None and p.grad.any() for p in net.parameters() if p.requires_grad)
+
+
+def test_attention_pooling_of_a_model_does_not_depend_on_its_company() -> None:
+    tokens, there = batch()
+    alone = AttentionPooling(DIM, 8, [torch.Generator().manual_seed(1)])
+    assert torch.allclose(pooling()(tokens, there)[1:], alone(tokens[1:], there[1:]), atol=1e-6)
