@@ -41,7 +41,8 @@ def test_every_head_is_in_the_readme(name: str) -> None:
 def test_the_readme_names_no_flag_that_does_not_exist() -> None:
     known = {
         *(*FLAG_NAMES, "--config", "--set", "--out", "--help", "--version", "--verbose"),
-        *("--json", "--repair"),
+        *("--json", "--repair", "--text", "--image", "--joint", "--cost-only", "--cascade"),
+        *("--truth", "--world", "--noise"),
     }
     lines = README.read_text("utf-8").splitlines()
     ours = [line for line in lines if "pairfuse " in line]
