@@ -32,7 +32,7 @@ help: ## list targets and variables
 	@echo "  RUN         name of the run folder  (the data set's name)"
 	@echo "  TRIALS      trials for each arm, those of earlier runs included  (20)"
 	@echo "  DEVICE      auto, cpu, cuda, mps, or several: cuda:0,cuda:1  (auto)"
-	@echo "  FOLDS REPEATS SEED POOLING MAX_LENGTH PRECISION BATCH_SIZE ENCODING CONFIG OUT  (see pairfuse --help)"
+	@echo "  FOLDS REPEATS SEED HEADS NESTED CASCADE POOLING MAX_LENGTH PRECISION BATCH_SIZE ENCODING CONFIG OUT  (see pairfuse --help)"
 	@echo "  ARGS        any other flags of the command"
 
 run: $(STAMP) ## install, draw the demo data if needed, then the whole pipeline
