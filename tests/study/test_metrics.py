@@ -325,3 +325,13 @@ def test_scores_can_be_written_as_json() -> None:
     assert read["macro_f1"].keys() == {"value", "low", "high"}
     assert [each["label"] for each in read["classes"]] == list(LABELS)
     assert [each["support"] for each in read["classes"]][2] == 0
+
+
+def test_noise_between_repeats_widens_the_interval_of_macro_f1() -> None:
+    targets, _ = _drawn("all")
+    draws = _draws(_own(60))
+    same = _soft(targets, repeats=1)
+    worse = np.roll(same, 1, axis=-1)  # the second repeat is of other models altogether
+    alike = score(targets, np.concatenate([same, same]), LABELS, draws).macro_f1
+    apart = score(targets, np.concatenate([same, worse]), LABELS, draws).macro_f1
+    assert apart.high - apart.low > 1.5 * (alike.high - alike.low)

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binomtest
 
 from pairfuse.features.table import Floats, Ints
-from pairfuse.study.bootstrap import Draws, Estimate, draw_groups
+from pairfuse.study.bootstrap import Draws, Estimate, draw_groups, over_repeats
 from pairfuse.study.metrics import drawn_macro_f1, macro_f1
 from pairfuse.study.paired import (
     MOST_PAIRS,
@@ -19,7 +19,6 @@ from pairfuse.study.paired import (
     compare_all,
     holm,
     mcnemar,
-    paired_estimate,
     pairs_needed,
 )
 
@@ -178,8 +177,8 @@ def test_the_seed_decides_the_swaps() -> None:
 def test_repeats_that_disagree_more_than_their_rows_explain_widen_the_interval() -> None:
     rows = np.random.default_rng(0).normal(0.1, 0.02, 5000)
     drawn = np.stack([rows, rows])  # resampling moves both repeats alike
-    alike, error = paired_estimate(np.array([0.1, 0.1]), drawn)
-    apart, wider = paired_estimate(np.array([0.13, 0.07]), drawn)
+    alike, error = over_repeats(np.array([0.1, 0.1]), drawn)
+    apart, wider = over_repeats(np.array([0.13, 0.07]), drawn)
     assert error == pytest.approx(0.02, rel=0.05)
     assert wider == pytest.approx((error**2 + 0.03**2) ** 0.5)
     for narrow, wide in ((alike.low, apart.low), (alike.high, apart.high)):
@@ -189,13 +188,13 @@ def test_repeats_that_disagree_more_than_their_rows_explain_widen_the_interval()
 def test_what_resampling_expects_between_repeats_is_not_added_twice() -> None:
     drawn = np.random.default_rng(0).normal(0.1, 0.02, (2, 5000))  # each repeat for itself
     found = np.array([0.11, 0.09])
-    _, error = paired_estimate(found, drawn)
+    _, error = over_repeats(found, drawn)
     assert error == pytest.approx(drawn.mean(axis=0).std())
 
 
 def test_one_repeat_says_nothing_of_noise_between_repeats() -> None:
     drawn = np.random.default_rng(0).normal(0.1, 0.02, (1, 500))
-    once, error = paired_estimate(np.array([0.1]), drawn)
+    once, error = over_repeats(np.array([0.1]), drawn)
     assert error == drawn.std()
     assert (once.low, once.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
 

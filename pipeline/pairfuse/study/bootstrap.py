@@ -7,6 +7,7 @@ these counts with the rows' cells; that all arms share the draws is what pairs t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -115,6 +116,36 @@ def percentile(value: float, drawn: Floats | Doubles, *, shift: float = 0.0) -> 
         return Estimate(value, value, value)
     low, high = np.quantile(known, [0.025, 0.975]).tolist()
     return Estimate(value, min(low + shift, value), max(high + shift, value))
+
+
+def over_repeats(found: Doubles, drawn: Doubles) -> tuple[Estimate, float]:
+    """A value with its interval and its standard error, for noise of rows, folds and seeds.
+
+    Resampling rows does not see all of what other folds and seeds would have changed: the variance
+    between the repeats is partly that of rows which the repeats guess differently, which resampling
+    does see. So `max(0, s2 - a) / R` is added to the variance of the resampled mean, where s2 is
+    the variance of the value between the R repeats and a is what resampling expects of it: the
+    mean of the resampled repeats' variances less the mean of their covariances. The percentile
+    interval is stretched about the value by the ratio of the standard errors. With one repeat
+    nothing is known of such noise and nothing is added.
+
+    Args:
+        found: The value in each repeat, shape (R,).
+        drawn: The resampled value in each repeat, shape (R, resamples).
+    """
+    value, repeats = float(found.mean()), len(found)
+    inner = percentile(value, drawn.mean(axis=0))
+    sampling = float(drawn.mean(axis=0).std())
+    if repeats < 2 or not sampling:
+        return inner, sampling
+    covariances = np.cov(drawn)
+    apart = covariances.trace() / repeats
+    together = (covariances.sum() - covariances.trace()) / (repeats * (repeats - 1))
+    unseen = max(0.0, float(found.var(ddof=1) - (apart - together)))
+    error = math.sqrt(sampling**2 + unseen / repeats)
+    stretch = error / sampling
+    low, high = (value + stretch * (end - value) for end in (inner.low, inner.high))
+    return Estimate(value, low, high), error
 
 
 def indicator(columns: Ints, width: int, values: Doubles | None = None) -> sparse.csr_array:

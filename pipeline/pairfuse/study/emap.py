@@ -24,9 +24,8 @@ from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.scaling import scale
 from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import build_network
-from pairfuse.study.bootstrap import Draws, Estimate
+from pairfuse.study.bootstrap import Draws, Estimate, over_repeats
 from pairfuse.study.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
-from pairfuse.study.paired import paired_estimate
 
 #: Rows that lend their text or image to the others of a fold; all of them where there are fewer.
 PARTNERS = 100
@@ -166,7 +165,7 @@ def interaction(projection: Projection, targets: Ints, draws: Draws) -> Interact
     ]
     drawn = drawn_macro_f1(targets, fused, classes, draws)
     drawn = drawn - drawn_macro_f1(targets, additive, classes, draws)
-    difference, _ = paired_estimate(np.array(found), drawn)
+    difference, _ = over_repeats(np.array(found), drawn)
     return Interaction(
         macro_f1_estimate(targets, fused, classes, draws),
         macro_f1_estimate(targets, additive, classes, draws),

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairfuse.features.table import Floats, Ints
-from pairfuse.study.bootstrap import Doubles, Draws, Estimate, indicator, percentile
+from pairfuse.study.bootstrap import (
+    Doubles,
+    Draws,
+    Estimate,
+    indicator,
+    over_repeats,
+    percentile,
+)
 
 #: Names of the scores, in order.
 METRICS = (
@@ -120,9 +127,10 @@ def macro_f1(targets: Ints, guesses: Ints, num_classes: int) -> float:
 def score(targets: Ints, probabilities: Floats, labels: Sequence[str], draws: Draws) -> Scores:
     """Score the out-of-fold probabilities of one arm.
 
-    Intervals are the middle 95 % of the resampled metric. Resampling lifts the ECE, so its
-    interval is moved by as much; that of the ranking metrics comes from binned scores and is moved
-    by what the bins change.
+    Intervals are the middle 95 % of the resampled metric. That of macro-F1, by which arms are
+    judged, also covers the noise between repeats that rows do not explain (`over_repeats`).
+    Resampling lifts the ECE, so its interval is moved by as much; that of the ranking metrics comes
+    from binned scores and is moved by what the bins change.
 
     Args:
         targets: Shape (N,).
@@ -148,6 +156,8 @@ def score(targets: Ints, probabilities: Floats, labels: Sequence[str], draws: Dr
         name: _within(estimate, name)
         for name, estimate in zip(METRICS, estimates[: len(METRICS)], strict=True)
     }
+    guesses = probabilities.argmax(axis=-1)
+    named["macro_f1"] = macro_f1_estimate(targets, guesses, len(labels), draws)
     matrix = cells.matrices(total)[..., 0].mean(axis=0)  # (C, C)
     rest, count = estimates[len(METRICS) :], len(labels)
     of_classes = zip(rest[:count], rest[count : 2 * count], rest[2 * count :], strict=True)
@@ -186,9 +196,9 @@ def drawn_macro_f1(targets: Ints, guesses: Ints, num_classes: int, draws: Draws)
 
 
 def macro_f1_estimate(targets: Ints, guesses: Ints, num_classes: int, draws: Draws) -> Estimate:
-    """Macro-F1 of guesses (R, N), mean over repeats, with its interval."""
-    found = float(np.mean([macro_f1(targets, each, num_classes) for each in guesses]))
-    return percentile(found, drawn_macro_f1(targets, guesses, num_classes, draws).mean(axis=0))
+    """Macro-F1 of guesses (R, N), mean over repeats, with its interval; see `over_repeats`."""
+    found = np.array([macro_f1(targets, each, num_classes) for each in guesses])
+    return over_repeats(found, drawn_macro_f1(targets, guesses, num_classes, draws))[0]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.special import bdtr
 
 from pairfuse.features.table import Bools, Floats, Ints
-from pairfuse.study.bootstrap import Doubles, Draws, Estimate, draw_swaps, percentile
+from pairfuse.study.bootstrap import Doubles, Draws, Estimate, draw_swaps, over_repeats
 from pairfuse.study.metrics import guess_cells, macro_f1, mean_f1
 
 #: 80 % power in a two-sided test at 5 %: the 97.5th and the 80th percentile of the normal.
@@ -78,7 +78,7 @@ def compare_all(
     chances = _permutation(cells, found.mean(axis=1), pairs, swaps, classes)
     out = []
     for (one, other), chance, adjusted in zip(pairs, chances, holm(chances), strict=True):
-        difference, error = paired_estimate(found[one] - found[other], drawn[one] - drawn[other])
+        difference, error = over_repeats(found[one] - found[other], drawn[one] - drawn[other])
         out.append(
             Comparison(
                 names[one],
@@ -93,36 +93,6 @@ def compare_all(
             )
         )
     return out
-
-
-def paired_estimate(found: Doubles, drawn: Doubles) -> tuple[Estimate, float]:
-    """A difference with its interval and its standard error, for noise of rows, folds and seeds.
-
-    Resampling rows does not see all of what other folds and seeds would have changed: the variance
-    between the repeats is partly that of rows which the repeats guess differently, which resampling
-    does see. So `max(0, s2 - a) / R` is added to the variance of the resampled mean, where s2 is
-    the variance of the difference between the R repeats and a is what resampling expects of it: the
-    mean of the resampled repeats' variances less the mean of their covariances. The percentile
-    interval is stretched about the value by the ratio of the standard errors. With one repeat
-    nothing is known of such noise and nothing is added.
-
-    Args:
-        found: Difference of each repeat, shape (R,).
-        drawn: Resampled difference of each repeat, shape (R, resamples).
-    """
-    value, repeats = float(found.mean()), len(found)
-    inner = percentile(value, drawn.mean(axis=0))
-    sampling = float(drawn.mean(axis=0).std())
-    if repeats < 2 or not sampling:
-        return inner, sampling
-    covariances = np.cov(drawn)
-    apart = covariances.trace() / repeats
-    together = (covariances.sum() - covariances.trace()) / (repeats * (repeats - 1))
-    unseen = max(0.0, float(found.var(ddof=1) - (apart - together)))
-    error = math.sqrt(sampling**2 + unseen / repeats)
-    stretch = error / sampling
-    low, high = (value + stretch * (end - value) for end in (inner.low, inner.high))
-    return Estimate(value, low, high), error
 
 
 def pairs_needed(rows: int, difference: float, error: float) -> int | None:
