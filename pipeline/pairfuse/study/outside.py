@@ -133,7 +133,7 @@ def comparison_lines(compared: Compared) -> list[str]:
         f"[{gap.low:+.3f}, {gap.high:+.3f}]"
     )
     lines.append(
-        f"permutation test p = {found.permutation:.4f}, exact McNemar p = {found.mcnemar:.4f}"
+        f"permutation test p {_chance(found.permutation)}, exact McNemar p {_chance(found.mcnemar)}"
     )
     if found.error:
         lines.append(
@@ -147,6 +147,10 @@ def comparison_lines(compared: Compared) -> list[str]:
             f"{found.pairs_needed:,}{more} pairs"
         )
     return lines
+
+
+def _chance(p: float) -> str:
+    return f"= {p:.4f}" if p >= 5e-5 else "< 0.0001"
 
 
 def _check_same_guids(first: Predictions, second: Predictions, place: Mapping[str, int]) -> None:
