@@ -14,7 +14,7 @@ arm on these very folds, out-of-fold probabilities, paired comparison, verdict. 
 
 The truth of a kind of world is the macro-F1 that models trained in the same way (search included)
 have on fresh pairs, the mean over all other data sets of that kind. Printed and written to
-`cache/bench/truth.json`, with exact binomial intervals.
+`cache/study/truth.json`, with exact binomial intervals.
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ def main() -> None:
         "data_sets": found,
     }
     print_table(rows, summary)
-    target = Path("cache/bench/truth.json")
+    target = Path("cache/study/truth.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(summary, indent=1))
 
