@@ -10,7 +10,7 @@ from PIL import Image
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem
 from pairfuse.data.profile import profile
 from pairfuse.report import plots
-from pairfuse.report.plots import plot_data_check
+from pairfuse.report.plots import plot_costs, plot_data_check
 
 
 def toy(count: int, *, label: str = "positive") -> Dataset:
@@ -61,3 +61,15 @@ def test_many_images_are_drawn_as_cells(tmp_path: Path, monkeypatch: pytest.Monk
 def test_importing_the_plots_imports_no_matplotlib() -> None:
     code = "import sys, pairfuse.report.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("names", [["one"], ["a", "b", "c"], ["$x$", "<b>", "c" * 90]])
+def test_the_costs_of_any_models_are_drawn(names: list[str], tmp_path: Path) -> None:
+    place = tmp_path / "costs.png"
+    count = len(names)
+    plot_costs(
+        names, [10.0**at for at in range(count)], [0.5 + 0.1 * at for at in range(count)], place
+    )
+    with Image.open(place) as drawn:
+        assert drawn.width > 400
+        assert len(set(drawn.convert("L").tobytes())) > 2

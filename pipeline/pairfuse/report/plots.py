@@ -206,7 +206,7 @@ def plot_costs(
             textcoords="axes fraction",
             va="center",
             fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": "lightgrey", "linewidth": 0.6},
+            arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "relpos": (0, 0.5)},
         )
     axes.set_xscale("log")
     axes.set(xlabel="encoder time, ms a pair, logarithmic", ylabel="macro-F1, out-of-fold")
