@@ -14,7 +14,6 @@ from pairfuse.errors import DataError
 from pairfuse.study.metrics import macro_f1
 from pairfuse.study.outside import (
     align,
-    compare_files,
     compare_predictions,
     comparison_lines,
 )
@@ -246,7 +245,7 @@ def test_two_files_are_scored_and_compared(tmp_path: Path) -> None:
         _write(tmp_path, _many(300, right, seed)[0], f"{right}.csv")
         for seed, right in enumerate((0.9, 0.4))
     ]
-    found = compare_files(*paths, seed=0, resamples=500)
+    found = compare_predictions(*map(load_predictions, paths), seed=0, resamples=500)
     read = load_predictions(paths[0])
     targets, guesses = (
         np.array(["xyz".index(label) for label in labels]) for labels in (read.truth, read.guesses)

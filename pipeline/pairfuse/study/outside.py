@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from pairfuse.features.table import Floats, Ints
 from pairfuse.study.bootstrap import RESAMPLES, draw_groups
 from pairfuse.study.metrics import Scores, score
 from pairfuse.study.paired import MOST_PAIRS, Comparison, compare_all
-from pairfuse.study.predictions import Predictions, counted, load_predictions
+from pairfuse.study.predictions import Predictions, counted
 
 
 @dataclass(frozen=True)
@@ -95,27 +94,6 @@ def compare_predictions(
     }
     comparison = compare_all(aligned.arms, aligned.targets, draws, seed=seed)[0]
     return Compared(draws.groups, scores, comparison)
-
-
-def compare_files(
-    first: Path,
-    second: Path,
-    *,
-    truth: Path | None = None,
-    seed: int,
-    resamples: int = RESAMPLES,
-) -> Compared:
-    """Load two tables of predictions and compare them.
-
-    Raises:
-        DataError: One cannot be read, or they are not of the same pairs.
-    """
-    return compare_predictions(
-        load_predictions(first, truth),
-        load_predictions(second, truth),
-        seed=seed,
-        resamples=resamples,
-    )
 
 
 def comparison_lines(compared: Compared) -> list[str]:
