@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.errors import ConfigError
 from pairfuse.fusion.layers import JoinedLinear, Missing, StackedLinear, no_dropout, safe
 from pairfuse.fusion.parts import (
     Attention,
@@ -25,6 +25,7 @@ from pairfuse.fusion.parts import (
     Norm,
     Projections,
     Stack,
+    check_views,
 )
 from pairfuse.fusion.token_heads import TOKEN_HEADS
 
@@ -338,12 +339,7 @@ class FusionNetwork(nn.Module):
         Raises:
             CheckpointError: These are not the views that the head was built for.
         """
-        found = {view: values.shape[-1] for view, values in views.items()}
-        if found != dict(self.shape.dims):
-            raise CheckpointError(
-                f"the head was built for views {dict(self.shape.dims)}, found {found}; "
-                "name the same encoders as in training"
-            )
+        check_views(views, self.shape)
         filled = {
             view: self.missing[safe(view)](views[view], present[view]) for view in self.shape.dims
         }

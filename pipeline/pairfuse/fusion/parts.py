@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairfuse.data.pairs import Modality
+from pairfuse.errors import CheckpointError
 from pairfuse.fusion.layers import StackedLinear, safe
 
 #: A layer's values and its name, to the values with some of them dropped.
@@ -161,3 +162,17 @@ class FeedForward(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         added: Tensor = self.narrow(functional.gelu(self.wide(self.norm(tokens))))
         return tokens + added
+
+
+def check_views(views: Stack, shape: HeadShape) -> None:
+    """Refuse views, each (M, B, ..., D), that the head was not built for.
+
+    Raises:
+        CheckpointError: Says which there are and which were wanted.
+    """
+    found = {view: values.shape[-1] for view, values in views.items()}
+    if found != dict(shape.dims):
+        raise CheckpointError(
+            f"the head was built for views {dict(shape.dims)}, found {found}; "
+            "name the same encoders as in training"
+        )

@@ -12,9 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.errors import ConfigError
 from pairfuse.fusion.layers import JoinedLinear, StackedLinear, no_dropout, safe
-from pairfuse.fusion.parts import Attention, Corner, Drop, FeedForward, HeadShape, Norm, Stack
+from pairfuse.fusion.parts import (
+    Attention,
+    Corner,
+    Drop,
+    FeedForward,
+    HeadShape,
+    Norm,
+    Stack,
+    check_views,
+)
 
 
 class CrossAttentionHead(nn.Module):
@@ -110,12 +119,7 @@ class TokenNetwork(nn.Module):
         Raises:
             CheckpointError: These are not the views that the head was built for.
         """
-        found = {view: values.shape[-1] for view, values in views.items()}
-        if found != dict(self.shape.dims):
-            raise CheckpointError(
-                f"the head was built for views {dict(self.shape.dims)}, found {found}; "
-                "name the same encoders as in training"
-            )
+        check_views(views, self.shape)
         filled, masks = {}, {}
         for view in self.shape.dims:
             filled[view], masks[view] = self.missing[safe(view)](views[view], there[view])
