@@ -108,5 +108,5 @@ $(STAMP): setup.cfg pyproject.toml
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pairfuse needs Python 3.11 or newer")'
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
 	@echo "installing into $(VENV) (a minute or two the first time)"
-	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]'
+	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[dev]'
 	@touch $@

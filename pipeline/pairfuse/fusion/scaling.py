@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pairfuse.errors import DataError
@@ -17,6 +18,8 @@ Floats = NDArray[np.float32]
 MAX_COMPONENTS = 128
 #: Views up to this width get exact axes.
 _EXACT_UP_TO = 512
+#: Directions looked at beyond those wanted, which makes the last of these good.
+_SPARE = 10
 #: Rows whose tokens are looked at for their mean and axes, and the most tokens of them.
 TOKEN_ROWS, MOST_TOKENS = 256, 8192
 
@@ -138,12 +141,14 @@ def _axes(centred: Floats, width: int, seed: int) -> tuple[Floats, Floats]:
     Narrow views exactly, by the eigenvectors of D x D products; wide ones by randomised singular
     value decomposition (Halko et al. 2011).
     """
-    from sklearn.utils.extmath import randomized_svd
-
+    values = torch.from_numpy(centred)
     if centred.shape[1] > _EXACT_UP_TO:
-        _, singular, axes = randomized_svd(centred, width, n_iter=2, random_state=seed)
-        return singular, axes
-    exact = centred.astype(np.float64)
-    squares, vectors = np.linalg.eigh(exact.T @ exact)
-    singular = np.sqrt(np.maximum(squares[::-1][:width], 0)).astype(np.float32)
-    return singular, vectors[:, ::-1][:, :width].T.astype(np.float32)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            some = min(width + _SPARE, *centred.shape)
+            _, singular, axes = torch.svd_lowrank(values, some)
+        return singular[:width].numpy(), axes.T[:width].numpy()
+    exact = values.double()
+    squares, vectors = torch.linalg.eigh(exact.T @ exact)
+    singular = squares.flip(0)[:width].clamp(min=0).sqrt()
+    return singular.float().numpy(), vectors.flip(1)[:, :width].T.float().numpy()
