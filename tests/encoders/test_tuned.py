@@ -16,7 +16,12 @@ from pairfuse.encoders import build_encoders
 from pairfuse.encoders.base import Floats
 from pairfuse.encoders.convnet import CONV_NETS
 from pairfuse.encoders.image import load_processor
-from pairfuse.encoders.tuned import PackedLinear, fold_batch_norm, pack_linears
+from pairfuse.encoders.tuned import (
+    PackedLinear,
+    fold_batch_norm,
+    fold_padding,
+    pack_linears,
+)
 from toys import standardised
 
 TEXTS = ["a cat", "the dog runs in the park", "x " * 100, "\U0001f600 so happy today!", "No."]
@@ -68,6 +73,23 @@ def test_folded_batch_norm_changes_nothing(name: str) -> None:
         folded = net.features(fold_batch_norm(network), pixels)[0].numpy()
     assert cosines(plain, folded).min() > 0.99999
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
+def test_folded_padding_changes_nothing() -> None:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    net = CONV_NETS["efficientnet-lite0"]
+    torch.manual_seed(0)
+    plain, ours = EfficientNet.from_name("efficientnet-lite0").eval(), net.build().eval()
+    ours.load_state_dict(plain.state_dict())
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        expected = net.features(plain, pixels)[0]
+        found = net.features(fold_padding(ours), pixels)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    left = [layer for layer in ours.modules() if isinstance(layer, nn.ZeroPad2d)]
+    assert left, "the layers of stride 2 pad one side more than the other"
+    assert all(layer.padding[0] != layer.padding[1] for layer in left)
 
 
 def test_packed_layers_give_what_plain_ones_give() -> None:

@@ -98,9 +98,9 @@ class ConvEncoder:
                 f"encoder {self.name}: {self.file} holds no {self.architecture} weights "
                 f"({folders.first_line(error)}); copy it again or give another file"
             ) from None
-        from pairfuse.encoders.tuned import fold_batch_norm
+        from pairfuse.encoders.tuned import fold_batch_norm, fold_padding
 
-        network = network.requires_grad_(False).eval()
+        network = fold_padding(network.requires_grad_(False).eval())
         if net.in_order:
             network = fold_batch_norm(network)
         dtype = torch_dtype(self.precision)
@@ -140,9 +140,14 @@ def _state_dict(file: Path, *, without: str = "") -> Mapping[str, Any]:
 
 
 def _efficientnet_lite0() -> Any:
+    import torch
     from efficientnet_lite_pytorch import EfficientNet
 
-    return EfficientNet.from_name("efficientnet-lite0")
+    network = EfficientNet.from_name("efficientnet-lite0")
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.ReLU6):
+            layer.inplace = True  # each is the only one to read a convolution's map
+    return network
 
 
 def _efficientnet_features(network: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:

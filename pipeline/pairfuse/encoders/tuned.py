@@ -1,4 +1,4 @@
-"""Frozen networks made faster without another result: weights laid out once, batch-norm folded."""
+"""Frozen networks made faster without another result: weights laid out once, layers folded."""
 
 from __future__ import annotations
 
@@ -57,6 +57,23 @@ def fold_batch_norm(network: Any) -> Any:
                 setattr(parent, before[0], fuse_conv_bn_eval(before[1], layer))
                 setattr(parent, name, nn.Identity())
             before = name, layer
+    return network
+
+
+def fold_padding(network: Any) -> Any:
+    """Let convolutions pad by themselves where a layer of zeros on all sides did so before them.
+
+    Each such layer wrote every map anew. It is found as the child `static_padding` of its
+    convolution, as in ports of TensorFlow's networks; one that pads its sides unequally stays.
+    """
+    for layer in network.modules():
+        padding = getattr(layer, "static_padding", None)
+        if not (isinstance(layer, nn.Conv2d) and isinstance(padding, nn.ZeroPad2d)):
+            continue
+        left, right, top, bottom = padding.padding
+        if left == right and top == bottom and layer.padding == (0, 0):
+            layer.padding = (top, left)
+            layer.static_padding = nn.Identity()
     return network
 
 
