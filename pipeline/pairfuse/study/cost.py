@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pairfuse.fusion.ensemble import Member
 
 #: Contents that are encoded in each of the rounds, and inputs whose operations are counted.
-SAMPLE, ROUNDS, COUNTED = 64, 3, 4
+SAMPLE, ROUNDS, COUNTED = 32, 3, 4
 #: An encoder that takes longer to measure is given up.
 SECONDS = 300.0
 
