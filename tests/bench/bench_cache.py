@@ -93,13 +93,14 @@ class _NoStore:
     """Takes rows into one array: what a script without a cache does."""
 
     def __init__(self, count: int, dim: int) -> None:
-        self.dim, self.folder, self.filled = dim, Path(tempfile.gettempdir()), 0
+        self.dim, self.token_dim, self.filled = dim, 0, 0
+        self.folder = Path(tempfile.gettempdir())
         self.rows = np.empty((count, dim), dtype=np.float32)
 
     def missing(self, keys: list[bytes]) -> list[bytes]:
         return keys
 
-    def add(self, keys: list[bytes], features: np.ndarray) -> None:
+    def add(self, keys: list[bytes], features: np.ndarray, *_: object) -> None:
         self.rows[self.filled : self.filled + len(features)] = features
         self.filled += len(features)
 

@@ -187,7 +187,12 @@ def _convnet(encoder: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
             transforms.Normalize(net.crop.mean, net.crop.std),
         ]
     )
-    return steps, lambda pixels: net.features(network, pixels)
+
+    def features(pixels: torch.Tensor) -> Any:
+        found = net.features(network, pixels)
+        return found[0] if isinstance(found, tuple) else found  # without the map
+
+    return steps, features
 
 
 @cache
