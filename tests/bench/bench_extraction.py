@@ -177,7 +177,8 @@ def _convnet(encoder: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     net = CONV_NETS[encoder.architecture]
     mode = transforms.InterpolationMode(net.crop.interpolation)
     network = net.build()
-    network.load_state_dict(torch.load(encoder.file, weights_only=True))
+    given = torch.load(encoder.file, weights_only=True)
+    network.load_state_dict({k: v for k, v in given.items() if k in network.state_dict()})
     network.eval()
     steps = transforms.Compose(
         [
