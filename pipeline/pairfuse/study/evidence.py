@@ -139,7 +139,7 @@ def gather(
     costs = arm_costs(
         [_parts(arm) for arm in arms if arm.fit],
         encoders,
-        {view: int(there.sum()) for view, there in table.views.present.items()},
+        table.views.sizes,
     )
     saved = cascade(text_only, chances[FUSED], targets, folds, draws)
     calm = calibrated(chances[FUSED], targets, folds)
