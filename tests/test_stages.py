@@ -259,6 +259,10 @@ def test_the_evidence_names_the_verdict_and_every_arm(cache: Path) -> None:
     assert found["verdict"]["use"] in {"fused", "text-only", "image-only"}
     assert len(found["comparisons"]) == 5 * 4 / 2
     assert sum(found["agreement"].values()) == pytest.approx(1)
+    assert list(found["removal"]) == ["nothing", "image", "text"]
+    fused = next(arm for arm in found["arms"] if arm["name"] == "fused")
+    whole = found["removal"]["nothing"]["macro_f1"]["value"]
+    assert whole == pytest.approx(fused["scores"]["macro_f1"]["value"], abs=1e-4)
     assert {cost["name"] for cost in found["cost"]} == {"fused", "text-only", "image-only"}
     assert all(cost["encode_ms"] > 0 for cost in found["cost"])
 

@@ -119,7 +119,7 @@ def _costs_alone(job: Job, names: Sequence[str]) -> list[ArmCost]:
     return arm_costs(
         [ArmParts(encoder.name, (encoder.name,), 0, 0.0) for encoder in encoders],
         job.encoder_costs(encoders),
-        dict.fromkeys((e.name for e in encoders), len(job.table.targets)),
+        {e.name: 4 * e.dim * len(job.table.targets) for e in encoders},
     )
 
 

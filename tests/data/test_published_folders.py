@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pairfuse.data.loading import load_dataset
+from pairfuse.data.profile import profile, summary
 from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.errors import DataError
 from published_toys import write_class_folders, write_pictures
@@ -62,6 +63,8 @@ def test_things_of_no_use_are_left_out_and_counted(tmp_path: Path) -> None:
         "a second image of the same name": 1,
     }
     assert len(dataset.pairs) == 3
+    [line] = [line for line in summary(profile(dataset)).splitlines() if "left out" in line]
+    assert "a folder inside a class folder 1, " in line
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:

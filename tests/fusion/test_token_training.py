@@ -14,8 +14,11 @@ from pairfuse.errors import ConfigError
 from pairfuse.features.store import FeatureStore
 from pairfuse.features.table import Ints, Views
 from pairfuse.features.tokenrows import TokenRows, open_tokens
+from pairfuse.fusion import rowbank
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.fusion.ensemble import Ensemble, Member, Rows, class_prior, fit_members, prepare_rows
+from pairfuse.fusion.token_heads import TOKEN_HEADS
+from pairfuse.recipe import Recipe
 
 DIM, ROWS = 4, 160
 RECIPE = replace(PLAIN, head="cross_attention", width=8, reduce=4, epochs=15, patience=15, batch=16)
@@ -63,14 +66,19 @@ def folds(count: int = 2) -> list[Rows]:
     return out
 
 
-def fitted(views: Views, targets: Ints, rows: list[Rows], recipe=RECIPE) -> list[Member]:  # type: ignore[no-untyped-def]
+def fitted(views: Views, targets: Ints, rows: list[Rows], recipe: Recipe) -> list[Member]:
     prepared = prepare_rows(views, rows, seed=0)
     return fit_members(views, targets, prepared, [recipe], num_classes=2, seed=0)[0]
 
 
+@pytest.fixture(scope="module", params=list(TOKEN_HEADS))
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    return replace(RECIPE, head=request.param)
+
+
 @pytest.fixture(scope="module")
-def members(world: tuple[Views, Ints]) -> list[Member]:
-    return fitted(*world, folds())
+def members(world: tuple[Views, Ints], recipe: Recipe) -> list[Member]:
+    return fitted(*world, folds(), recipe)
 
 
 def test_a_token_head_learns_what_one_token_says(
@@ -99,10 +107,22 @@ def test_a_rows_probabilities_do_not_depend_on_the_others(
     assert np.allclose(some, whole[[3, 90, 20]], atol=1e-5)
 
 
-def test_a_model_comes_out_the_same_alone_and_in_a_stack(
-    world: tuple[Views, Ints], members: list[Member]
+def test_tokens_read_at_each_step_give_what_tokens_held_in_memory_give(
+    world: tuple[Views, Ints],
+    members: list[Member],
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    [alone] = fitted(*world, folds()[:1])
+    monkeypatch.setattr(rowbank, "HELD_BYTES", 0)
+    read = fitted(*world, folds(), recipe)
+    for one, other in zip(read, members, strict=True):
+        assert np.array_equal(one.predict_proba(world[0]), other.predict_proba(world[0]))
+
+
+def test_a_model_comes_out_the_same_alone_and_in_a_stack(
+    world: tuple[Views, Ints], members: list[Member], recipe: Recipe
+) -> None:
+    [alone] = fitted(*world, folds()[:1], recipe)
     assert np.allclose(alone.predict_proba(world[0]), members[0].predict_proba(world[0]), atol=1e-3)
 
 

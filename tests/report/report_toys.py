@@ -151,6 +151,10 @@ def evidence(
             )
         ],
         "emap": {"fused": near(0.617), "additive": near(0.611), "interaction": near(0.006, 0.004)},
+        "removal": {
+            name: arms[0]["scores"] | {"macro_f1": near(value)}
+            for name, value in {"nothing": 0.617, "image": 0.5517, "text": 0.413}.items()
+        },
         "strata": strata(labels, rows, random),
         "agreement": {"both": 0.48, "only text": 0.18, "only image": 0.14, "neither": 0.2},
         "cost": [

@@ -55,6 +55,11 @@ def whole() -> ReportInput:
     return replace(made_up(), bench=BENCH)
 
 
+def test_the_scores_without_a_modality_are_shown_where_there_are_some() -> None:
+    assert "0.552" in report_page(whole())
+    assert "removed at test time" not in report_page(without(whole(), "removal"))
+
+
 @pytest.fixture(scope="module")
 def page() -> str:
     return report_page(whole())

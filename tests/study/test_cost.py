@@ -125,7 +125,7 @@ def _encoder(name: str, seconds: float, *, note: str = "", peak: float = 100.0) 
 def test_an_arm_costs_what_its_encoders_cost_together() -> None:
     encoders = [_encoder("a", 0.01), _encoder("b", 0.02, peak=300.0), _encoder("c", 9)]
     arms = [ArmParts("both", ("a", "b"), 77, 3.5), ArmParts("prior", (), 0, 0.0)]
-    both, prior = arm_costs(arms, encoders, {"a": 1024, "b": 2048, "c": 1})
+    both, prior = arm_costs(arms, encoders, {"a": 2**20, "b": 2**21, "c": 1})
     assert both.encode_ms == pytest.approx(30)
     assert (both.encoder_parameters, both.gflops, both.peak_mib) == (2000, 1.0, 300.0)
     assert (both.parameters, both.train_seconds, both.cache_mib) == (77, 3.5, 3.0)

@@ -55,6 +55,7 @@ class Profile:
     modes: Mapping[str, int]
     problems: Mapping[str, int]  # "image: missing" -> pairs
     twins: tuple[Twins, ...]
+    left_out: Mapping[str, int]  # reason -> rows that are no pairs
 
 
 def profile(dataset: Dataset, *, max_distance: int = MAX_DISTANCE) -> Profile:
@@ -74,6 +75,7 @@ def profile(dataset: Dataset, *, max_distance: int = MAX_DISTANCE) -> Profile:
         modes=_counted(fact.mode for fact in images),
         problems=_counted(_reason(problem) for problem in dataset.problems),
         twins=twins(dataset, max_distance=max_distance),
+        left_out=dataset.left_out,
     )
 
 
@@ -90,6 +92,7 @@ def summary(profile: Profile) -> str:
         _counts_line("formats", profile.formats),
         _counts_line("modes", profile.modes),
         _counts_line("missing", {k: n for k, n in profile.missing.items() if n}),
+        *([_counts_line("left out", profile.left_out)] if profile.left_out else ()),
         "",
         *_problem_lines(profile.problems),
         "",

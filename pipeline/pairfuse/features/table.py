@@ -44,6 +44,15 @@ class Views:
     def dims(self) -> dict[str, int]:
         return {view: features.shape[1] for view, features in self.features.items()}
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the rows of each view, with their tokens."""
+        return {
+            view: 4 * int(self.present[view].sum()) * dim
+            + (self.tokens[view].size if view in self.tokens else 0)
+            for view, dim in self.dims.items()
+        }
+
     def only(self, names: Sequence[str]) -> Views:
         """The named views alone."""
         return Views(

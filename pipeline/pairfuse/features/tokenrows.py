@@ -15,6 +15,27 @@ from pairfuse.encoders.tokens import Bools, Floats, Halves, Ints, Tokens
 from pairfuse.features.part import Part, check_tokens
 from pairfuse.features.store import FeatureStore
 
+#: Rows that are read at a time to be held in memory.
+_PIECE = 256
+
+
+@dataclass(frozen=True)
+class HeldTokens:
+    """Sequences of N rows in memory, read and proven once."""
+
+    values: Halves  # (S, D), all tokens, row after row
+    offsets: Ints  # (N + 1,)
+
+    def take(self, index: NDArray[np.integer]) -> tuple[Floats, Bools]:
+        """As `TokenRows.take`, which gives the same numbers."""
+        starts = self.offsets[index]
+        lengths = self.offsets[np.asarray(index) + 1] - starts
+        mask = np.arange(max(1, int(lengths.max(initial=0)))) < lengths[:, None]
+        out = np.zeros((*mask.shape, self.values.shape[1]), dtype=np.float32)
+        row, at = np.nonzero(mask)
+        out[mask] = self.values[starts[row] + at]
+        return out, mask
+
 
 @dataclass(frozen=True)
 class TokenRows:
@@ -41,12 +62,32 @@ class TokenRows:
         """The same rows, whose tokens are transformed, one by one, when they are taken."""
         return replace(self, transform=transform, dim=dim)
 
+    @property
+    def size(self) -> int:
+        """Bytes that they take when they are held."""
+        return 2 * int(self.lengths.sum()) * self.dim
+
+    def held(self) -> HeldTokens:
+        """Read all of them into memory, transformed.
+
+        Raises:
+            StoreError: A row is damaged.
+        """
+        values = np.empty((int(self.lengths.sum()), self.dim), dtype=np.float16)
+        filled = 0
+        for start in range(0, len(self), _PIECE):
+            tokens, mask = self.take(np.arange(start, min(start + _PIECE, len(self))))
+            found = tokens[mask]
+            values[filled : filled + len(found)] = found
+            filled += len(found)
+        return HeldTokens(values, np.concatenate([[0], np.cumsum(self.lengths)]))
+
     def take(self, index: NDArray[np.integer]) -> tuple[Floats, Bools]:
         """Sequences of the chosen rows, padded with zeros to the longest among them.
 
         Returns:
-            Values (B, T, D), float32, and which of them are tokens, (B, T). T is at least 1; a row
-            without a sequence has no token.
+            Values (B, T, D), float32 that a float16 can hold, and which of them are tokens, (B, T).
+            T is at least 1; a row without a sequence has no token.
 
         Raises:
             StoreError: A row is damaged.
@@ -55,7 +96,7 @@ class TokenRows:
         if self.transform is None:
             return values.astype(np.float32), mask
         out = np.zeros((*mask.shape, self.dim), dtype=np.float32)
-        out[mask] = self.transform(values[mask].astype(np.float32))
+        out[mask] = self.transform(values[mask].astype(np.float32)).astype(np.float16)
         return out, mask
 
     def _stored(self, index: NDArray[np.integer]) -> tuple[Halves, Bools]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pairfuse.features.table import Ints, Views
+from pairfuse.features.tokenrows import HeldTokens, TokenRows
 
 
 class RowBank:
@@ -62,17 +63,30 @@ class RowBank:
         return present
 
 
+#: Tokens of a bank are held in memory up to this size; of more, those of a step are read.
+HELD_BYTES = 2**30
+
+
 class TokenBank:
-    """The same for tokens, which do not fit into memory: those of a step are read from disk."""
+    """The same for tokens, which may not fit into memory."""
 
     def __init__(
         self,
         rows: Sequence[tuple[Views, Ints]],
         dims: Mapping[str, int],
         device: torch.device,
+        *,
+        again: bool = True,
     ) -> None:
+        """Not held are tokens that will not be taken `again`."""
         self.counts = [len(targets) for _, targets in rows]
         self.rows, self.dims, self.device = rows, dims, device
+        stored = [dict(views.tokens) for views, _ in rows]
+        size = sum(tokens.size for own in stored for tokens in own.values())
+        self.tokens: list[dict[str, TokenRows | HeldTokens]] = [
+            {view: t.held() if again and size <= HELD_BYTES else t for view, t in own.items()}
+            for own in stored
+        ]
         self.there: dict[str, Tensor] = {}
 
     def take(
@@ -89,9 +103,9 @@ class TokenBank:
         tokens, present = {}, {}
         for view, dim in self.dims.items():
             taken = {
-                number: self.rows[model][0].tokens[view].take(chosen[number])
+                number: self.tokens[model][view].take(chosen[number])
                 for number, model in enumerate(models)
-                if view in self.rows[model][0].tokens
+                if view in self.tokens[model]
             }
             longest = max((mask.shape[1] for _, mask in taken.values()), default=1)
             values = torch.zeros(*place.shape, longest, dim)

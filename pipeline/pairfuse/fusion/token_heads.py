@@ -24,6 +24,7 @@ from pairfuse.fusion.parts import (
     Stack,
     check_views,
 )
+from pairfuse.fusion.tokenpool import AttentionPooling
 
 
 class CrossAttentionHead(nn.Module):
@@ -80,7 +81,34 @@ class CrossAttentionHead(nn.Module):
         return there & (self.own.unused[:, :, place, None] == 0)
 
 
-TOKEN_HEADS: Mapping[str, type[nn.Module]] = {"cross_attention": CrossAttentionHead}
+class PooledHead(nn.Module):
+    """Learnt attention makes one vector of each view's tokens; then as the head `concat`."""
+
+    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self.pool = nn.ModuleDict(
+            {
+                safe(view): AttentionPooling(dim, shape.width, seeds)
+                for view, dim in shape.dims.items()
+            }
+        )
+        self.join = JoinedLinear(shape.dims, shape.width, seeds)
+        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+
+    def forward(self, views: Stack, there: Stack, drop: Drop) -> Tensor:
+        pooled = {
+            view: drop(self.pool[safe(view)](values, there[view]), f"{view} pooled")
+            for view, values in views.items()
+        }
+        joined = drop(functional.gelu(self.join(pooled)), "joined")
+        logits: Tensor = self.classify(joined)
+        return logits
+
+
+TOKEN_HEADS: Mapping[str, type[nn.Module]] = {
+    "cross_attention": CrossAttentionHead,
+    "attention_pooling": PooledHead,
+}
 
 
 class MissingTokens(nn.Module):

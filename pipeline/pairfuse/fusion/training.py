@@ -121,7 +121,8 @@ def predict_logits(model: Trained, rows: Views) -> Floats:
     """Logits for scaled rows, shape (N, C); a row's logits do not depend on the other rows."""
     network = build_network(model)
     if model.recipe.head in TOKEN_HEADS:
-        bank = TokenBank([(rows, np.zeros(len(rows), np.int64))], model.shape.dims, _CPU)
+        targets = np.zeros(len(rows), np.int64)
+        bank = TokenBank([(rows, targets)], model.shape.dims, _CPU, again=False)
         pieces = torch.split(torch.arange(len(rows))[None], TOKEN_ROWS, dim=1)
         with torch.inference_mode():
             logits = torch.cat([_token_logits(network, bank, piece) for piece in pieces], dim=1)

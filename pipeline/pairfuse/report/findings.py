@@ -124,8 +124,22 @@ def arms(found: ReportInput) -> Section | None:
         show(plots, "two"),
         table(("arm", *shown.values()), rows, first=FUSED),
         fold("what each arm is made of", table(("arm", "views", "heads"), made)),
+        *_removal(found, shown),
     ]
     return Section("arms", "Arms", join(parts))
+
+
+def _removal(found: ReportInput, shown: Mapping[str, str]) -> list[Markup]:
+    """What the fused arm is worth without one of its modalities."""
+    given = found.evidence.get("removal") or {}
+    if len(given) < 2:
+        return []
+    rows = [[name, *(interval(scores.get(key)) for key in shown)] for name, scores in given.items()]
+    said = (
+        f"{FUSED} with a modality removed at test time. Nothing is trained anew: a learnt stand-in "
+        "takes its place. What costs nothing is not used; what costs all is leant on."
+    )
+    return [words(said), table(("removed", *shown.values()), rows, first="nothing")]
 
 
 def differences(found: ReportInput) -> Section | None:

@@ -82,7 +82,7 @@ class ArmCost:
         encode_ms: For one pair, all its views one after the other.
         parameters: Trained, in all heads of the ensemble.
         peak_mib: Of the encoder that takes most.
-        cache_mib: Features of all rows in the stores.
+        cache_mib: Features of all rows in the stores, with their tokens.
     """
 
     name: str
@@ -161,14 +161,14 @@ def head_parameters(members: Sequence[Member]) -> int:
 
 
 def arm_costs(
-    arms: Sequence[ArmParts], encoders: Sequence[EncoderCost], rows: Mapping[str, int]
+    arms: Sequence[ArmParts], encoders: Sequence[EncoderCost], sizes: Mapping[str, int]
 ) -> list[ArmCost]:
     """Add up what the encoders of each arm's views take.
 
     Args:
         arms: In the order wanted; an arm without views costs no encoder.
         encoders: One for each view.
-        rows: Rows in the store of each view.
+        sizes: Bytes that each view takes in its store.
     """
     known = {cost.name: cost for cost in encoders}
     device = encoders[0].device if encoders else "cpu"
@@ -176,7 +176,7 @@ def arm_costs(
     for arm in arms:
         used = [known[view] for view in arm.views]
         notes = "; ".join(f"{cost.name}: {cost.note}" for cost in used if cost.note)
-        cache = sum(4 * rows[cost.name] * cost.dim for cost in used) / 2**20
+        cache = sum(sizes[cost.name] for cost in used) / 2**20
         out.append(
             ArmCost(
                 arm.name,

@@ -35,6 +35,7 @@ from pairfuse.study.emap import (
 )
 from pairfuse.study.metrics import Scores, score
 from pairfuse.study.paired import Comparison, compare_all
+from pairfuse.study.removal import NOTHING, removal_scores
 from pairfuse.study.strata import Stratum, agreement, strata
 from pairfuse.study.verdict import Verdict, build_verdict, find
 
@@ -52,6 +53,7 @@ class Evidence:
     scores: tuple[Scores, ...]
     comparisons: tuple[Comparison, ...]
     emap: Interaction | None
+    removal: Mapping[str, Scores]
     strata: tuple[Stratum, ...]
     agreement: Mapping[str, float]
     cost: tuple[ArmCost, ...]
@@ -91,6 +93,7 @@ class Evidence:
             ],
             "comparisons": [found.as_dict() for found in self.comparisons],
             "emap": self.emap.as_dict() if self.emap else None,
+            "removal": {name: found.as_dict() for name, found in self.removal.items()},
             "strata": [found.as_dict() for found in self.strata],
             "agreement": dict(self.agreement),
             "cost": [found.as_dict() for found in self.cost],
@@ -139,7 +142,7 @@ def gather(
     costs = arm_costs(
         [_parts(arm) for arm in arms if arm.fit],
         encoders,
-        {view: int(there.sum()) for view, there in table.views.present.items()},
+        table.views.sizes,
     )
     saved = cascade(text_only, chances[FUSED], targets, folds, draws)
     calm = calibrated(chances[FUSED], targets, folds)
@@ -153,6 +156,7 @@ def gather(
         tuple(scores.values()),
         tuple(comparisons),
         together,
+        removal_scores(table, fit.ensemble, prepared, draws),
         tuple(places),
         agreement(targets, text_only, image_only),
         tuple(costs),
@@ -199,6 +203,12 @@ def evidence_lines(found: Evidence) -> list[str]:
             f"{'':<10}fused less {other}: {gap.value:+.3f} macro-F1 "
             f"({gap.low:+.3f} to {gap.high:+.3f}), {beyond}"
         )
+    lacking = [
+        f"without {name} {in_words(scores.macro_f1)}"
+        for name, scores in found.removal.items()
+        if name != NOTHING
+    ]
+    lines.append(f"{'':<10}fused, a modality removed at test time: {', '.join(lacking)}")
     words = textwrap.wrap(found.verdict.words, 90)
     return [*lines, *(f"{'' if at else 'verdict':<10}{line}" for at, line in enumerate(words))]
 

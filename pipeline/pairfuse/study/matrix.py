@@ -136,7 +136,7 @@ def table_lines(
     costs = arm_costs(
         [ArmParts(r.model.name, r.model.views, r.parameters, r.seconds) for r in rows],
         encoders,
-        {view: int(there.sum()) for view, there in table.views.present.items()},
+        table.views.sizes,
     )
     return [
         Line(row.model, scores[row.model.name], cost, against.get(row.model.name))
