@@ -203,12 +203,11 @@ def evidence_lines(found: Evidence) -> list[str]:
             f"{'':<10}fused less {other}: {gap.value:+.3f} macro-F1 "
             f"({gap.low:+.3f} to {gap.high:+.3f}), {beyond}"
         )
-    lacking = [
-        f"without {name} {in_words(scores.macro_f1)}"
+    lines += [
+        f"{'':<10}fused without {name} at test time: macro-F1 {in_words(scores.macro_f1)}"
         for name, scores in found.removal.items()
         if name != NOTHING
     ]
-    lines.append(f"{'':<10}fused, a modality removed at test time: {', '.join(lacking)}")
     words = textwrap.wrap(found.verdict.words, 90)
     return [*lines, *(f"{'' if at else 'verdict':<10}{line}" for at, line in enumerate(words))]
 
