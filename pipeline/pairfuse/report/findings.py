@@ -136,8 +136,8 @@ def _removal(found: ReportInput, shown: Mapping[str, str]) -> list[Markup]:
         return []
     rows = [[name, *(interval(scores.get(key)) for key in shown)] for name, scores in given.items()]
     said = (
-        f"{FUSED} with a modality removed at test time. Nothing is trained anew: a learnt stand-in "
-        "takes its place. What costs nothing is not used; what costs all is leant on."
+        f"The {FUSED} arm with a modality removed at test time. Nothing is trained: a learnt "
+        "stand-in takes its place. What costs nothing is not used; what costs all is leant on."
     )
     return [words(said), table(("removed", *shown.values()), rows, first="nothing")]
 
