@@ -116,9 +116,3 @@ def test_a_study_is_known_by_its_metric_and_the_answers_behind_it() -> None:
     tables = [replace(given, metric=metric) for metric in SEARCHED_METRICS]
     marks = {_mark(each) for each in [*tables, replace(given, answers=other)]}
     assert len(marks) == len(SEARCHED_METRICS) + 1
-
-
-def test_studies_of_macro_f1_from_before_there_was_another_go_on() -> None:
-    given, _, _ = _answered()
-    plain = replace(given, metric="macro_f1", answers=None)
-    assert _mark(plain) == _mark(replace(given, metric="macro_f1"))

@@ -29,7 +29,8 @@ Floats = NDArray[np.float32]
 class Table:
     """The labelled pairs of a data set as arrays, aligned row by row.
 
-    `metric` is what a search maximises; `answers` are there where several annotators gave some.
+    `metric` is what a search maximises; `answers` are there where several annotators gave some,
+    and are then what models are trained towards.
     """
 
     views: Views
@@ -96,6 +97,7 @@ def cross_fit(
         seed=seed,
         device=device,
         watch=watch,
+        answers=table.answers,
     )
     seconds = (time.perf_counter() - start) / len(recipes)
     prior = class_prior(table.targets, len(table.labels))

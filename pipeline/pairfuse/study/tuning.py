@@ -367,8 +367,9 @@ def study_mark(table: Table, prepared: Sequence[Prepared], space: Space, seed: i
         choices.append(table.metric)
     digest = hashlib.sha256(json.dumps([asdict(space.base), table.labels, seed, choices]).encode())
     digest.update(np.ascontiguousarray(table.targets).tobytes())
-    if table.metric == "vqa_accuracy" and table.answers:
-        digest.update(table.answers.classes.tobytes() + table.answers.right.tobytes())
+    if table.answers:
+        for told in (table.answers.classes, table.answers.right, table.answers.shares):
+            digest.update(told.tobytes())
     for part in prepared:
         digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())
     for view, values in sorted(table.views.features.items()):
