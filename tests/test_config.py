@@ -49,7 +49,8 @@ UNKNOWN = {
     "key": ("[recipe]\nweight_deacy = 1", "unknown key 'weight_deacy'; did you mean weight_decay?"),
     "nothing near": (
         "[study]\nxyzzy = 1",
-        "did you mean folds, repeats, members, trials, heads, nested, coverage, seed, storage?",
+        "did you mean folds, repeats, members, trials, metric, heads, nested, coverage, seed, "
+        "storage?",
     ),
 }
 
@@ -233,6 +234,11 @@ def test_a_study_stays_within_its_bounds(bad: dict[str, int]) -> None:
     [(name, value)] = bad.items()
     with pytest.raises(ConfigError, match=f"{name} is {value}; use"):
         load_config(None, {f"study.{name}": value})
+
+
+def test_a_metric_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no metric 'f1'; choose one of macro_f1, accuracy"):
+        load_config(None, {"study.metric": "f1"})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

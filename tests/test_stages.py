@@ -22,6 +22,7 @@ from pairfuse.features import inputs
 from pairfuse.job import Job
 from pairfuse.records import EVIDENCE, read_evidence
 from pairfuse.stages import predict_stage
+from published_toys import WRITERS
 from toys import ToyEncoder
 
 TEST_PAIRS = 12
@@ -169,6 +170,39 @@ def test_the_kept_configuration_reproduces_the_run(cache: Path, tmp_path: Path) 
         assert main([command, *options]) == 0
     for name in ("test_probabilities.csv", "scores.json", "history.csv", "best.toml"):
         assert (again / "runs" / "toy" / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_another_metric_is_searched_for_and_said(
+    root: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = json.loads((own / "runs" / "toy" / "scores.json").read_text("utf-8"))
+    for command in ("tune", "train"):
+        assert _command(command, root, own, "--metric", "auroc") == 0
+    tuned, trained = re.findall(r"(?:tune|train) .*", capsys.readouterr().out)
+    scores = json.loads((own / "runs" / "toy" / "scores.json").read_text("utf-8"))
+    assert kept["metric"] == "macro_f1"
+    assert scores["metric"] == "auroc"
+    assert "best trial's AUROC 0." in tuned
+    assert f", AUROC {scores['auroc']['value']:.3f} (" in trained
+
+
+def test_a_metric_of_several_answers_is_refused_where_there_are_none(
+    root: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _command("tune", root, own, "--metric", "vqa_accuracy") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "needs several annotators' answers" in line
+
+
+@pytest.mark.parametrize(
+    ("layout", "metric"),
+    [("vqa", "vqa_accuracy"), ("hateful-memes", "auroc"), ("mvsa", "macro_f1")],
+)
+def test_a_search_is_for_what_the_publishers_score_by(
+    layout: str, metric: str, tmp_path: Path
+) -> None:
+    root = WRITERS[layout](tmp_path / "set")
+    assert Job(load_config(None, {"data.root": str(root)})).metric == metric
 
 
 def test_the_same_command_again_gives_the_same_bytes(root: Path, own: Path) -> None:

@@ -89,6 +89,11 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             {"metavar": "N", "type": int, "help": "trials an arm, those of earlier runs included"},
         ),
         (
+            "--metric",
+            "study.metric",
+            {"metavar": "NAME", "help": "searched for: macro_f1, accuracy, auroc, vqa_accuracy"},
+        ),
+        (
             "--nested",
             "study.nested",
             {"action": "store_true", "help": "ablate: search inside each fold, scores unsearched"},

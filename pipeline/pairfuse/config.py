@@ -16,6 +16,8 @@ from pairfuse.recipe import Recipe
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
 #: Above twice its own limit Pillow refuses a picture, whatever our bound says.
 PILLOW_MAX_PIXELS = 178_956_970
+#: What a search can maximise.
+SEARCHED_METRICS = ("macro_f1", "accuracy", "auroc", "vqa_accuracy")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class FeaturesConfig:
 class StudyConfig:
     """How models are compared: folds, how often they are dealt, models a fold, trials an arm.
 
+    `metric` is what a search maximises, none for what the data set's publishers score by;
     `heads` are those to search, none for the usual six; `nested` searches inside each fold, so that
     no reported score was searched for;
     `coverage` is how often a conformal prediction set is to hold the true label.
@@ -73,6 +76,7 @@ class StudyConfig:
     repeats: int = 2
     members: int = 2
     trials: int = 20
+    metric: str = ""
     heads: tuple[str, ...] = ()
     nested: bool = False
     coverage: float = 0.9
@@ -90,6 +94,9 @@ class StudyConfig:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} is {shown(getattr(self, name))}; use {low} to {high}")
+        if self.metric not in ("", *SEARCHED_METRICS):
+            known = ", ".join(SEARCHED_METRICS)
+            raise ConfigError(f"no metric {shown(self.metric)}; choose one of {known}")
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from pairfuse.data.census import note_bad
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import Dataset, Pair
+from pairfuse.data.readers import DEFAULT_METRIC
 from pairfuse.encoders import Encoder, build_encoders, fingerprint, resolve_device
-from pairfuse.errors import DataError, StoreError
+from pairfuse.errors import ConfigError, DataError, StoreError
+from pairfuse.features.credit import credit_of
 from pairfuse.features.extraction import Extraction, contents, extract
 from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.table import Views, load_views, targets_of
@@ -83,6 +85,21 @@ class Job:
     def device(self) -> str:
         return str(resolve_device(self.config.features.device))
 
+    @cached_property
+    def metric(self) -> str:
+        """What a search maximises: as configured, else what the data set's publishers score by.
+
+        Raises:
+            ConfigError: It asks for several answers to each question, and there are none.
+        """
+        metric = self.config.study.metric or DEFAULT_METRIC[self.dataset.reader]
+        if metric == "vqa_accuracy" and not self.dataset.answers:
+            raise ConfigError(
+                "metric vqa_accuracy needs several annotators' answers to each question, which "
+                f"{self.config.data.root} does not have; use --metric macro_f1, accuracy or auroc"
+            )
+        return metric
+
     def extract(
         self, encoders: Sequence[Encoder], pairs: Sequence[Pair] | None = None
     ) -> list[tuple[FeatureStore, Extraction]]:
@@ -102,7 +119,7 @@ class Job:
         pairs = self.dataset.split("train", "val")
         groups = duplicate_groups(self.dataset)
         labelled = np.array([pair.split != "test" for pair in self.dataset.pairs])
-        labels = self.dataset.labels
+        labels, answers, metric = self.dataset.labels, self.dataset.answers, self.metric
         unused = set(labels) - {pair.label for pair in pairs}
         if unused:
             raise DataError(
@@ -114,6 +131,8 @@ class Job:
             groups[labelled],
             tuple(pair.guid for pair in pairs),
             labels,
+            metric,
+            credit_of(pairs, labels, answers) if answers else None,
         )
 
     @cached_property

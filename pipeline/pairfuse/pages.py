@@ -19,6 +19,7 @@ from pairfuse.job import Job
 from pairfuse.records import predictions_path, read_evidence, read_history
 from pairfuse.report.given import ReportInput
 from pairfuse.study.ablation import FUSED
+from pairfuse.study.objective import METRIC_NAMES
 from pairfuse.study.predictions import load_predictions
 from pairfuse.study.tuning import SEARCHED, read_trials
 
@@ -53,6 +54,7 @@ def report_input(job: Job) -> ReportInput:
         pairs={pair.guid: pair for pair in job.dataset.split("train", "val")},
         history=read_history(job.folder / "history.csv"),
         trials=trials,
+        metric=METRIC_NAMES[job.metric],
         importances=importances,
         fused_features=_map_features(job),
         targets=table.targets,
@@ -77,6 +79,7 @@ def _provenance(job: Job) -> dict[str, str]:
     study_flags = (
         f"--folds {study.folds} --repeats {study.repeats} --members {study.members} "
         f"--trials {study.trials} --seed {study.seed}{' --nested' if study.nested else ''}"
+        f"{f' --metric {study.metric}' if study.metric else ''}"
     )
     return {
         "Commands": "\n".join(

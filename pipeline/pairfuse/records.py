@@ -16,6 +16,7 @@ from pairfuse.recipe import Recipe
 from pairfuse.study.ablation import FUSED, Arm
 from pairfuse.study.crossfit import Table
 from pairfuse.study.evidence import Evidence
+from pairfuse.study.objective import METRIC_NAMES
 from pairfuse.study.tuning import Tuned
 
 EVIDENCE, PREDICTIONS = "evidence.json", "predictions"
@@ -23,7 +24,7 @@ EVIDENCE_FORMAT = 1
 History = list[dict[str, float]]
 
 
-def write_best(folder: Path, best: Tuned, encoders: Sequence[str]) -> None:
+def write_best(folder: Path, best: Tuned, encoders: Sequence[str], metric: str) -> None:
     """The recipes of the best trials, as TOML."""
     import tomli_w
 
@@ -33,7 +34,8 @@ def write_best(folder: Path, best: Tuned, encoders: Sequence[str]) -> None:
             "recipes": [asdict(recipe) for recipe in best.recipes],
         }
     )
-    head = f"# best trial: mean macro-F1 {best.value:.4f}; trials finished: {best.finished}\n"
+    value = f"mean {METRIC_NAMES[metric]} {best.value:.4f}"
+    head = f"# best trial: {value}; trials finished: {best.finished}\n"
     write_text(folder / "best.toml", head + text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pairfuse.answers import answer, answer_cheaply, build_checkpoint, check_fits
@@ -40,6 +40,7 @@ from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.evidence import Evidence, evidence_lines, gather, in_words
 from pairfuse.study.metrics import Scores, score
 from pairfuse.study.nested import prepare_inner
+from pairfuse.study.objective import METRIC_NAMES, official
 from pairfuse.study.tuning import SEARCHED, Tuned, tune
 from pairfuse.study.verdict import Outcome
 
@@ -66,11 +67,12 @@ def tune_stage(job: Job) -> Tuned:
         members=study.members,
         heads=study.heads or SEARCHED,
         device=job.device,
-        keep=lambda found: write_best(job.folder, found, encoders),
+        keep=lambda found: write_best(job.folder, found, encoders, job.metric),
     )
-    write_best(job.folder, best, encoders)
+    write_best(job.folder, best, encoders, job.metric)
     say(
-        f"tune      best trial's macro-F1 {best.value:.3f} over {study.folds} folds "
+        f"tune      best trial's {METRIC_NAMES[job.metric]} {best.value:.3f} "
+        f"over {study.folds} folds "
         f"({best.finished} trials finished, {best.pruned} pruned); the best {len(best.recipes)}:"
     )
     for recipe in best.recipes:
@@ -88,15 +90,19 @@ def train_stage(job: Job) -> Scores:
     )
     draws = draw_groups(table.groups, seed=study.seed)
     scores = score(table.targets, fit.probabilities, table.labels, draws)
+    own = official(table, fit.probabilities, scores, draws)
     histories = [member.model.history for member in fit.ensemble.members]
     drop_checkpoint(job.folder / "model")  # scores of one training never lie beside another's model
     write_history(job.folder / "history.csv", histories)
     plot_history(histories, job.folder / "history.png")
-    write_json(job.folder / "scores.json", scores.as_dict())
+    kept = scores.as_dict() | {"metric": job.metric, job.metric: asdict(own)}
+    write_json(job.folder / "scores.json", kept)
     save_checkpoint(job.folder / "model", build_checkpoint(job, fit, scores))
+    other = job.metric not in ("macro_f1", "accuracy")
+    also = f", {METRIC_NAMES[job.metric]} {in_words(own)}" if other else ""
     say(
         f"train     {len(histories)} models kept as one ensemble; out-of-fold "
-        f"macro-F1 {in_words(scores.macro_f1)}, accuracy {scores.accuracy.value:.3f}"
+        f"macro-F1 {in_words(scores.macro_f1)}, accuracy {scores.accuracy.value:.3f}{also}"
     )
     return scores
 

@@ -15,7 +15,7 @@ from pairfuse.data.duplicates import (
     perceptual_hash,
     twins,
 )
-from pairfuse.data.pairs import Dataset, ImageFacts, Pair, Split
+from pairfuse.data.pairs import BETWEEN, Dataset, ImageFacts, Pair, Split
 
 PHOTO = 0x9F3A_56C1_0FE2_7B4D  # 35 bits set
 
@@ -58,6 +58,11 @@ def test_a_copy_normalises_to_the_words_of_its_source(copy: str) -> None:
 
 def test_normalising_keeps_the_vowel_signs_of_other_scripts() -> None:
     assert normalise_text("की हिन्दी!") != normalise_text("का हिन्दी!")
+
+
+def test_a_pair_of_sentences_is_a_copy_of_the_text_that_joins_them() -> None:
+    parts = ["RT @me: look at this http://t.co/x", "and  at\nthat, too"]
+    assert normalise_text(BETWEEN.join(parts)) == normalise_text(" ".join(parts))
 
 
 def test_text_after_a_link_without_a_space_is_kept() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pairfuse.data.loading import load_dataset
-from pairfuse.data.pairs import Dataset
+from pairfuse.data.pairs import BETWEEN, Dataset, text_key
 from pairfuse.errors import DataError
 from toys import picture, saved, write_labels, write_set
 
@@ -272,3 +273,21 @@ def test_the_key_of_content_depends_on_content_alone(root: Path, tmp_path: Path)
     for modality in ("text", "image"):
         assert dataset.key(one, modality) == dataset.key(two, modality)
         assert dataset.key(one, modality) != dataset.key(three, modality)
+
+
+def test_a_single_text_that_holds_what_parts_pairs_is_no_pair(root: Path) -> None:
+    (root / "data" / "1.txt").write_text(f"left{BETWEEN}right")
+    assert load_dataset(root).pairs[0].text == "left\nright"
+
+
+def test_a_pair_of_sentences_has_a_key_of_its_own(tmp_path: Path) -> None:
+    row = {"id": "1", "title": "left", "body": "right", "label": "x"}
+    columns = {"text": "title+body"}
+    dataset = load_dataset(table(tmp_path, row), reader="table", columns=columns)
+    [pair] = dataset.pairs
+    assert pair.text == f"left{BETWEEN}right"
+    joined = [f"left{between}right" for between in (BETWEEN, "\n", " ", "")]
+    keys = [hashlib.sha256(text.encode()).digest() for text in joined]
+    assert dataset.key(pair, "text") not in keys
+    assert [text_key(text) for text in joined[1:]] == keys[1:]
+    assert text_key(f"lef{BETWEEN}tright") != dataset.key(pair, "text")

@@ -7,22 +7,34 @@ from pathlib import Path
 import pytest
 
 from pairfuse.data.loading import load_dataset
+from pairfuse.data.pairs import BETWEEN
 from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.tables import joined
 from pairfuse.errors import ConfigError, DataError
 from published_toys import NEWS, write_cells, write_jsonl, write_news, write_table
 
 
-def test_title_and_body_are_the_text_a_line_each(tmp_path: Path) -> None:
+def test_title_and_body_are_a_pair_of_sentences(tmp_path: Path) -> None:
     first, second = read_rows(write_news(tmp_path), "auto", {})
-    assert first.text == "A title, of two lines\nBody.\nMore."
-    assert second.text == 'Another\nIt is said: "No."'
+    assert first.text == f"A title, of two lines{BETWEEN}Body.\nMore."
+    assert second.text == f'Another{BETWEEN}It is said: "No."'
 
 
-def test_the_first_line_of_a_joined_text_is_the_first_column() -> None:
-    assert joined(["a\n b\t c", "d\ne"]).partition("\n") == ("a b c", "\n", "d\ne")
+def test_the_first_of_several_texts_and_the_others_are_a_pair() -> None:
+    assert joined(["a\n b\t c", "d\ne"]).split(BETWEEN) == ["a b c", "d\ne"]
+    assert joined(["a", "b  c", "d"]).split(BETWEEN) == ["a", "b c\nd"]
+
+
+def test_texts_of_which_one_is_empty_are_no_pair() -> None:
     assert joined(["", "d"]) == "\nd"
+    assert joined(["a", " "]) == "a\n "
     assert joined([" as\nit is "]) == " as\nit is "
+
+
+@pytest.mark.parametrize("texts", [[f"a{BETWEEN}b"], ["", f"a{BETWEEN}b"], [f"a{BETWEEN}", " "]])
+def test_what_parts_a_pair_is_in_no_single_text(texts: list[str]) -> None:
+    assert BETWEEN not in joined(texts)
+    assert joined(["x", *texts, "y"]).count(BETWEEN) == 1
 
 
 def test_news_without_title_and_body_has_no_text(tmp_path: Path) -> None:
@@ -54,7 +66,7 @@ def test_ids_of_news_are_taken_where_there_are_some(tmp_path: Path) -> None:
 def test_other_columns_of_news_can_be_named(tmp_path: Path) -> None:
     write_cells(tmp_path / "n.csv", [{**row, "summary": "short", "nr": "5"} for row in NEWS[:1]])
     [row] = read_rows(tmp_path, "auto", {"text": "title+summary+body", "id": "nr"})
-    assert row.text == "A title, of two lines\nshort\nBody.\nMore."
+    assert row.text == f"A title, of two lines{BETWEEN}short\nBody.\nMore."
     assert row.guid == "5"
 
 
@@ -89,7 +101,7 @@ def test_columns_of_a_table_are_joined_as_they_are_named(tmp_path: Path) -> None
     rows = [{"id": "1", "title": "a", "text": "b", "label": "x"}]
     write_cells(tmp_path / "set.csv", rows)
     [row] = read_rows(tmp_path, "auto", {"text": "title+text"})
-    assert row.text == "a\nb"
+    assert row.text == f"a{BETWEEN}b"
 
 
 def test_a_column_that_is_called_with_a_plus_is_one_column(tmp_path: Path) -> None:

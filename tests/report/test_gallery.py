@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pairfuse.data.pairs import Pair
+from pairfuse.data.pairs import BETWEEN, Pair
 from pairfuse.report.gallery import MOST_CARDS, MOST_LETTERS, THUMB, gallery, thumbnail
 from pairfuse.report.given import ReportInput
 from report.report_toys import ToyPredictions, made_up
@@ -98,6 +98,12 @@ def test_a_missing_modality_is_a_word() -> None:
     page = body(found(FUSED, TEXT, text=None, image=None))
     assert "no text" in page
     assert "no picture" in page
+
+
+def test_a_pair_of_sentences_is_one_text() -> None:
+    page = body(found(FUSED, TEXT, text=f"the title{BETWEEN}the body"))
+    assert "the title the body" in page
+    assert BETWEEN not in page
 
 
 def test_a_long_text_is_cut() -> None:

@@ -110,6 +110,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "base": {"base": replace(BASE, epochs=3)},
     "seed": {"seed": 1},
     "name": {"name": "text-only"},
+    "metric": {"given": replace(_given(), metric="auroc")},
 }
 
 

@@ -22,7 +22,7 @@ from pairfuse.console import log
 from pairfuse.data.census import take_census
 from pairfuse.data.decoding import DecodedText, decode_texts
 from pairfuse.data.images import MAX_PIXELS
-from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem
+from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.rows import RawRow
 from pairfuse.errors import DataError
@@ -136,7 +136,8 @@ def _texts(rows: Sequence[RawRow], encoding: str) -> dict[str, DecodedText]:
     raws = {guid: _bytes_of(path) for guid, path in files.items()}
     present = {guid: raw for guid, raw in raws.items() if raw is not None}
     decoded = decode_texts(list(present.values()), encoding=encoding)
-    return given | dict(zip(present, decoded, strict=True))
+    single = [replace(each, text=one_text(each.text)) for each in decoded]
+    return given | dict(zip(present, single, strict=True))
 
 
 def _images(rows: Sequence[RawRow], census: Path | None, max_pixels: int) -> dict[str, ImageFacts]:

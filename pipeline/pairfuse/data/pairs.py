@@ -14,6 +14,9 @@ Modality = Literal["text", "image", "joint"]
 #: The modalities of a pair. A joint view is of neither alone: it is in no text-only or image-only
 #: arm, and is missing where either is.
 MODALITIES: tuple[Modality, ...] = ("text", "image")
+#: Stands between two texts that are a pair of sentences, of a table's columns; whoever does not
+#: read pairs takes it for a line end. Readers let no other text hold it. (ASCII's unit separator.)
+BETWEEN = "\x1f"
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,21 @@ class Dataset:
 
 
 def text_key(text: str) -> bytes:
-    """Sha256 of the decoded text (lone surrogates, which no file can hold, are kept apart)."""
+    """Sha256 of the decoded text (lone surrogates, which no file can hold, are kept apart).
+
+    A pair of sentences has the key of no single text: sha256 over the keys of both.
+    """
+    first, between, second = text.partition(BETWEEN)
+    if between:
+        return joint_key(text_key(first), text_key(second))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def joint_key(text: bytes, image: bytes) -> bytes:
-    """Sha256 over the key of a text and the key of an image."""
-    return hashlib.sha256(text + image).digest()
+def joint_key(first: bytes, second: bytes) -> bytes:
+    """Sha256 over two keys: of a text and an image, or of two texts."""
+    return hashlib.sha256(first + second).digest()
+
+
+def one_text(text: str) -> str:
+    """The text as one, no pair of sentences."""
+    return text.replace(BETWEEN, "\n")

@@ -35,7 +35,7 @@ _COLUMNS = ("id", "text", "image", "label")
 #: In the order in which they are tried: a layout that says more of itself comes first.
 READERS: Mapping[str, Reader] = {
     "guid-tag": Reader(folders.read_guid_tag, folders.is_guid_tag),
-    "mvsa": Reader(mvsa.read_mvsa, mvsa.is_mvsa, metric="accuracy"),
+    "mvsa": Reader(mvsa.read_mvsa, mvsa.is_mvsa),
     "hateful-memes": Reader(
         published.read_hateful_memes, published.has_hateful_memes, _COLUMNS, "auroc"
     ),
@@ -53,7 +53,7 @@ READERS: Mapping[str, Reader] = {
     "table": Reader(tables.read_table, tables.is_table, tables.PARTS),
     "class-folders": Reader(folders.read_class_folders, folders.has_class_folders),
 }
-#: The measure that a layout's publishers score by.
+#: The measure that a layout's publishers score by, which a search maximises unless told otherwise.
 DEFAULT_METRIC: Mapping[str, str] = {name: reader.metric for name, reader in READERS.items()}
 
 

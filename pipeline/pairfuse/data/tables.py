@@ -1,7 +1,7 @@
 """Tables: CSV, TSV and JSONL with one pair a row, under any column names.
 
 Several text columns are joined in the order given, a line each: white space inside all but the
-last becomes single blanks, so the first line is the first column and a reader can part them.
+last becomes single blanks. The first and the others are a pair of sentences (`BETWEEN`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from pairfuse.data.pairs import Split
+from pairfuse.data.pairs import BETWEEN, Split, one_text
 from pairfuse.data.rows import NO_LABEL, SPLITS, RawRow, guid_error, inside, text_of
 from pairfuse.errors import ConfigError, DataError
 
@@ -159,9 +159,13 @@ def table_row(
 
 
 def joined(texts: Sequence[str]) -> str:
-    """Several texts as one, a line each; one text stays as it is."""
-    *first, last = texts
-    return "\n".join([*(" ".join(text.split()) for text in first), last])
+    """Several texts as one, a line each, the first parted from the others; one stays as it is."""
+    *heads, last = map(one_text, texts)
+    first, *others = [*(" ".join(text.split()) for text in heads), last]
+    rest = "\n".join(others)
+    if not others:
+        return first
+    return f"{first}{BETWEEN}{rest}" if first and rest.strip() else f"{first}\n{rest}"
 
 
 def parted(name: str, header: Sequence[str]) -> tuple[str, ...]:

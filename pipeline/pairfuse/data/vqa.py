@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pairfuse.data.pairs import Split
+from pairfuse.data.pairs import Split, one_text
 from pairfuse.data.rows import RawRow, bytes_of, first_folder, guid_error
 from pairfuse.errors import ConfigError, DataError, shown
 
@@ -64,7 +64,7 @@ def read_vqa(root: Path, columns: Mapping[str, str]) -> Iterator[RawRow]:
                 guid,
                 None if rare else label,
                 split,
-                text=str(_field(questions, entry, "question", (str,), number)),
+                text=one_text(_field(questions, entry, "question", (str,), number)),
                 image=folder / f"COCO_{pictures}_{picture:012d}.jpg",
                 errors=tuple(errors),
                 left_out=f"not one of the {len(frequent)} most frequent answers" if rare else "",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 #: An answer is right in full if so many annotators gave it.
 AGREEING = 3
@@ -42,6 +43,7 @@ def _one_apostrophe_less(word: str) -> Iterator[str]:
 _RESTORED = {less: word for word in _CONTRACTIONS.split() for less in _one_apostrophe_less(word)}
 
 
+@lru_cache(maxsize=2**18)  # the same few answers come a million times
 def normalised(answer: str) -> str:
     """An answer as the official evaluation compares it: lower case, digits, no articles."""
     text = answer.replace("\n", " ").replace("\t", " ").strip()

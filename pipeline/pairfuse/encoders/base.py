@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.data.pairs import Modality
+from pairfuse.data.pairs import Modality, one_text
 from pairfuse.encoders.tokens import Encoded
 
 Floats = NDArray[np.float32]
@@ -25,11 +25,15 @@ PREPROCESSING_VERSION = 2
 
 @dataclass(frozen=True)
 class Prepared:
-    """One input, ready for a batch: `size` is its length in tokens (1 for an image)."""
+    """One input, ready for a batch: `size` is its length in tokens (1 for an image).
+
+    `types` say of each token of a pair of sentences which of the two it is of; none of one text.
+    """
 
     value: Any
     size: int = 1
     truncated: bool = False
+    types: Sequence[int] = ()
 
 
 class LoadedEncoder(Protocol):
@@ -97,5 +101,8 @@ def fingerprint(encoder: Encoder) -> str:
 
 
 def plain_text(raw: Any) -> str:
-    """The text with lone surrogates, which no tokenizer takes, as question marks."""
-    return str(raw).encode("utf-8", "replace").decode()
+    """The text with lone surrogates, which no tokenizer takes, as question marks.
+
+    A pair of sentences is one text here.
+    """
+    return one_text(str(raw)).encode("utf-8", "replace").decode()

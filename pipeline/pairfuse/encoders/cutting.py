@@ -16,19 +16,24 @@ HEAD_SHARE = 4
 
 
 class Encoding(Protocol):
-    """Token ids of one text, and what was cut off."""
+    """Token ids of one text, which sentence of a pair each is of, and what was cut off."""
 
     @property
     def ids(self) -> list[int]: ...
+
+    @property
+    def type_ids(self) -> list[int]: ...
 
     @property
     def overflowing(self) -> list[Any]: ...
 
 
 class TextTokenizer(Protocol):
-    """What makes token ids of a text; safe in threads."""
+    """What makes token ids of a text, or of a pair of sentences; safe in threads."""
 
-    def encode(self, text: str, /) -> Encoding: ...
+    def encode(self, text: str, second: str | None = None, /) -> Encoding: ...
+
+    def num_special_tokens_to_add(self, is_pair: bool, /) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Cut:
     """Token ids that were kept, and the whole where something was cut off."""
 
     ids: list[int]
+    type_ids: list[int]
     overflowing: list[Any]
 
 
@@ -43,19 +49,24 @@ class Cut:
 class HeadAndTail:
     """A tokenizer, set to cut nothing, whose long texts lose their middle.
 
-    Its own marks at both ends stay.
+    Its own marks at both ends stay. A pair of sentences is cut as one text.
     """
 
     tokenizer: Any
     max_length: int
 
-    def encode(self, text: str, /) -> Cut:
-        encoding = self.tokenizer.encode(text)
+    def encode(self, text: str, second: str | None = None, /) -> Cut:
+        encoding = self.tokenizer.encode(text, second)
         ids: list[int] = encoding.ids
+        types: list[int] = encoding.type_ids
         if len(ids) <= self.max_length:
-            return Cut(ids, [])
+            return Cut(ids, types, [])
         head = max(1, self.max_length // HEAD_SHARE)
-        return Cut(ids[:head] + ids[head - self.max_length :], [encoding])
+        tail = head - self.max_length
+        return Cut(ids[:head] + ids[tail:], types[:head] + types[tail:], [encoding])
+
+    def num_special_tokens_to_add(self, is_pair: bool, /) -> int:
+        return int(self.tokenizer.num_special_tokens_to_add(is_pair))
 
 
 def set_length(tokenizer: Any, max_length: int, truncation: Truncation) -> TextTokenizer:
@@ -66,6 +77,11 @@ def set_length(tokenizer: Any, max_length: int, truncation: Truncation) -> TextT
         return out
     tokenizer.no_truncation()
     return HeadAndTail(tokenizer, max_length)
+
+
+def marks_pairs(tokenizer: TextTokenizer) -> bool:
+    """Whether it has marks of its own between two sentences, as BERT and RoBERTa were taught."""
+    return tokenizer.num_special_tokens_to_add(True) > tokenizer.num_special_tokens_to_add(False)
 
 
 def in_fingerprint(truncation: Truncation) -> dict[str, str]:

@@ -9,10 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from pairfuse.data.pairs import Modality
+from pairfuse.data.pairs import BETWEEN, Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders.base import Found, Precision, Prepared, plain_text
-from pairfuse.encoders.cutting import TextTokenizer, Truncation, in_fingerprint, set_length
+from pairfuse.encoders.cutting import (
+    TextTokenizer,
+    Truncation,
+    in_fingerprint,
+    marks_pairs,
+    set_length,
+)
 from pairfuse.encoders.network import load_network, quiet, to_device, to_host, with_tokens
 from pairfuse.errors import ConfigError, EncoderError
 
@@ -115,13 +121,19 @@ class TextEncoder:
             self.folder, self.precision, device, untrained=_unused_parts(self.pooling)
         )
 
-        def features(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-            output = network(input_ids=ids, attention_mask=mask)
+        def features(
+            ids: Tensor, mask: Tensor, types: Tensor | None = None
+        ) -> tuple[Tensor, Tensor]:
+            told = {} if types is None or not typed else {"token_type_ids": types}
+            output = network(input_ids=ids, attention_mask=mask, **told)
             return pool(output, mask, self.pooling), output.last_hidden_state
 
+        typed = (getattr(network.config, "type_vocab_size", 0) or 0) > 1
         tokenizer, pad_id = load_tokenizer(self.folder, self.max_length, self.truncation)
         return LoadedText(
-            self.name, self.dim, device, tokenizer, pad_id, features, normalize=self.normalize
+            *(self.name, self.dim, device, tokenizer, pad_id, features),
+            normalize=self.normalize,
+            reads_pairs=marks_pairs(tokenizer),
         )
 
 
@@ -130,7 +142,8 @@ class LoadedText:
     """A tokenizer and a function from token ids to features; for single and joint ones.
 
     The function gives features (B, D), and the sequence (B, T, D') where there is one; with a
-    `token_dim` its word pieces are kept, padding is not.
+    `token_dim` its word pieces are kept, padding is not. With `reads_pairs` it is also given which
+    sentence each token is of, in a batch that holds pairs of sentences.
     """
 
     name: str
@@ -138,10 +151,11 @@ class LoadedText:
     device: str
     tokenizer: TextTokenizer
     pad_id: int
-    features: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
+    features: Callable[..., Tensor | tuple[Tensor, Tensor]]
     normalize: bool = False
     pad_to: int = 0
     token_dim: int = 0
+    reads_pairs: bool = False
 
     def keeping_tokens(self, width: int) -> LoadedText:
         """The same network, whose sequence is kept too."""
@@ -149,7 +163,7 @@ class LoadedText:
 
     def prepare(self, raw: Any) -> Prepared:
         """Token ids of one text, cut at the maximal length; sets nothing, so safe in threads."""
-        return tokenised(raw, self.tokenizer, self.pad_id, self.name)
+        return tokenised(raw, self.tokenizer, self.pad_id, self.name, pairs=self.reads_pairs)
 
     def encode(self, batch: Sequence[Prepared]) -> Found:
         """Features (B, D) of texts padded to the longest among them, or to `pad_to`."""
@@ -172,23 +186,28 @@ class LoadedText:
             return with_tokens(fetch, hidden, sizes, self.name, self.token_dim)
 
 
-def tokenised(raw: Any, tokenizer: TextTokenizer, pad_id: int, name: str) -> Prepared:
-    """Token ids of one text; `name` is the encoder's, for messages."""
+def tokenised(
+    raw: Any, tokenizer: TextTokenizer, pad_id: int, name: str, *, pairs: bool = False
+) -> Prepared:
+    """Token ids of one text, or of a pair of sentences; `name` is the encoder's, for messages."""
+    parts = str(raw).split(BETWEEN, 1) if pairs else [str(raw)]
     try:
-        encoding = tokenizer.encode(plain_text(raw))
+        encoding = tokenizer.encode(*map(plain_text, parts))
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise EncoderError(
             f"the tokenizer of encoder {name} cannot read a text "
             f"({folders.first_line(error)}); copy its checkpoint again"
         ) from None
     ids = encoding.ids or [pad_id]
-    return Prepared(ids, size=len(ids), truncated=bool(encoding.overflowing))
+    types = encoding.type_ids if len(parts) > 1 else ()
+    return Prepared(ids, size=len(ids), truncated=bool(encoding.overflowing), types=types)
 
 
-def padded(
-    batch: Sequence[Prepared], pad_id: int, pad_to: int, device: str
-) -> tuple[Tensor, Tensor]:
-    """Token ids and their mask, (B, T) each, T being the longest text or `pad_to`."""
+def padded(batch: Sequence[Prepared], pad_id: int, pad_to: int, device: str) -> list[Tensor]:
+    """Token ids and their mask, (B, T) each, T being the longest text or `pad_to`.
+
+    Where there is a pair of sentences, also which one each token is of.
+    """
     import torch
 
     longest = max(pad_to, *(prepared.size for prepared in batch), 1)
@@ -197,7 +216,13 @@ def padded(
     for row, prepared in enumerate(batch):
         ids[row, : prepared.size] = torch.tensor(prepared.value)
         mask[row, : prepared.size] = 1
-    return to_device(ids.numpy(), device), to_device(mask.numpy(), device)
+    out = [ids, mask]
+    if any(prepared.types for prepared in batch):
+        types = torch.zeros_like(ids)
+        for row, prepared in enumerate(batch):
+            types[row, : len(prepared.types)] = torch.tensor(prepared.types, dtype=ids.dtype)
+        out.append(types)
+    return [to_device(each.numpy(), device) for each in out]
 
 
 def build_text(

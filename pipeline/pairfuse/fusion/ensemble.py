@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pairfuse.data.pairs import Modality
 from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.features.credit import Credit
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.balance import smote
 from pairfuse.fusion.heads import check_head
@@ -174,6 +175,7 @@ def fit_members(
     seed: int,
     device: str = "cpu",
     watch: RecipeWatch | None = None,
+    answers: Credit | None = None,
 ) -> list[list[Member]]:
     """Train each recipe on each set of rows, as many models at once as fit together.
 
@@ -186,6 +188,7 @@ def fit_members(
         seed: A recipe's model m is seeded by `seed + 1000 * m`.
         device: A torch device's name.
         watch: Called after each epoch for each recipe.
+        answers: Of all rows; training is towards these in place of the targets.
 
     Returns:
         For each recipe a member for each row set.
@@ -201,7 +204,10 @@ def fit_members(
     for chunk in _chunks(recipes, views, prepared):
         keys = [(number, part) for number in chunk for part in range(len(prepared))]
         tasks = [
-            _task(views, targets, prepared[part], recipes[number], num_classes, seed + 1000 * part)
+            _task(
+                *(views, targets, prepared[part], recipes[number], num_classes),
+                *(seed + 1000 * part, answers),
+            )
             for number, part in keys
         ]
         stack = train_stack(tasks, device=device, watch=_by_recipe(keys, watch))
@@ -222,16 +228,27 @@ def _for_rows(recipe: Recipe, rows: int) -> Recipe:
 
 
 def _task(
-    views: Views, targets: Ints, part: Prepared, recipe: Recipe, num_classes: int, seed: int
+    views: Views,
+    targets: Ints,
+    part: Prepared,
+    recipe: Recipe,
+    num_classes: int,
+    seed: int,
+    answers: Credit | None,
 ) -> Task:
-    """Scale all rows by the training rows, then balance the training rows alone."""
+    """Scale all rows by the training rows, then balance the training rows alone.
+
+    Rows that SMOTE makes have no answers, but the label that they were made for.
+    """
     inputs = part.inputs(_chosen(views, recipe), recipe)
     train, train_targets = inputs.rows(part.rows.train), targets[part.rows.train]
+    soft = answers.rows(part.rows.train) if answers else None
     if recipe.balance == "smote":
         train, train_targets = smote(train, train_targets, strength=recipe.strength, seed=seed)
+        soft = soft.and_labels(train_targets[len(part.rows.train) :]) if soft else None
     val, held = inputs.rows(part.rows.val), inputs.rows(part.rows.held)
     val_targets = targets[part.rows.val]
-    return Task(recipe, train, train_targets, val, val_targets, num_classes, seed, held)
+    return Task(recipe, train, train_targets, val, val_targets, num_classes, seed, held, soft)
 
 
 def _chunks(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pairfuse.features.credit import Credit
 from pairfuse.features.table import Ints, Views
 from pairfuse.features.tokenrows import HeldTokens, TokenRows
 
@@ -122,6 +123,22 @@ class TokenBank:
     def masks(self, present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Which tokens of the rows just taken are there, (M, B, T), of views that are `present`."""
         return {view: self.there[view] & present[view][..., None] for view in self.dims}
+
+
+class AnswerBank:
+    """Classes and their shares of the rows of M models, one after the other."""
+
+    def __init__(self, rows: Sequence[Credit], device: torch.device) -> None:
+        counts = [len(each.classes) for each in rows]
+        self.starts = torch.tensor([sum(counts[:model]) for model in range(len(rows))]).to(device)
+        classes = torch.cat([torch.from_numpy(each.classes) for each in rows])
+        self.classes = classes.clamp(min=0).to(device)  # what pads has no share
+        self.shares = torch.cat([torch.from_numpy(each.shares) for each in rows]).to(device)
+
+    def take(self, models: Sequence[int], place: Tensor) -> tuple[Tensor, Tensor]:
+        """Classes and shares (M, B, A) of rows `place[m]` (M, B) of these models."""
+        index = place + self.starts[models, None]
+        return self.classes[index], self.shares[index]
 
 
 def batches(counts: Sequence[int], batch: int, order: Sequence[torch.Generator]) -> Tensor:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pairfuse.features.credit import Credit
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.balance import class_weights
 from pairfuse.fusion.heads import FusionNetwork
@@ -24,7 +25,7 @@ from pairfuse.fusion.layers import Dropout, ModalityDropout
 from pairfuse.fusion.networks import enclosing, new_network, shapes_of, stack_networks
 from pairfuse.fusion.optimiser import StackedAdamW
 from pairfuse.fusion.parts import HeadShape
-from pairfuse.fusion.rowbank import RowBank, TokenBank, batches
+from pairfuse.fusion.rowbank import AnswerBank, RowBank, TokenBank, batches
 from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
 from pairfuse.process import keep_memory
 from pairfuse.recipe import Recipe
@@ -40,6 +41,7 @@ class Task:
     """One model to train: scaled (and balanced) training rows, scaled validation rows.
 
     `held` are rows that training never looks at; the trained model's logits for them are kept.
+    With `soft` the training rows have shares of several classes in place of their target alone.
     """
 
     recipe: Recipe
@@ -50,6 +52,7 @@ class Task:
     num_classes: int
     seed: int
     held: Views | None = None
+    soft: Credit | None = None
 
     @property
     def shape(self) -> HeadShape:
@@ -177,6 +180,8 @@ class _Stack:
         bank = TokenBank if head in TOKEN_HEADS else RowBank
         self.rows = bank(train, shape.dims, self.device)
         self.val = bank(val, shape.dims, self.device)
+        soft = [task.soft for task in tasks if task.soft is not None]
+        self.soft = AnswerBank(soft, self.device) if soft else None
         self.weights = torch.stack([_weights(task) for task in tasks]).to(self.device)  # (M, C)
         smoothing = [task.recipe.smoothing for task in tasks]
         self.smoothing = torch.tensor(smoothing, device=self.device)[:, None]  # (M, 1)
@@ -234,7 +239,10 @@ class _Stack:
         cuda = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=cuda):
             logits = self.network(views, self.rows.masks(present), self.drop)
-        loss = _smoothed_loss(logits.float(), targets, self.smoothing)  # (M, B)
+        classes, shares = targets[..., None], None
+        if self.soft:
+            classes, shares = self.soft.take(self.alive, place.clamp(min=0))
+        loss = _smoothed_loss(logits.float(), classes, shares, self.smoothing)  # (M, B)
         loss = loss * (self.weights.gather(1, targets) * mask)
         return loss.sum(dim=1), _confusion(targets, logits.argmax(dim=-1), mask, logits.shape[-1])
 
@@ -334,10 +342,16 @@ class _Stack:
                     parameter.data = parameter.data[chosen]
 
 
-def _smoothed_loss(logits: Tensor, targets: Tensor, smoothing: Tensor) -> Tensor:
-    """Cross-entropy with label smoothing (Szegedy et al. 2016), shape (M, B)."""
+def _smoothed_loss(
+    logits: Tensor, classes: Tensor, shares: Tensor | None, smoothing: Tensor
+) -> Tensor:
+    """Cross-entropy with label smoothing (Szegedy et al. 2016), shape (M, B).
+
+    Rows are of their `classes` (M, B, A) by these shares, or of one each.
+    """
     logs = functional.log_softmax(logits, dim=-1)
-    right = logs.gather(-1, targets[..., None])[..., 0]
+    right = logs.gather(-1, classes)  # (M, B, A)
+    right = right[..., 0] if shares is None else (right * shares).sum(dim=-1)
     return -(1 - smoothing) * right - smoothing * logs.mean(dim=-1)
 
 

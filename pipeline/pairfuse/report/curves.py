@@ -86,9 +86,9 @@ def tuning(found: ReportInput) -> Section | None:
     stopped = len(found.trials) - len(trials)
     said = (
         f"{len(found.trials)} trials of the fused arm, {stopped} of them stopped early or failed; "
-        f"the best reached macro-F1 {number(max(t['value'] for t in trials))}."
+        f"the best reached {found.metric} {number(max(t['value'] for t in trials))}."
     )
-    plots = [_search(trials)]
+    plots = [_search(trials, found.metric)]
     if found.importances:
         ranked = sorted(found.importances.items(), key=lambda each: -each[1])
         plots.append(
@@ -103,14 +103,16 @@ def tuning(found: ReportInput) -> Section | None:
         _varied(trials),
         key=lambda name: (-found.importances.get(name, 0.0), name),
     )
-    slices = [_slice(place, name, trials) for place, name in enumerate(order[:MOST_SLICES])]
+    slices = [
+        _slice(place, name, trials, found.metric) for place, name in enumerate(order[:MOST_SLICES])
+    ]
     parts = [words(said), show(plots, "two")]
     if slices:
         parts += [words("Each dot is a trial."), show(slices)]
     return Section("tuning", "Tuning", join(parts))
 
 
-def _search(trials: Sequence[Mapping[str, Any]]) -> Drawing:
+def _search(trials: Sequence[Mapping[str, Any]], metric: str) -> Drawing:
     ordered = sorted(trials, key=lambda trial: trial["number"])
     numbers = [trial["number"] for trial in ordered]
     values = [float(trial["value"]) for trial in ordered]
@@ -119,15 +121,15 @@ def _search(trials: Sequence[Mapping[str, Any]]) -> Drawing:
         axes = sheet.axes
         axes.plot(numbers, values, "o", color=MUTED, markersize=5, label="trial")
         axes.step(numbers, best, where="post", color=ACCENT, linewidth=2, label="best so far")
-        axes.set(xlabel="trial", ylabel="macro-F1")
+        axes.set(xlabel="trial", ylabel=metric)
         axes.locator_params(axis="x", integer=True)
         axes.grid()
         sheet.legend(["trial", "best so far"])
     rows = list(zip(numbers, values, best, strict=True))
-    return sheet.drawing("tuning-history", "History", ("trial", "macro-F1", "best so far"), rows)
+    return sheet.drawing("tuning-history", "History", ("trial", metric, "best so far"), rows)
 
 
-def _slice(place: int, name: str, trials: Sequence[Mapping[str, Any]]) -> Drawing:
+def _slice(place: int, name: str, trials: Sequence[Mapping[str, Any]], metric: str) -> Drawing:
     rows = [
         (t["number"], t["params"][name], float(t["value"])) for t in trials if name in t["params"]
     ]
@@ -152,17 +154,17 @@ def _slice(place: int, name: str, trials: Sequence[Mapping[str, Any]]) -> Drawin
                 _logarithmic(axes)
             else:
                 axes.locator_params(axis="x", nbins=4)
-            axes.set(ylabel="macro-F1")
+            axes.set(ylabel=metric)
             axes.locator_params(axis="y", nbins=5)
         else:
             kept = [(choices.index(str(v)), value) for _, v, value in rows if str(v) in choices]
             axes.plot([value for _, value in kept], [at for at, _ in kept], "o", **style)
             axes.set_yticks(range(len(choices)), [squeezed(choice, NAME) for choice in choices])
             axes.set_ylim(len(choices) - 0.4, -0.6)
-            axes.set(xlabel="macro-F1")
+            axes.set(xlabel=metric)
             axes.locator_params(axis="x", nbins=4)
         axes.grid(color=GRID)
-    return sheet.drawing(f"slice-{place}", short(name, 40), ("trial", name, "macro-F1"), rows)
+    return sheet.drawing(f"slice-{place}", short(name, 40), ("trial", name, metric), rows)
 
 
 def _varied(trials: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairfuse.data.images import open_image
+from pairfuse.data.pairs import one_text
 from pairfuse.errors import DataError
 from pairfuse.report.given import FUSED, TEXT, Predictions, ReportInput
 from pairfuse.report.layout import Section
@@ -88,7 +89,7 @@ def _cards(
         written = pair.text if pair else None
         body = tag(
             "div",
-            tag("p", text(short(written, MOST_LETTERS)), dir="auto")
+            tag("p", text(short(one_text(written), MOST_LETTERS)), dir="auto")
             if written
             else tag("p", tag("i", text("no text"))),
             tag("ul", truth, *said, tag("li", text("guid "), name_of(guid))),

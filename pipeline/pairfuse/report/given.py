@@ -40,6 +40,7 @@ class ReportInput:
         pairs: Guid to pair.
         history: One list of epoch rows for each model, as `Trained.history`.
         trials: The fused arm's trials: number, value (or None), state, params.
+        metric: What the trials' values are.
         importances: Parameter to its share of the variance between trials.
         fused_features: Shape (N, D), or None where there is no map.
         targets: Shape (N,), of the rows of `fused_features`.
@@ -54,6 +55,7 @@ class ReportInput:
     pairs: Mapping[str, Pair] = field(default_factory=dict)
     history: Sequence[Sequence[Mapping[str, float]]] = ()
     trials: Sequence[Mapping[str, Any]] = ()
+    metric: str = "macro-F1"
     importances: Mapping[str, float] = field(default_factory=dict)
     fused_features: NDArray[np.float32] | None = None
     targets: NDArray[np.int64] | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pairfuse.features.credit import Credit
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.ensemble import (
     Ensemble,
@@ -26,13 +27,19 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Table:
-    """The labelled pairs of a data set as arrays, aligned row by row."""
+    """The labelled pairs of a data set as arrays, aligned row by row.
+
+    `metric` is what a search maximises; `answers` are there where several annotators gave some,
+    and are then what models are trained towards.
+    """
 
     views: Views
     targets: Ints  # (N,)
     groups: Ints  # (N,)
     guids: tuple[str, ...]
     labels: tuple[str, ...]
+    metric: str = "macro_f1"
+    answers: Credit | None = None
 
     def rows(self, index: Ints) -> Table:
         """The chosen rows."""
@@ -42,6 +49,8 @@ class Table:
             self.groups[index],
             tuple(self.guids[row] for row in index),
             self.labels,
+            self.metric,
+            self.answers.rows(index) if self.answers else None,
         )
 
 
@@ -88,6 +97,7 @@ def cross_fit(
         seed=seed,
         device=device,
         watch=watch,
+        answers=table.answers,
     )
     seconds = (time.perf_counter() - start) / len(recipes)
     prior = class_prior(table.targets, len(table.labels))

@@ -124,6 +124,11 @@ def macro_f1(targets: Ints, guesses: Ints, num_classes: int) -> float:
     return float(class_f1(confusion(targets, guesses, num_classes)).mean())
 
 
+def auroc(targets: Ints, probabilities: Floats) -> float:
+    """Area under the ROC curve, as `Scores.auroc`, of probabilities (R, N, C)."""
+    return _ranked(targets, probabilities)[0]
+
+
 def score(targets: Ints, probabilities: Floats, labels: Sequence[str], draws: Draws) -> Scores:
     """Score the out-of-fold probabilities of one arm.
 

@@ -1,4 +1,4 @@
-"""Tuning: Optuna searches recipes for the best mean macro-F1 over the held-out rows of the folds.
+"""Tuning: Optuna searches recipes for the best mean metric over the held-out rows of the folds.
 
 A trial is one recipe, a model a fold. Optuna is asked for a whole round of trials, which train
 together, and is told all their results. The best trials of the best few heads, not the single
@@ -27,7 +27,7 @@ from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.recipe import BALANCES, Recipe
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.journal import open_storage
-from pairfuse.study.metrics import macro_f1
+from pairfuse.study.objective import objective
 
 if TYPE_CHECKING:
     import optuna
@@ -80,7 +80,7 @@ class Space:
 class Tuned:
     """The best recipes of a study, best first, and what it took to find them.
 
-    `value` is the mean macro-F1 over folds of the best trial.
+    `value` is the mean over folds of the table's metric, of the best trial.
     """
 
     recipes: tuple[Recipe, ...]
@@ -260,7 +260,7 @@ def _train_round(
     seed: int,
     device: str,
 ) -> list[tuple[optuna.Trial, float | None]]:
-    """Train all recipes together; the mean macro-F1 of each, None where it was pruned."""
+    """Train all recipes together; the mean metric of each, None where it was pruned."""
     pruned: set[int] = set()
 
     def watch(number: int, epoch: int, values: Sequence[float]) -> bool:
@@ -275,10 +275,7 @@ def _train_round(
     fits = cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch)
     out: list[tuple[optuna.Trial, float | None]] = []
     for number, ((trial, _), fit) in enumerate(zip(asked, fits, strict=True)):
-        scores = [
-            macro_f1(table.targets[held], fit.guesses[held], len(table.labels))
-            for held in (part.rows.held for part in prepared)
-        ]
+        scores = [objective(table, part.rows.held, fit) for part in prepared]
         out.append((trial, None if number in pruned else float(np.mean(scores))))
     return out
 
@@ -366,8 +363,13 @@ def study_mark(table: Table, prepared: Sequence[Prepared], space: Space, seed: i
     The search space is part of it: Optuna refuses a study whose choices have changed.
     """
     choices = [space.heads, _RANGES, _SIZES]
+    if table.metric != "macro_f1":  # studies made when there was no other go on
+        choices.append(table.metric)
     digest = hashlib.sha256(json.dumps([asdict(space.base), table.labels, seed, choices]).encode())
     digest.update(np.ascontiguousarray(table.targets).tobytes())
+    if table.answers:
+        for told in (table.answers.classes, table.answers.right, table.answers.shares):
+            digest.update(told.tobytes())
     for part in prepared:
         digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())
     for view, values in sorted(table.views.features.items()):
