@@ -35,7 +35,7 @@ _COLUMNS = ("id", "text", "image", "label")
 #: In the order in which they are tried: a layout that says more of itself comes first.
 READERS: Mapping[str, Reader] = {
     "guid-tag": Reader(folders.read_guid_tag, folders.is_guid_tag),
-    "mvsa": Reader(mvsa.read_mvsa, mvsa.is_mvsa),
+    "mvsa": Reader(mvsa.read_mvsa, mvsa.is_mvsa, metric="accuracy"),
     "hateful-memes": Reader(
         published.read_hateful_memes, published.has_hateful_memes, _COLUMNS, "auroc"
     ),
