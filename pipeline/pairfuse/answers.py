@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from pairfuse.records import read_evidence
 from pairfuse.study.ablation import TEXT_ONLY
 from pairfuse.study.crossfit import CrossFit
 from pairfuse.study.decide import conformal_threshold, fit_temperature, prediction_sets, tempered
-from pairfuse.study.metrics import Scores
 
 Floats = NDArray[np.float32]
 
@@ -34,7 +33,7 @@ class Answers:
     flags: tuple[str, ...]
 
 
-def build_checkpoint(job: Job, fit: CrossFit, scores: Scores) -> Checkpoint:
+def build_checkpoint(job: Job, fit: CrossFit, scores: Mapping[str, Any]) -> Checkpoint:
     """The ensemble with what its out-of-fold probabilities say about its confidence."""
     targets, coverage = job.table.targets, job.config.study.coverage
     temperature = fit_temperature(fit.mean, targets)
@@ -42,7 +41,7 @@ def build_checkpoint(job: Job, fit: CrossFit, scores: Scores) -> Checkpoint:
         fit.ensemble,
         {encoder.name: fingerprint(encoder) for encoder in job.encoders},
         _encoder_options(job),
-        scores.as_dict(),
+        scores,
         temperature,
         conformal_threshold(
             tempered(fit.mean, temperature), targets, coverage, groups=job.table.groups

@@ -97,7 +97,7 @@ def train_stage(job: Job) -> Scores:
     plot_history(histories, job.folder / "history.png")
     kept = scores.as_dict() | {"metric": job.metric, job.metric: asdict(own)}
     write_json(job.folder / "scores.json", kept)
-    save_checkpoint(job.folder / "model", build_checkpoint(job, fit, scores))
+    save_checkpoint(job.folder / "model", build_checkpoint(job, fit, kept))
     other = job.metric not in ("macro_f1", "accuracy")
     also = f", {METRIC_NAMES[job.metric]} {in_words(own)}" if other else ""
     say(
@@ -122,9 +122,8 @@ def ablate_stage(job: Job) -> Evidence:
     )
     text_only = next(arm for arm in arms if arm.name == TEXT_ONLY)
     assert text_only.fit is not None
-    save_checkpoint(
-        job.folder / TEXT_ONLY, build_checkpoint(job, text_only.fit, found.scores_of(TEXT_ONLY))
-    )
+    scores = found.scores_of(TEXT_ONLY).as_dict()
+    save_checkpoint(job.folder / TEXT_ONLY, build_checkpoint(job, text_only.fit, scores))
     write_ablation(job.folder, found)
     write_predictions(job.folder, arms, job.table)
     plot_arms(
