@@ -196,7 +196,7 @@ def test_a_metric_of_several_answers_is_refused_where_there_are_none(
 
 @pytest.mark.parametrize(
     ("layout", "metric"),
-    [("vqa", "vqa_accuracy"), ("hateful-memes", "auroc"), ("mvsa", "macro_f1")],
+    [("vqa", "vqa_accuracy"), ("hateful-memes", "auroc"), ("mvsa", "accuracy")],
 )
 def test_a_search_is_for_what_the_publishers_score_by(
     layout: str, metric: str, tmp_path: Path
