@@ -49,7 +49,8 @@ UNKNOWN = {
     "key": ("[recipe]\nweight_deacy = 1", "unknown key 'weight_deacy'; did you mean weight_decay?"),
     "nothing near": (
         "[study]\nxyzzy = 1",
-        "did you mean folds, repeats, members, trials, heads, nested, coverage, seed, storage?",
+        "did you mean folds, repeats, members, trials, heads, vote, nested, coverage, seed, "
+        "storage?",
     ),
 }
 
@@ -233,6 +234,18 @@ def test_a_study_stays_within_its_bounds(bad: dict[str, int]) -> None:
     [(name, value)] = bad.items()
     with pytest.raises(ConfigError, match=f"{name} is {value}; use"):
         load_config(None, {f"study.{name}": value})
+
+
+def test_a_vote_is_the_mean_or_a_stack(tmp_path: Path) -> None:
+    assert load(tmp_path, "").study.vote == "mean"
+    assert load(tmp_path, "[study]\nvote = 'stack'").study.vote == "stack"
+    with pytest.raises(ConfigError, match="no vote 'luck'; choose one of mean, stack"):
+        load_config(None, {"study.vote": "luck"})
+
+
+def test_a_nested_search_cannot_be_stacked() -> None:
+    with pytest.raises(ConfigError, match="no one stack can join; leave out --nested"):
+        load_config(None, {"study.nested": True, "study.vote": "stack"})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

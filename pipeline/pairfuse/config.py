@@ -14,6 +14,8 @@ from pairfuse.recipe import Recipe
 
 #: Encoders that come with the installation: no download, no network.
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
+#: How the best recipes of an arm answer together.
+VOTES = ("mean", "stack")
 #: Above twice its own limit Pillow refuses a picture, whatever our bound says.
 PILLOW_MAX_PIXELS = 178_956_970
 
@@ -64,8 +66,9 @@ class FeaturesConfig:
 class StudyConfig:
     """How models are compared: folds, how often they are dealt, models a fold, trials an arm.
 
-    `heads` are those to search, none for the usual six; `nested` searches inside each fold, so that
-    no reported score was searched for;
+    `heads` are those to search, none for the usual six; `vote` averages the probabilities of the
+    best recipes ("mean") or stacks them under a linear model ("stack"); `nested` searches inside
+    each fold, so that no reported score was searched for;
     `coverage` is how often a conformal prediction set is to hold the true label.
     """
 
@@ -74,6 +77,7 @@ class StudyConfig:
     members: int = 2
     trials: int = 20
     heads: tuple[str, ...] = ()
+    vote: str = "mean"
     nested: bool = False
     coverage: float = 0.9
     seed: int = 0
@@ -90,6 +94,13 @@ class StudyConfig:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} is {shown(getattr(self, name))}; use {low} to {high}")
+        if self.vote not in VOTES:
+            raise ConfigError(f"no vote {shown(self.vote)}; choose one of {', '.join(VOTES)}")
+        if self.nested and self.vote == "stack":
+            raise ConfigError(
+                "a nested search finds other recipes in each fold, which no one stack can join; "
+                "leave out --nested or use --set study.vote=mean"
+            )
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def _provenance(job: Job) -> dict[str, str]:
     study_flags = (
         f"--folds {study.folds} --repeats {study.repeats} --members {study.members} "
         f"--trials {study.trials} --seed {study.seed}{' --nested' if study.nested else ''}"
+        f"{' --set study.vote=stack' if study.vote == 'stack' else ''}"
     )
     return {
         "Commands": "\n".join(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse.features.table import Ints, Views
+from pairfuse.fusion.blend import Blend
 from pairfuse.fusion.ensemble import (
     Ensemble,
     Member,
@@ -50,12 +51,14 @@ class CrossFit:
     """All members, and the probabilities of rows that none of their makers saw.
 
     The members of the ensemble lie recipe by recipe, for each recipe row set by row set;
-    `seconds` is the time that fitting them took.
+    `seconds` is the time that fitting them took. Where the recipes are stacked, `blends` are those
+    that gave the probabilities, one for each fold of each repeat.
     """
 
     ensemble: Ensemble
     probabilities: Floats  # (R, N, C), out-of-fold, of each repeat of the folds
     seconds: float = 0.0
+    blends: tuple[Blend, ...] = ()
 
     @property
     def mean(self) -> Floats:
