@@ -105,6 +105,11 @@ WRONG: list[tuple[list[str], str]] = [
     (["tune", "--set", "recipe.epochs=many"], "expected a whole number"),
     (["tune", "--set", "recipe.dropout=2"], "dropout is 2"),
     (["tune", "--set", "recipe.balance=luck"], "no balance 'luck'"),
+    (
+        ["matrix", "--heads", "gated stack"],
+        "two other heads or more, found gated",
+    ),
+    (["ablate", "--nested", "--set", "study.vote=stack"], "which no one stack can join"),
     (["tune", "--folds", "1"], "folds is 1; use 2 to 100"),
     (["tune", "--folds", "2", "--encoders", "ngram"], "has 2 different pairs"),
     (["train", "--config", "no-such.toml"], "no-such.toml cannot be read"),

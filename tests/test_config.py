@@ -49,8 +49,8 @@ UNKNOWN = {
     "key": ("[recipe]\nweight_deacy = 1", "unknown key 'weight_deacy'; did you mean weight_decay?"),
     "nothing near": (
         "[study]\nxyzzy = 1",
-        "did you mean folds, repeats, members, trials, metric, heads, nested, coverage, seed, "
-        "storage?",
+        "did you mean folds, repeats, members, trials, metric, heads, vote, nested, coverage, "
+        "seed, storage?",
     ),
 }
 
@@ -239,6 +239,18 @@ def test_a_study_stays_within_its_bounds(bad: dict[str, int]) -> None:
 def test_a_metric_that_is_not_known_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no metric 'f1'; choose one of macro_f1, accuracy"):
         load_config(None, {"study.metric": "f1"})
+
+
+def test_a_vote_is_the_mean_or_a_stack(tmp_path: Path) -> None:
+    assert load(tmp_path, "").study.vote == "mean"
+    assert load(tmp_path, "[study]\nvote = 'stack'").study.vote == "stack"
+    with pytest.raises(ConfigError, match="no vote 'luck'; choose one of mean, stack"):
+        load_config(None, {"study.vote": "luck"})
+
+
+def test_a_nested_search_cannot_be_stacked() -> None:
+    with pytest.raises(ConfigError, match="no one stack can join; leave out --nested"):
+        load_config(None, {"study.nested": True, "study.vote": "stack"})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

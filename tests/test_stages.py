@@ -19,6 +19,7 @@ from pairfuse.config import load_config
 from pairfuse.data.demo import draw_demo
 from pairfuse.errors import CheckpointError, DataError
 from pairfuse.features import inputs
+from pairfuse.fusion.checkpoint import load_checkpoint
 from pairfuse.job import Job
 from pairfuse.records import EVIDENCE, read_evidence
 from pairfuse.stages import predict_stage
@@ -392,20 +393,37 @@ def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:
     assert found["arms"][0]["scores"]["rows"] == 80
 
 
+def test_a_stack_goes_the_whole_way(root: Path, own: Path) -> None:
+    stack = ("--set", "study.vote=stack", "--heads", "concat linear")
+    for name in ("tune", "train", "ablate"):
+        assert _command(name, root, own, *stack) == 0
+    folder = own / "runs" / "toy"
+    found = read_evidence(folder)
+    assert found["vote"] == "stack"
+    kept = json.loads((folder / "scores.json").read_text("utf-8"))
+    assert found["arms"][0]["scores"]["macro_f1"] == kept["macro_f1"]
+    models = [load_checkpoint(folder / name).ensemble for name in ("model", "text-only")]
+    assert all(model.blend is not None for model in models)
+    assert _command("predict", root, own) == 0
+    assert _command("predict", root, own, "--cascade") == 0
+
+
 def test_a_matrix_sets_every_combination_side_by_side(
     root: Path, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--text", "ngram", "--image", "efficientnet-lite0", "--heads", "concat gated"]
+    options = ["--text", "ngram", "--image", "efficientnet-lite0", "--heads", "stack concat gated"]
     arguments = ["matrix", "--data", str(root), "--cache", str(own), *QUICK[2:], *options]
     assert main([*arguments, "--cost-only", "minilm"]) == 0
     rows = _rows(own / "runs" / "toy" / "matrix.csv")
     assert [row["model"] for row in rows] == [
         *("ngram, concat", "efficientnet-lite0, concat"),
-        *("ngram + efficientnet-lite0, concat", "ngram + efficientnet-lite0, gated", "minilm"),
+        *("ngram + efficientnet-lite0, concat", "ngram + efficientnet-lite0, gated"),
+        *("ngram + efficientnet-lite0, stack", "minilm"),
     ]
-    assert [row["difference"] == "" for row in rows] == [True, False, False, False, True]
-    assert all(float(row["holm_p"]) <= 1 for row in rows[1:4])
-    assert rows[4]["macro_f1"] == ""
-    assert "not trained" in rows[4]["note"]
+    assert [row["difference"] == "" for row in rows] == [True, False, False, False, False, True]
+    assert all(float(row["holm_p"]) <= 1 for row in rows[1:5])
+    assert float(rows[4]["train_seconds"]) > float(rows[3]["train_seconds"])
+    assert rows[5]["macro_f1"] == ""
+    assert "not trained" in rows[5]["note"]
     assert (own / "runs" / "toy" / "matrix.png").is_file()
     assert "ngram + efficientnet-lite0, gated" in capsys.readouterr().out

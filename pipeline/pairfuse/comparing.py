@@ -9,7 +9,6 @@ from pathlib import Path
 from pairfuse.console import say
 from pairfuse.encoders import build_encoders
 from pairfuse.files import write_csv
-from pairfuse.fusion.heads import check_head
 from pairfuse.job import Job
 from pairfuse.records import find_predictions
 from pairfuse.report.plots import plot_costs
@@ -17,7 +16,7 @@ from pairfuse.study.ablation import Budget
 from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.cost import ArmCost, ArmParts, arm_costs
 from pairfuse.study.evidence import in_words
-from pairfuse.study.matrix import Line, Row, models, run_models, table_lines
+from pairfuse.study.matrix import Line, Row, models, order_heads, run_models, table_lines
 from pairfuse.study.metrics import score
 from pairfuse.study.outside import compare_predictions, comparison_lines
 from pairfuse.study.predictions import load_predictions
@@ -34,9 +33,7 @@ def matrix_stage(job: Job, *, cost_only: Sequence[str]) -> list[Line]:
         cost_only: Encoders of which only the cost is measured.
     """
     study = job.config.study
-    heads = study.heads or SEARCHED
-    for head in heads:
-        check_head(head)
+    heads = order_heads(study.heads or SEARCHED)
     job.begin()
     table = job.table
     chosen = models(table.views, heads)

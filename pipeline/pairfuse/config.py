@@ -14,6 +14,8 @@ from pairfuse.recipe import Recipe
 
 #: Encoders that come with the installation: no download, no network.
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
+#: How the best recipes of an arm answer together.
+VOTES = ("mean", "stack")
 #: Above twice its own limit Pillow refuses a picture, whatever our bound says.
 PILLOW_MAX_PIXELS = 178_956_970
 #: What a search can maximise.
@@ -67,8 +69,9 @@ class StudyConfig:
     """How models are compared: folds, how often they are dealt, models a fold, trials an arm.
 
     `metric` is what a search maximises, none for what the data set's publishers score by;
-    `heads` are those to search, none for the usual six; `nested` searches inside each fold, so that
-    no reported score was searched for;
+    `heads` are those to search, none for the usual six; `vote` averages the probabilities of the
+    best recipes ("mean") or stacks them under a linear model ("stack"); `nested` searches inside
+    each fold, so that no reported score was searched for;
     `coverage` is how often a conformal prediction set is to hold the true label.
     """
 
@@ -78,6 +81,7 @@ class StudyConfig:
     trials: int = 20
     metric: str = ""
     heads: tuple[str, ...] = ()
+    vote: str = "mean"
     nested: bool = False
     coverage: float = 0.9
     seed: int = 0
@@ -97,6 +101,13 @@ class StudyConfig:
         if self.metric not in ("", *SEARCHED_METRICS):
             known = ", ".join(SEARCHED_METRICS)
             raise ConfigError(f"no metric {shown(self.metric)}; choose one of {known}")
+        if self.vote not in VOTES:
+            raise ConfigError(f"no vote {shown(self.vote)}; choose one of {', '.join(VOTES)}")
+        if self.nested and self.vote == "stack":
+            raise ConfigError(
+                "a nested search finds other recipes in each fold, which no one stack can join; "
+                "leave out --nested or use --set study.vote=mean"
+            )
 
 
 @dataclass(frozen=True)

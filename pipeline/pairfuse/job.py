@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pairfuse.fusion.ensemble import Prepared, Rows
     from pairfuse.study.cost import EncoderCost
     from pairfuse.study.crossfit import CrossFit, Table
+    from pairfuse.study.nested import Inner
 
 
 @dataclass
@@ -161,6 +162,19 @@ class Job:
                 out += prepare_rows(self.table.views, [rows], seed=self.config.study.seed)
                 bar.update()
         return out
+
+    @cached_property
+    def inner(self) -> list[Inner]:
+        """The folds inside each fold, for nested searches and stacks."""
+        from pairfuse.study.nested import prepare_inner
+
+        study = self.config.study
+        return prepare_inner(self.table, self.prepared, members=study.members, seed=study.seed)
+
+    @property
+    def stacked(self) -> list[Inner]:
+        """The same where the study stacks its recipes, else none."""
+        return self.inner if self.config.study.vote == "stack" else []
 
     def encoder_costs(self, encoders: Sequence[Encoder] = ()) -> list[EncoderCost]:
         """What these, or the job's own encoders take on this machine; measured once."""

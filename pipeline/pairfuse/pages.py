@@ -80,6 +80,7 @@ def _provenance(job: Job) -> dict[str, str]:
         f"--folds {study.folds} --repeats {study.repeats} --members {study.members} "
         f"--trials {study.trials} --seed {study.seed}{' --nested' if study.nested else ''}"
         f"{f' --metric {study.metric}' if study.metric else ''}"
+        f"{' --set study.vote=stack' if study.vote == 'stack' else ''}"
     )
     return {
         "Commands": "\n".join(

@@ -39,7 +39,6 @@ from pairfuse.study.ablation import (
 from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.evidence import Evidence, evidence_lines, gather, in_words
 from pairfuse.study.metrics import Scores, score
-from pairfuse.study.nested import prepare_inner
 from pairfuse.study.objective import METRIC_NAMES, official
 from pairfuse.study.tuning import SEARCHED, Tuned, tune
 from pairfuse.study.verdict import Outcome
@@ -86,7 +85,7 @@ def train_stage(job: Job) -> Scores:
     study, table = job.config.study, job.table
     recipes = _best_recipes(job)
     fit = job.fits[recipes] = fit_recipes(
-        table, job.prepared, recipes, seed=study.seed, device=job.device
+        table, job.prepared, recipes, seed=study.seed, device=job.device, stacked=job.stacked
     )
     draws = draw_groups(table.groups, seed=study.seed)
     scores = score(table.targets, fit.probabilities, table.labels, draws)
@@ -100,8 +99,9 @@ def train_stage(job: Job) -> Scores:
     save_checkpoint(job.folder / "model", build_checkpoint(job, fit, kept))
     other = job.metric not in ("macro_f1", "accuracy")
     also = f", {METRIC_NAMES[job.metric]} {in_words(own)}" if other else ""
+    kind = "stack" if fit.ensemble.blend else "ensemble"
     say(
-        f"train     {len(histories)} models kept as one ensemble; out-of-fold "
+        f"train     {len(histories)} models kept as one {kind}; out-of-fold "
         f"macro-F1 {in_words(scores.macro_f1)}, accuracy {scores.accuracy.value:.3f}{also}"
     )
     return scores
@@ -198,17 +198,13 @@ def _run_arms(job: Job) -> list[Arm]:
         study.storage or str(job.folder / "study.log"),
         *(study.trials, study.members, study.seed, job.device, study.heads or SEARCHED),
     )
-    inner = (
-        prepare_inner(table, prepared, members=study.members, seed=study.seed)
-        if study.nested
-        else []
-    )
     arms = [
         run_arm(
             *(name, views, table, prepared),
             job.config.recipe if name == FUSED else replace(job.config.recipe, views=()),
             budget,
-            inner=inner,
+            inner=job.inner if study.nested else [],
+            stacked=job.stacked,
             known=job.fits if name == FUSED else {},
         )
         for name, views in arm_views(table).items()

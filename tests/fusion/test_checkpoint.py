@@ -16,6 +16,7 @@ import pytest
 
 from fusion_toys import PLAIN, noise, table, told_by_words, without
 from pairfuse.errors import CheckpointError
+from pairfuse.fusion.blend import Blend
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.fusion.ensemble import prepare_rows
 from pairfuse.fusion.heads import HEADS
@@ -30,6 +31,15 @@ def _trained(head: str = "concat", **changes: object) -> Checkpoint:
     [fit] = cross_fit(given, prepare_rows(given.views, rows, seed=0), [recipe], seed=0)
     options = {"encoders": ["words", "look"], "pooling": "auto"}
     return Checkpoint(fit.ensemble, {"words": "ab12", "look": "cd34"}, options, {"accuracy": 0.5})
+
+
+def _blended(heads: int = 2) -> Checkpoint:
+    """Its four members under a blend of so many heads."""
+    plain = _trained()
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(3 * heads, 3)).astype(np.float32)
+    blend = Blend(weights, random.normal(size=3).astype(np.float32))
+    return replace(plain, ensemble=replace(plain.ensemble, blend=blend))
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +86,36 @@ def test_what_was_saved_predicts_bit_for_bit(head: str, tmp_path: Path) -> None:
     assert after.fingerprints == before.fingerprints
     assert after.encoder_options == before.encoder_options
     assert after.scores == before.scores
+
+
+def test_a_blend_comes_back_and_answers_bit_for_bit(tmp_path: Path) -> None:
+    before = _blended()
+    save_checkpoint(tmp_path / "m", before)
+    after = load_checkpoint(tmp_path / "m").ensemble
+    views = without(without(noise(30, seed=5), "look", [1, 2]), "words", [2, 3])
+    assert np.array_equal(before.ensemble.predict_proba(views), after.predict_proba(views))
+    assert not np.allclose(after.predict_proba(views), _trained().ensemble.predict_proba(views))
+
+
+def test_a_model_from_before_there_were_blends_is_read(model: Path) -> None:
+    _describe(model, lambda d: d.pop("vote"))
+    assert load_checkpoint(model).ensemble.blend is None
+
+
+@pytest.mark.parametrize("heads", [0, 3, 5])
+def test_a_blend_of_other_heads_than_there_are_members_is_refused(
+    heads: int, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "m", _blended(heads))
+    with pytest.raises(CheckpointError, match=f"a blend of {heads} heads does not fit 4 members"):
+        load_checkpoint(tmp_path / "m")
+
+
+def test_a_blend_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "m", _blended())
+    _describe(tmp_path / "m", lambda d: d.pop("vote"))
+    with pytest.raises(CheckpointError, match="not that of its weights"):
+        load_checkpoint(tmp_path / "m")
 
 
 def test_a_model_of_one_view_comes_back(tmp_path: Path) -> None:
@@ -134,6 +174,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no recipe": (lambda f: _describe(f, lambda d: d.pop("recipes")), "does not fit"),
     "dims a list": (lambda f: _describe(f, lambda d: d.update(dims=["words"])), "does not fit"),
     "labels a number": (lambda f: _describe(f, lambda d: d.update(labels=3)), "does not fit"),
+    "odd vote": (lambda f: _describe(f, lambda d: d.update(vote="luck")), "not fit"),
+    "a vote without blend": (
+        lambda f: _describe(f, lambda d: d.update(vote="stack")),
+        "not that of its weights",
+    ),
     "no fingerprints": (lambda f: _describe(f, lambda d: d.update(fingerprints=0)), "not fit"),
 }
 

@@ -16,6 +16,7 @@ from pairfuse.study.ablation import Arm, Budget, arm_views, baselines, run_arm
 from pairfuse.study.crossfit import Table
 from pairfuse.study.folds import make_folds
 from pairfuse.study.metrics import macro_f1
+from pairfuse.study.nested import prepare_inner
 
 BASE = replace(PLAIN, width=32, reduce=32, weight_decay=0.01, epochs=12)
 ARMS = {"fused": ["words", "look"], "text-only": ["words"], "image-only": ["look"]}
@@ -87,6 +88,32 @@ def test_an_arm_does_not_depend_on_the_views_of_others(
     spoilt = replace(given, views=Views(features, given.views.present, given.views.modality))
     after = _run(spoilt, name, tmp_path / "study.log")
     assert np.array_equal(arms[name].probabilities, after.probabilities)
+
+
+def test_stacked_arms_differ_from_averaged_ones_in_the_vote_alone(
+    given: Table, tmp_path: Path
+) -> None:
+    prepared = _prepared(given)
+    inner = prepare_inner(given, prepared, members=2, seed=0)
+    base = replace(BASE, epochs=2)
+    budget = Budget(
+        str(tmp_path / "log"), trials=2, members=2, seed=0, device="cpu", heads=("concat", "linear")
+    )
+    mean, stacked = (
+        run_arm("text-only", ["words"], given, prepared, base, budget, stacked=folds, known={})
+        for folds in ([], inner)
+    )
+    assert mean.fit is not None
+    assert stacked.fit is not None
+    assert stacked.recipes == mean.recipes
+    assert len(stacked.recipes) == 2
+    assert len(stacked.fit.blends) == 2 * 2
+    assert stacked.fit.ensemble.blend is not None
+    assert stacked.fit.ensemble.blend.weights.shape == (2 * 3, 3)
+    assert mean.fit.ensemble.blend is None
+    one, other = (arm.fit.ensemble.members[3] for arm in (mean, stacked))
+    assert np.array_equal(one.predict_proba(given.views), other.predict_proba(given.views))
+    assert not np.allclose(mean.probabilities, stacked.probabilities, atol=1e-3)
 
 
 def test_the_arm_that_sees_the_telling_view_wins(given: Table, arms: dict[str, Arm]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import fusion_toys as toys
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Ints, Views
+from pairfuse.fusion.blend import Blend
 from pairfuse.fusion.ensemble import Member, Prepared, Rows, prepare_rows, softmax
 from pairfuse.fusion.heads import HEADS, FusionNetwork
 from pairfuse.fusion.parts import HeadShape
@@ -42,7 +43,7 @@ def _member(head: str, views: Views, *, seed: int = 0) -> Member:
     return Member(Trained(shape, Recipe(head=head, width=8), parameters), scaling)
 
 
-def _by_hand(views: Views, members: list[Member], rows: Ints) -> object:
+def _by_hand(views: Views, members: list[Member], rows: Ints, blend: Blend | None = None) -> object:
     """The projection by its definition, pair by pair."""
     text, image = (each.ravel() for each in np.meshgrid(rows, rows, indexing="ij"))
     index = {"text": text, "image": image}
@@ -51,7 +52,8 @@ def _by_hand(views: Views, members: list[Member], rows: Ints) -> object:
         {view: x[index[views.modality[view]]] for view, x in views.present.items()},
         views.modality,
     )
-    mean = np.mean([member.predict_proba(crossed) for member in members], axis=0)
+    each = np.stack([member.predict_proba(crossed) for member in members])
+    mean = each.mean(axis=0) if blend is None else softmax(blend.logits(each))
     f = np.log(mean).reshape(len(rows), len(rows), -1)
     return f.mean(axis=1) + f.mean(axis=0) - f.mean(axis=(0, 1))
 
@@ -63,6 +65,16 @@ def test_the_projection_is_what_its_definition_says(head: str) -> None:
     members = [_member(head, views, seed=seed) for seed in range(2)]
     found = additive_logits(views, members, ROWS, seed=0)
     assert found == pytest.approx(_by_hand(views, members, ROWS), abs=1e-5)
+
+
+def test_the_projection_of_blended_members_is_that_of_what_the_blend_says() -> None:
+    views = toys.without(toys.noise(40), "look", [1, 7])
+    members = [_member(head, views) for head in ("linear", "bilinear")]
+    weights = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    blend = Blend(weights, np.ones(3, dtype=np.float32))
+    found = additive_logits(views, members, ROWS, blend=blend, seed=0)
+    assert found == pytest.approx(_by_hand(views, members, ROWS, blend), abs=1e-4)
+    assert found != pytest.approx(_by_hand(views, members, ROWS), abs=0.1)
 
 
 def test_an_additive_model_is_its_own_projection() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 
 from fusion_toys import PLAIN, noise, table, told_by_words
+from pairfuse.errors import ConfigError
 from pairfuse.fusion.ensemble import Prepared, prepare_rows
 from pairfuse.study import matrix
 from pairfuse.study.ablation import Budget
@@ -16,7 +20,7 @@ from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.cost import EncoderCost
 from pairfuse.study.crossfit import Table
 from pairfuse.study.folds import make_folds
-from pairfuse.study.matrix import Model, Row, models, run_models, table_lines
+from pairfuse.study.matrix import Model, Row, models, order_heads, run_models, table_lines
 
 BASE = replace(PLAIN, epochs=3, reduce=8)
 
@@ -32,9 +36,16 @@ def prepared(given: Table) -> list[Prepared]:
     return prepare_rows(given.views, rows, seed=0)
 
 
-def _run(given: Table, prepared: list[Prepared], folder: Path, *, trials: int = 1) -> list[Row]:
+def _run(
+    given: Table,
+    prepared: list[Prepared],
+    folder: Path,
+    *,
+    trials: int = 1,
+    heads: Sequence[str] = ("concat", "late"),
+) -> list[Row]:
     budget = Budget(str(folder / "log"), trials=trials, members=1, seed=0, device="cpu")
-    chosen = models(given.views, ["concat", "late"])
+    chosen = models(given.views, heads)
     return list(run_models(chosen, given, prepared, BASE, budget, folder / "rows"))
 
 
@@ -115,3 +126,140 @@ def test_every_row_but_the_best_text_is_compared_with_it(
     wanted = found[image].scores.macro_f1.value - found[text].scores.macro_f1.value
     assert gap.difference.value == pytest.approx(wanted)
     assert [line.cost.encode_ms for line in lines] == pytest.approx([1, 2, 3, 3])
+
+
+STACKED = ("concat", "late", "stack")
+
+
+@pytest.fixture(scope="module")
+def stacked(
+    given: Table, prepared: list[Prepared], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Row], Path]:
+    """Rows with a stack among them, and where they are kept; read only."""
+    folder = tmp_path_factory.mktemp("stacked")
+    return _run(given, prepared, folder, heads=STACKED), folder
+
+
+def _copy(folder: Path, place: Path) -> Path:
+    return Path(copytree(folder, place / "copy"))
+
+
+def _count_stacks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One entry for each stack that is made from now on; nothing else may be made."""
+    made: list[object] = []
+    real = matrix.stack
+
+    def watched(*args: object, **kwargs: object) -> object:
+        made.append(args)
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(matrix, "stack", watched)
+    monkeypatch.setattr(matrix, "run_arm", None)
+    return made
+
+
+def test_heads_are_taken_once_and_the_stack_last() -> None:
+    assert order_heads(["stack", "late", "concat", "late"]) == ["late", "concat", "stack"]
+    assert order_heads(["late", "concat"]) == ["late", "concat"]
+
+
+@pytest.mark.parametrize(
+    ("heads", "reason"),
+    [
+        (["concat", "stack"], "two other heads or more, found concat; name them"),
+        (["stack"], "two other heads or more, found none"),
+        (["concat", "?", "stack"], "no head '?'"),
+    ],
+)
+def test_a_stack_of_fewer_than_two_heads_is_refused(heads: list[str], reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        order_heads(heads)
+    assert reason in str(caught.value)
+
+
+def test_a_stack_is_a_row_that_counts_what_it_is_made_of(
+    given: Table, stacked: tuple[list[Row], Path]
+) -> None:
+    *below, stack = stacked[0]
+    parts = [row for row in below if row.model.views == stack.model.views]
+    assert stack.model == Model(("words", "look"), "stack")
+    assert [row.recipe.head for row in parts if row.recipe] == ["concat", "late"]
+    assert stack.parameters == sum(row.parameters for row in parts) + 6 * 3 + 3
+    assert stack.seconds > sum(row.seconds for row in parts)
+    assert stack.probabilities.shape == (1, 120, 3)
+    assert np.allclose(stack.probabilities.sum(axis=2), 1, atol=1e-5)
+
+
+def test_a_finished_stack_is_read_and_not_made_again(
+    given: Table,
+    prepared: list[Prepared],
+    stacked: tuple[list[Row], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, folder = stacked
+    made = _count_stacks(monkeypatch)
+    after = _run(given, prepared, folder, heads=STACKED)
+    assert not made
+    for one, other in zip(before, after, strict=True):
+        assert np.array_equal(one.probabilities, other.probabilities)
+        assert (one.parameters, one.seconds, one.recipe) == (
+            *(other.parameters, other.seconds, other.recipe),
+        )
+
+
+@pytest.mark.parametrize("change", ["values", "recipe", "another part"])
+def test_a_stack_is_made_again_when_a_row_below_it_changes(
+    change: str,
+    given: Table,
+    prepared: list[Prepared],
+    stacked: tuple[list[Row], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, folder = stacked[0], _copy(stacked[1], tmp_path)
+    if change == "another part":
+        _run(given, prepared, folder, heads=("concat", "late", "linear"))
+    else:
+        [facts] = [
+            path
+            for path in (folder / "rows").glob("*.json")
+            if (json.loads(path.read_text("utf-8"))["recipe"] or {}).get("head") == "late"
+        ]
+        late = next(row for row in rows if row.model.head == "late")
+        assert late.recipe is not None
+        other = (
+            replace(late, probabilities=late.probabilities[:, ::-1])
+            if change == "values"
+            else replace(late, recipe=replace(late.recipe, dropout=0.5))
+        )
+        matrix._write(other, facts.with_suffix(".npy"), facts)
+    made = _count_stacks(monkeypatch)
+    heads = ("concat", "late", "linear", "stack") if change == "another part" else STACKED
+    after = _run(given, prepared, folder, heads=heads)
+    assert len(made) == 1
+    assert not np.array_equal(after[-1].probabilities, rows[-1].probabilities)
+
+
+def test_inner_folds_are_dealt_once_and_for_stacks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = noise(60, dims={"words": 4, "letters": 3, "look": 3})
+    given = table(views, np.arange(60) % 3)
+    rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
+    own = prepare_rows(given.views, rows, seed=0)
+    dealt = []
+    real = matrix.prepare_inner
+
+    def watched(*args: object, **kwargs: object) -> object:
+        dealt.append(args)
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(matrix, "prepare_inner", watched)
+    _run(given, own, tmp_path)
+    assert not dealt
+    found = _run(given, own, tmp_path, heads=STACKED)
+    assert [row.model.name for row in found if row.model.head == "stack"] == [
+        "words + look, stack",
+        "letters + look, stack",
+    ]
+    assert len(dealt) == 1

@@ -18,6 +18,7 @@ import numpy as np
 from pairfuse import __version__
 from pairfuse.errors import CheckpointError, ConfigError, shown
 from pairfuse.files import write_bytes, write_json
+from pairfuse.fusion.blend import Blend
 from pairfuse.fusion.ensemble import Ensemble, Member
 from pairfuse.fusion.parts import HeadShape
 from pairfuse.fusion.scaling import ViewScaling
@@ -32,6 +33,8 @@ _MISFITS = (
     *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
     *(MemoryError, ConfigError),
 )
+#: How members may vote, and whether the checkpoint then holds a blend.
+_VOTES = {"mean": False, "stack": True}
 #: What `build_encoders` takes, with the type of each.
 _OPTIONS = {"encoders": list, "pooling": str, "max_length": int, "precision": str}
 _OPTIONS |= {"truncation": str, "tokens": bool}
@@ -73,6 +76,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             "modality": dict(ensemble.modality),
             "dims": dict(ensemble.dims),
             "recipes": recipes,
+            "vote": "mean" if ensemble.blend is None else "stack",
             "fingerprints": dict(checkpoint.fingerprints),
             "encoder_options": dict(checkpoint.encoder_options),
             "scores": dict(checkpoint.scores),
@@ -146,6 +150,9 @@ def _tensors(ensemble: Ensemble) -> dict[str, Any]:
             out[f"{number}/mean/{view}"] = np.ascontiguousarray(part.mean)
             out[f"{number}/axes/{view}"] = np.ascontiguousarray(part.axes)
             out[f"{number}/deviation/{view}"] = np.ascontiguousarray(part.deviation)
+    if ensemble.blend is not None:
+        out["blend/weights"] = np.ascontiguousarray(ensemble.blend.weights)
+        out["blend/bias"] = np.ascontiguousarray(ensemble.blend.bias)
     return out
 
 
@@ -160,6 +167,7 @@ def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Chec
         prior=np.asarray(description["prior"], dtype=np.float32),
         modality=dict(description["modality"]),
         dims={view: int(dim) for view, dim in description["dims"].items()},
+        blend=_blend(description, tensors),
     )
     if ensemble.prior.shape != (len(labels),) or not ensemble.members:
         raise ValueError("labels, prior and members do not agree")
@@ -180,6 +188,23 @@ def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Chec
         threshold,
         coverage,
     )
+
+
+def _blend(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Blend | None:
+    """What the members vote by; a checkpoint that does not say holds none."""
+    blended = _VOTES[description.get("vote", "mean")]
+    if blended != ("blend/weights" in tensors):
+        raise ValueError("its vote is not that of its weights")
+    if not blended:
+        return None
+    weights, bias = tensors["blend/weights"], tensors["blend/bias"]
+    members, classes = len(description["recipes"]), len(description["labels"])
+    heads = len(weights) // classes
+    if weights.shape != (heads * classes, classes) or bias.shape != (classes,):
+        raise ValueError("its blend is of another shape than its labels")
+    if not heads or members % heads:
+        raise ValueError(f"a blend of {heads} heads does not fit {members} members")
+    return Blend(weights, bias)
 
 
 def _check_encoders(description: Mapping[str, Any]) -> None:

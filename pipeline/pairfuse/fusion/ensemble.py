@@ -1,4 +1,4 @@
-"""Ensemble: trained models with their scalings and the label vocabulary; probabilities averaged."""
+"""Ensemble: trained models with their scalings and the label vocabulary, and how they vote."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pairfuse.errors import CheckpointError, ConfigError
 from pairfuse.features.credit import Credit
 from pairfuse.features.table import Ints, Views
 from pairfuse.fusion.balance import smote
+from pairfuse.fusion.blend import Blend
 from pairfuse.fusion.heads import check_head
 from pairfuse.fusion.scaling import (
     ViewScaling,
@@ -59,13 +60,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members that vote by mean probability; `prior` answers for rows without any view."""
+    """Members that vote by mean probability, or by a blend; `prior` answers where no view is.
+
+    Those that a blend answers for lie recipe by recipe, as many for each.
+    """
 
     members: tuple[Member, ...]
     labels: tuple[str, ...]
     prior: Floats  # (C,), class frequencies in training
     modality: Mapping[str, Modality]
     dims: Mapping[str, int]
+    blend: Blend | None = None
 
     def predict_proba(self, views: Views) -> Floats:
         """Class probabilities, shape (N, C).
@@ -80,10 +85,23 @@ class Ensemble:
                 "name the same encoders as in training"
             )
         chosen = views.only(list(self.dims))
-        mean = np.mean([member.predict_proba(chosen) for member in self.members], axis=0)
+        chances = vote(self.members, chosen, prior=self.prior, blend=self.blend)
         lost = ~np.any(list(chosen.present.values()), axis=0)
-        mean[lost] = self.prior
-        return np.asarray(mean, dtype=np.float32)
+        chances[lost] = self.prior
+        return chances
+
+
+def vote(members: Sequence[Member], views: Views, *, prior: Floats, blend: Blend | None) -> Floats:
+    """The mean of the members' probabilities, or what the blend makes of them, shape (N, C).
+
+    To the blend a member that sees nothing of a row says the prior, as where the blend was fitted.
+    """
+    each = np.stack([member.predict_proba(views) for member in members])  # (M, N, C)
+    if blend is None:
+        return np.asarray(each.mean(axis=0), dtype=np.float32)
+    for member, chances in zip(members, each, strict=True):
+        chances[~np.any([views.present[view] for view in member.scaling], axis=0)] = prior
+    return softmax(blend.logits(each))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pairfuse.fusion.ensemble import Prepared, class_prior
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.nested import Inner, nested_fit
+from pairfuse.study.stacking import stacked_fit
 from pairfuse.study.tuning import SEARCHED, tune
 
 Floats = NDArray[np.float32]
@@ -79,10 +80,18 @@ def only_views(
     table: Table, prepared: Sequence[Prepared], views: Sequence[str]
 ) -> tuple[Table, list[Prepared]]:
     """Table and scalings of one arm."""
-    scalings = [
+    return replace(table, views=table.views.only(sorted(views))), _narrowed(prepared, views)
+
+
+def only_inner(inner: Sequence[Inner], views: Sequence[str]) -> list[Inner]:
+    """Scalings of the folds inside each fold, of one arm."""
+    return [replace(fold, prepared=tuple(_narrowed(fold.prepared, views))) for fold in inner]
+
+
+def _narrowed(prepared: Sequence[Prepared], views: Sequence[str]) -> list[Prepared]:
+    return [
         replace(part, scaling={view: part.scaling[view] for view in views}) for part in prepared
     ]
-    return replace(table, views=table.views.only(sorted(views))), scalings
 
 
 def run_arm(
@@ -94,22 +103,21 @@ def run_arm(
     budget: Budget,
     *,
     inner: Sequence[Inner] = (),
+    stacked: Sequence[Inner] = (),
     known: Mapping[tuple[Recipe, ...], CrossFit],
 ) -> Arm:
     """Tune one arm, then fit its best recipes on all folds with all members.
 
-    With `inner` folds the search runs inside each fold instead. What is `known` for these very
-    recipes and rows is not fitted again.
+    With `inner` folds the search runs inside each fold instead; with `stacked` ones the recipes
+    are stacked instead of averaged. What is `known` for these very recipes and rows is not fitted
+    again.
     """
     own, scalings = only_views(table, prepared, views)
     if inner:
-        inside = [
-            replace(f, prepared=tuple(only_views(table, f.prepared, views)[1])) for f in inner
-        ]
         recipes, fit = nested_fit(
             own,
             scalings,
-            inside,
+            only_inner(inner, views),
             base,
             storage=budget.storage,
             name=name,
@@ -132,15 +140,24 @@ def run_arm(
         device=budget.device,
     )
     fitted = known.get(best.recipes) or fit_recipes(
-        own, scalings, best.recipes, seed=budget.seed, device=budget.device
+        *(own, scalings, best.recipes),
+        seed=budget.seed,
+        device=budget.device,
+        stacked=only_inner(stacked, views),
     )
     return Arm(name, tuple(views), fitted.probabilities, best.recipes, fitted)
 
 
 def fit_recipes(
-    table: Table, prepared: Sequence[Prepared], recipes: Sequence[Recipe], *, seed: int, device: str
+    table: Table,
+    prepared: Sequence[Prepared],
+    recipes: Sequence[Recipe],
+    *,
+    seed: int,
+    device: str,
+    stacked: Sequence[Inner] = (),
 ) -> CrossFit:
-    """One ensemble of all recipes, each fitted on every row set."""
+    """One ensemble of all recipes, each fitted on every row set; a stack with these inner folds."""
     epochs = sum(recipe.epochs for recipe in recipes)
     with progress("fitting folds", epochs, unit="epochs") as bar:
 
@@ -148,7 +165,10 @@ def fit_recipes(
             bar.update()
             return False
 
-        return combine(cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch))
+        fits = cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch)
+    if not stacked:
+        return combine(fits)
+    return stacked_fit(table, prepared, stacked, recipes, fits, seed=seed, device=device)
 
 
 def baselines(table: Table, prepared: Sequence[Prepared]) -> list[Arm]:

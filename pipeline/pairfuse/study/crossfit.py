@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pairfuse.features.credit import Credit
 from pairfuse.features.table import Ints, Views
+from pairfuse.fusion.blend import Blend
 from pairfuse.fusion.ensemble import (
     Ensemble,
     Member,
@@ -59,12 +60,14 @@ class CrossFit:
     """All members, and the probabilities of rows that none of their makers saw.
 
     The members of the ensemble lie recipe by recipe, for each recipe row set by row set;
-    `seconds` is the time that fitting them took.
+    `seconds` is the time that fitting them took. Where the recipes are stacked, `blends` are those
+    that gave the probabilities, one for each fold of each repeat.
     """
 
     ensemble: Ensemble
     probabilities: Floats  # (R, N, C), out-of-fold, of each repeat of the folds
     seconds: float = 0.0
+    blends: tuple[Blend, ...] = ()
 
     @property
     def mean(self) -> Floats:

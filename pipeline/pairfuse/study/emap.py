@@ -19,7 +19,8 @@ from torch.overrides import TorchFunctionMode
 
 from pairfuse.errors import ConfigError
 from pairfuse.features.table import Floats, Ints, Views
-from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, softmax
+from pairfuse.fusion.blend import Blend
+from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, softmax, vote
 from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.scaling import scale
 from pairfuse.fusion.token_heads import TOKEN_HEADS
@@ -98,6 +99,7 @@ def emap(
     prepared: Sequence[Prepared],
     *,
     partners: int = PARTNERS,
+    blends: Sequence[Blend] = (),
     seed: int,
 ) -> Projection:
     """Project every fold of every repeat.
@@ -107,6 +109,7 @@ def emap(
         ensemble: Member k was trained on row set `k % len(prepared)`.
         prepared: Row sets; those of one fold hold the same rows out.
         partners: See `additive_logits`.
+        blends: Of each fold, where the recipes are stacked; else all vote as the ensemble does.
         seed: Fold number f draws its partners with `seed + f`.
 
     Returns:
@@ -130,19 +133,23 @@ def emap(
     shape = (1 + max(fold.repeat for fold in folds), len(views), len(ensemble.labels))
     fused, additive = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
     for number, fold in enumerate(folds):
-        members = [
-            member
-            for place, member in enumerate(ensemble.members)
-            if place % len(prepared) in fold.sets
-        ]
-        own = views.rows(fold.held)
-        mean = np.mean([member.predict_proba(own) for member in members], axis=0)
-        fused[fold.repeat, fold.held] = mean
-        logits = additive_logits(views, members, fold.held, partners=partners, seed=seed + number)
+        members = fold_members(ensemble, fold, len(prepared))
+        blend = blends[number] if blends else ensemble.blend
+        fused[fold.repeat, fold.held] = vote(
+            members, views.rows(fold.held), prior=ensemble.prior, blend=blend
+        )
+        logits = additive_logits(
+            *(views, members, fold.held), partners=partners, blend=blend, seed=seed + number
+        )
         additive[fold.repeat, fold.held] = softmax(logits)
     lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
     fused[:, lost] = additive[:, lost] = ensemble.prior
     return Projection(fused, additive)
+
+
+def fold_members(ensemble: Ensemble, fold: Fold, sets: int) -> list[Member]:
+    """Those that held the rows of a fold out; member k was trained on row set `k % sets`."""
+    return [member for place, member in enumerate(ensemble.members) if place % sets in fold.sets]
 
 
 def joint_views(ensemble: Ensemble) -> list[str]:
@@ -174,11 +181,17 @@ def interaction(projection: Projection, targets: Ints, draws: Draws) -> Interact
 
 
 def additive_logits(
-    views: Views, members: Sequence[Member], rows: Ints, *, partners: int = PARTNERS, seed: int
+    views: Views,
+    members: Sequence[Member],
+    rows: Ints,
+    *,
+    partners: int = PARTNERS,
+    blend: Blend | None = None,
+    seed: int,
 ) -> Floats:
-    """The best additive stand-in for the members' mean, for these rows.
+    """The best additive stand-in for what the members say together, for these rows.
 
-    f(i, j) is the log of the members' mean probability for the text of row i with the image of row
+    f(i, j) is the log of the members' joint probability for the text of row i with the image of row
     j. Row i gets the mean of f(i, .) over images plus the mean of f(., i) over texts, less the mean
     of f over both. What a row lacks is lacking in its pairs too.
 
@@ -187,6 +200,7 @@ def additive_logits(
         members: Models that were not trained on these rows.
         rows: Shape (n,), rows of one fold.
         partners: Rows that are drawn to average over; exact where n is not larger.
+        blend: What makes one probability of the members'; none for their mean.
         seed: Seed of that draw.
 
     Returns:
@@ -196,11 +210,11 @@ def additive_logits(
     fold = views.rows(rows)
     crossings = [_Crossing.of(member, fold) for member in members]
     everyone, partner = torch.arange(len(rows)), torch.from_numpy(np.sort(drawn))
-    over_images = _log_means(crossings, everyone, partner)  # (n, P, C)
+    over_images = _log_votes(crossings, blend, everyone, partner)  # (n, P, C)
     if len(partner) == len(rows):
         over_texts = over_images.transpose(0, 1)
     else:
-        over_texts = _log_means(crossings, partner, everyone).transpose(0, 1)
+        over_texts = _log_votes(crossings, blend, partner, everyone).transpose(0, 1)
     overall = over_images[partner].mean(dim=(0, 1))
     out: Floats = (over_images.mean(dim=1) + over_texts.mean(dim=1) - overall).numpy()
     return out
@@ -269,10 +283,19 @@ def _taken(
     return {view: (values[rows], present[rows]) for view, (values, present) in views.items()}
 
 
-def _log_means(crossings: Sequence[_Crossing], texts: Tensor, images: Tensor) -> Tensor:
-    """Log of the mean probability of each text with each image, (T, I, C)."""
+def _log_votes(
+    crossings: Sequence[_Crossing], blend: Blend | None, texts: Tensor, images: Tensor
+) -> Tensor:
+    """Log of the members' joint probability of each text with each image, (T, I, C)."""
     parts = []
     for block in torch.split(texts, max(1, _CHUNK // len(images))):
-        mean = torch.stack([each.probabilities(block, images) for each in crossings]).mean(dim=0)
-        parts.append(mean.clamp_min(_LEAST).log())
+        each = torch.stack([member.probabilities(block, images) for member in crossings])
+        found = each.mean(dim=0) if blend is None else _blended(each, blend)
+        parts.append(found.clamp_min(_LEAST).log())
     return torch.cat(parts)
+
+
+def _blended(chances: Tensor, blend: Blend) -> Tensor:
+    """From all members' probabilities, (M, T, I, C), to (T, I, C)."""
+    found = softmax(blend.logits(chances.flatten(1, 2).numpy()))
+    return torch.from_numpy(found).reshape(chances.shape[1:])

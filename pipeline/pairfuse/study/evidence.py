@@ -78,6 +78,7 @@ class Evidence:
             "repeats": study.repeats,
             "members": study.members,
             "trials": study.trials,
+            "vote": study.vote,
             "nested": study.nested,
             "seed": study.seed,
             "resamples": self.resamples,
@@ -133,7 +134,7 @@ def gather(
     together = None  # a joint view is known for the pairs that there are, and cannot be crossed;
     # nor are tokens
     if not joint_views(fit.ensemble) and not reads_tokens(fit.ensemble):
-        projection = emap(table.views, fit.ensemble, prepared, seed=study.seed)
+        projection = emap(table.views, fit.ensemble, prepared, blends=fit.blends, seed=study.seed)
         together = interaction(projection, targets, draws)
     text_only, image_only = chances[TEXT_ONLY], chances[IMAGE_ONLY]
     three = text_only, image_only, chances[FUSED]
@@ -156,7 +157,7 @@ def gather(
         tuple(scores.values()),
         tuple(comparisons),
         together,
-        removal_scores(table, fit.ensemble, prepared, draws),
+        removal_scores(table, fit.ensemble, prepared, draws, blends=fit.blends),
         tuple(places),
         agreement(targets, text_only, image_only),
         tuple(costs),
@@ -182,7 +183,9 @@ def _parts(arm: Arm) -> ArmParts:
     """What a trained arm is made of; only the views that its recipes use have to be encoded."""
     assert arm.fit is not None
     used = tuple(view for view in arm.views if view in arm.fit.ensemble.dims)
-    return ArmParts(arm.name, used, head_parameters(arm.fit.ensemble.members), arm.fit.seconds)
+    blend = arm.fit.ensemble.blend
+    parameters = head_parameters(arm.fit.ensemble.members) + (blend.size if blend else 0)
+    return ArmParts(arm.name, used, parameters, arm.fit.seconds)
 
 
 def evidence_lines(found: Evidence) -> list[str]:

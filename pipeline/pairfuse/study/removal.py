@@ -12,9 +12,11 @@ import numpy as np
 
 from pairfuse.data.pairs import Modality
 from pairfuse.features.table import Floats, Views
-from pairfuse.fusion.ensemble import Ensemble, Prepared
+from pairfuse.fusion.blend import Blend
+from pairfuse.fusion.ensemble import Ensemble, Prepared, vote
 from pairfuse.study.bootstrap import Draws
 from pairfuse.study.crossfit import Table
+from pairfuse.study.emap import fold_members, outer_folds
 from pairfuse.study.metrics import Scores, score
 
 #: Names the row of the table of which nothing was removed.
@@ -22,7 +24,12 @@ NOTHING = "nothing"
 
 
 def removal_scores(
-    table: Table, ensemble: Ensemble, prepared: Sequence[Prepared], draws: Draws
+    table: Table,
+    ensemble: Ensemble,
+    prepared: Sequence[Prepared],
+    draws: Draws,
+    *,
+    blends: Sequence[Blend] = (),
 ) -> dict[str, Scores]:
     """Scores with nothing removed, then with each modality removed, on the same draws of rows.
 
@@ -31,13 +38,14 @@ def removal_scores(
         ensemble: Member k was trained on row set `k % len(prepared)`.
         prepared: Row sets.
         draws: Bootstrap draws of the table's groups.
+        blends: Of each fold, where the recipes are stacked.
     """
     kinds = sorted({ensemble.modality[view] for view in ensemble.dims})
     given = {NOTHING: table.views}
     for kind in kinds:
         given[kind] = without(table.views, kind)
     return {
-        name: score(table.targets, held_out(views, ensemble, prepared), table.labels, draws)
+        name: score(table.targets, held_out(views, ensemble, prepared, blends), table.labels, draws)
         for name, views in given.items()
     }
 
@@ -51,13 +59,22 @@ def without(views: Views, modality: Modality) -> Views:
     return Views(features, present, views.modality, views.tokens)
 
 
-def held_out(views: Views, ensemble: Ensemble, prepared: Sequence[Prepared]) -> Floats:
-    """Mean over the members that held a row out, (R, N, C); the prior for rows without any view."""
+def held_out(
+    views: Views,
+    ensemble: Ensemble,
+    prepared: Sequence[Prepared],
+    blends: Sequence[Blend] = (),
+) -> Floats:
+    """Vote of the members that held a row out, (R, N, C); the prior for rows without any view."""
     repeats = 1 + max(part.rows.repeat for part in prepared)
-    total = np.zeros((repeats, len(views), len(ensemble.labels)))
-    for number, member in enumerate(ensemble.members):
-        rows = prepared[number % len(prepared)].rows
-        total[rows.repeat, rows.held] += member.predict_proba(views.rows(rows.held))
+    out = np.zeros((repeats, len(views), len(ensemble.labels)), dtype=np.float32)
+    for number, fold in enumerate(outer_folds(prepared)):
+        out[fold.repeat, fold.held] = vote(
+            fold_members(ensemble, fold, len(prepared)),
+            views.rows(fold.held),
+            prior=ensemble.prior,
+            blend=blends[number] if blends else ensemble.blend,
+        )
     lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
-    total[:, lost] = ensemble.prior
-    return np.asarray(total / total.sum(axis=2, keepdims=True), dtype=np.float32)
+    out[:, lost] = ensemble.prior
+    return out

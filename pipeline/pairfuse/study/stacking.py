@@ -1,60 +1,81 @@
 """Stacking: a linear model over the probabilities of several heads (Wolpert 1992).
 
-What the linear model learns from is out-of-fold inside the training side of its fold: no head had
-seen the rows, and nothing of the fold's held-out rows is in it.
+What the linear model of a fold learns from is out-of-fold inside the training side of that fold: no
+head had seen the rows, and nothing of the fold's held-out rows is in it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pairfuse.features.table import Floats, Ints
-from pairfuse.fusion.balance import class_weights
-from pairfuse.fusion.ensemble import Prepared, softmax
+from pairfuse.console import progress
+from pairfuse.features.table import Floats
+from pairfuse.fusion.blend import Blend, fit_blend
+from pairfuse.fusion.ensemble import Prepared, class_prior, softmax
 from pairfuse.recipe import Recipe
-from pairfuse.study.crossfit import CrossFit, Table, cross_fit
+from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.nested import Inner
-
-#: Probabilities below this count as this in logarithms.
-_LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class Blend:
-    """An affine map of the logarithms of H heads' probabilities to logits."""
+class Stacked:
+    """Out-of-fold probabilities, (R, N, C), the blend of each outer fold, the time that it took."""
 
-    weights: Floats  # (H * C, C)
-    bias: Floats  # (C,)
-
-    def predict_proba(self, chances: Floats) -> Floats:
-        """From the heads' probabilities, (H, N, C), to one, (N, C)."""
-        return softmax(_logs(chances) @ self.weights + self.bias)
-
-
-def fit_blend(chances: Floats, targets: Ints, *, strength: float = 0.0) -> Blend:
-    """Multinomial logistic regression with a ridge of 1.
-
-    Args:
-        chances: Shape (H, N, C), of rows that the heads had not seen.
-        targets: Shape (N,); each class has a row.
-        strength: How far rows are weighed towards equal classes (see `class_weights`).
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    classes = chances.shape[-1]
-    weights = class_weights(targets, classes, strength)[targets]
-    model = LogisticRegression(C=1.0, max_iter=2000).fit(_logs(chances), targets, weights)
-    coefficients, bias = model.coef_.T, model.intercept_
-    if classes == 2:  # scikit-learn gives the second class alone
-        coefficients = np.hstack([np.zeros_like(coefficients), coefficients])
-        bias = np.concatenate([[0], bias])
-    return Blend(coefficients.astype(np.float32), bias.astype(np.float32))
+    probabilities: Floats
+    blends: tuple[Blend, ...]
+    seconds: float
 
 
 def stack(
+    table: Table,
+    prepared: Sequence[Prepared],
+    inner: Sequence[Inner],
+    recipes: Sequence[Recipe],
+    outer: Floats,
+    *,
+    seed: int,
+    device: str = "cpu",
+) -> Stacked:
+    """Fit a blend inside each fold and let it answer for the rows held out.
+
+    Args:
+        table: Labelled rows.
+        prepared: Row sets of the outer folds.
+        inner: The folds inside each outer fold, as `prepare_inner` deals them.
+        recipes: The H heads.
+        outer: Shape (H, R, N, C), out-of-fold probabilities of each, fitted on all of `prepared`.
+        seed: Seed of the models inside.
+        device: A torch device's name.
+
+    Returns:
+        Rows without any view that a recipe uses get the prior.
+    """
+    start = time.perf_counter()
+    out: Floats = np.zeros_like(outer[0])
+    blends = []
+    with progress("stacking folds", len(inner), unit="folds") as bar:
+        for fold in inner:
+            inside = table.rows(fold.inside)
+            base = cross_fit(
+                inside, fold.prepared, recipes, seed=seed + fold.outer[0], device=device
+            )
+            blend = _blend_of(base, recipes, inside)
+            rows = prepared[fold.outer[0]].rows
+            held = outer[:, rows.repeat, rows.held]  # (H, n, C)
+            out[rows.repeat, rows.held] = softmax(blend.logits(held))
+            blends.append(blend)
+            bar.update()
+    used = {view for recipe in recipes for view in recipe.views or table.views.features}
+    lost = ~np.any([table.views.present[view] for view in used], axis=0)
+    out[:, lost] = class_prior(table.targets, len(table.labels))
+    return Stacked(out, tuple(blends), time.perf_counter() - start)
+
+
+def stacked_fit(
     table: Table,
     prepared: Sequence[Prepared],
     inner: Sequence[Inner],
@@ -63,37 +84,33 @@ def stack(
     *,
     seed: int,
     device: str = "cpu",
-) -> Floats:
-    """Out-of-fold probabilities of the stacked heads, shape (R, N, C).
+) -> CrossFit:
+    """One ensemble of several recipes' members, as `combine`, but blended.
+
+    The ensemble's own blend learns from the out-of-fold probabilities of all rows; the scores are
+    those of the blends of the folds.
 
     Args:
         table: Labelled rows.
         prepared: Row sets of the outer folds.
-        inner: The folds inside each outer fold, as `prepare_inner` deals them.
-        recipes: The heads; their mean strength weighs the rows of the linear model.
+        inner: The folds inside each outer fold.
+        recipes: The H heads.
         fits: Each recipe fitted on all of `prepared`, as `cross_fit` gives them.
         seed: Seed of the models inside.
         device: A torch device's name.
-
-    Returns:
-        Rows without any view get the prior.
     """
-    outer = np.stack([fit.probabilities for fit in fits])  # (H, R, N, C)
-    out: Floats = np.zeros_like(outer[0])
+    outer = np.stack([fit.probabilities for fit in fits])
+    found = stack(table, prepared, inner, recipes, outer, seed=seed, device=device)
+    whole = combine(fits)
+    return CrossFit(
+        replace(whole.ensemble, blend=_blend_of(fits, recipes, table)),
+        found.probabilities,
+        whole.seconds + found.seconds,
+        found.blends,
+    )
+
+
+def _blend_of(fits: Sequence[CrossFit], recipes: Sequence[Recipe], table: Table) -> Blend:
+    """Rows are weighed as far as the recipes do on average."""
     strength = float(np.mean([r.strength if r.balance != "none" else 0.0 for r in recipes]))
-    for fold in inner:
-        inside = table.rows(fold.inside)
-        base = cross_fit(inside, fold.prepared, recipes, seed=seed + fold.outer[0], device=device)
-        chances = np.stack([fit.mean for fit in base])  # (H, n, C)
-        blend = fit_blend(chances, inside.targets, strength=strength)
-        rows = prepared[fold.outer[0]].rows
-        out[rows.repeat, rows.held] = blend.predict_proba(outer[:, rows.repeat, rows.held])
-    lost = ~np.any(list(table.views.present.values()), axis=0)
-    out[:, lost] = fits[0].ensemble.prior
-    return out
-
-
-def _logs(chances: Floats) -> Floats:
-    """Logarithms of the heads' probabilities side by side, (H, N, C) to (N, H * C)."""
-    logs = np.log(np.maximum(chances, _LEAST)).transpose(1, 0, 2)
-    return np.asarray(logs.reshape(len(logs), -1), dtype=np.float32)
+    return fit_blend(np.stack([fit.mean for fit in fits]), table.targets, strength=strength)
