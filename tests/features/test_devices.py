@@ -153,8 +153,22 @@ def test_an_error_of_one_device_ends_the_run_and_what_was_committed_stays(
     broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extraction, "COMMIT_SECONDS", 0)
-    networks = [ToyEncoder(), ToyEncoder()]
-    networks[broken].dies_after = 1
+    dead = threading.Event()
+
+    class Dying(ToyEncoder):
+        def encode(self, batch: Sequence[Prepared]) -> Floats:
+            if self.batches:
+                dead.set()
+                raise Killed
+            return super().encode(batch)
+
+    class Sound(ToyEncoder):
+        def encode(self, batch: Sequence[Prepared]) -> Floats:
+            if self.batches:
+                dead.wait(20)  # else it may take all batches before the other has its second
+            return super().encode(batch)
+
+    networks = [Dying() if number == broken else Sound() for number in range(2)]
     with pytest.raises(Killed):
         run(TwoNetworks(networks=networks), tmp_path)
     left = store_in(tmp_path).missing(list(texts(90)))
