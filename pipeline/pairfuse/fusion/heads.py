@@ -317,6 +317,11 @@ def check_head(name: str) -> None:
             f"head {name!r} attends to tokens, and a pooled view is one: attention over one key "
             "is the identity; choose bilinear, or keep token-level features with --tokens"
         )
+    if name == "stack":
+        raise ConfigError(
+            "stack joins other heads: name it beside two of them in `pairfuse matrix`, or use "
+            "--set study.vote=stack"
+        )
     if name not in HEADS:
         raise ConfigError(f"no head {name!r}; choose one of {', '.join(HEADS)}")
 
