@@ -18,8 +18,13 @@ EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
 VOTES = ("mean", "stack")
 #: Above twice its own limit Pillow refuses a picture, whatever our bound says.
 PILLOW_MAX_PIXELS = 178_956_970
-#: What a search can maximise.
-SEARCHED_METRICS = ("macro_f1", "accuracy", "auroc", "vqa_accuracy")
+#: What a search can maximise, with what it is called in sentences.
+METRIC_NAMES: Mapping[str, str] = {
+    "macro_f1": "macro-F1",
+    "accuracy": "accuracy",
+    "auroc": "AUROC",
+    "vqa_accuracy": "VQA accuracy",
+}
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,8 @@ class StudyConfig:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} is {shown(getattr(self, name))}; use {low} to {high}")
-        if self.metric not in ("", *SEARCHED_METRICS):
-            known = ", ".join(SEARCHED_METRICS)
+        if self.metric not in ("", *METRIC_NAMES):
+            known = ", ".join(METRIC_NAMES)
             raise ConfigError(f"no metric {shown(self.metric)}; choose one of {known}")
         if self.vote not in VOTES:
             raise ConfigError(f"no vote {shown(self.vote)}; choose one of {', '.join(VOTES)}")

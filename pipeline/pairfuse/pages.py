@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.config import config_toml
+from pairfuse.config import METRIC_NAMES, config_toml
 from pairfuse.data.profile import profile, summary
 from pairfuse.encoders import fingerprint
 from pairfuse.fusion.scaling import fit_scaling, narrow, scale
@@ -19,7 +19,6 @@ from pairfuse.job import Job
 from pairfuse.records import predictions_path, read_evidence, read_history
 from pairfuse.report.given import ReportInput
 from pairfuse.study.ablation import FUSED
-from pairfuse.study.objective import METRIC_NAMES
 from pairfuse.study.predictions import load_predictions
 from pairfuse.study.tuning import SEARCHED, read_trials
 

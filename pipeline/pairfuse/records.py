@@ -10,13 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pairfuse.config import METRIC_NAMES
 from pairfuse.errors import ConfigError, DataError
 from pairfuse.files import write_csv, write_json, write_text
 from pairfuse.recipe import Recipe
 from pairfuse.study.ablation import FUSED, Arm
 from pairfuse.study.crossfit import Table
 from pairfuse.study.evidence import Evidence
-from pairfuse.study.objective import METRIC_NAMES
 from pairfuse.study.tuning import Tuned
 
 EVIDENCE, PREDICTIONS = "evidence.json", "predictions"

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from pairfuse.answers import answer, answer_cheaply, build_checkpoint, check_fits
+from pairfuse.config import METRIC_NAMES
 from pairfuse.console import say
 from pairfuse.features.table import Bools
 from pairfuse.files import write_csv, write_json
@@ -39,7 +40,7 @@ from pairfuse.study.ablation import (
 from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.evidence import Evidence, evidence_lines, gather, in_words
 from pairfuse.study.metrics import Scores, score
-from pairfuse.study.objective import METRIC_NAMES, official
+from pairfuse.study.objective import official
 from pairfuse.study.tuning import SEARCHED, Tuned, tune
 from pairfuse.study.verdict import Outcome
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pairfuse.config import SEARCHED_METRICS
+from pairfuse.config import METRIC_NAMES
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import BETWEEN
 from pairfuse.data.readers import DEFAULT_METRIC, READERS, find_reader, read_rows
@@ -77,7 +77,7 @@ def test_every_reader_refuses_a_part_that_it_does_not_have(name: str, tmp_path: 
 
 
 def test_every_layout_has_a_measure_that_its_publishers_use(name: str) -> None:
-    assert DEFAULT_METRIC[name] in SEARCHED_METRICS
+    assert DEFAULT_METRIC[name] in METRIC_NAMES
 
 
 TABLES = {

@@ -5,22 +5,12 @@ The evidence that compares arms is of macro-F1 whatever the objective is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from pairfuse.features.table import Floats, Ints
 from pairfuse.study.bootstrap import Draws, Estimate, percentile
 from pairfuse.study.crossfit import CrossFit, Table
 from pairfuse.study.metrics import Scores, auroc, macro_f1
-
-#: How each metric is called in sentences.
-METRIC_NAMES: Mapping[str, str] = {
-    "macro_f1": "macro-F1",
-    "accuracy": "accuracy",
-    "auroc": "AUROC",
-    "vqa_accuracy": "VQA accuracy",
-}
 
 
 def objective(table: Table, rows: Ints, fit: CrossFit) -> float:
