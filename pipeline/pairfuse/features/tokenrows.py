@@ -64,7 +64,7 @@ class TokenRows:
 
     @property
     def size(self) -> int:
-        """Bytes that they take when they are held."""
+        """Bytes of all their tokens, as float16."""
         return 2 * int(self.lengths.sum()) * self.dim
 
     def held(self) -> HeldTokens:
