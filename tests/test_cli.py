@@ -187,7 +187,9 @@ def test_an_empty_cache_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_the_demo_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Path] = []
-    monkeypatch.setattr("pairfuse.gathering.draw_demo", lambda root, **how: drawn.append(root))
+    monkeypatch.setattr(
+        "pairfuse.commands.features.draw_demo", lambda root, **how: drawn.append(root)
+    )
     assert main(["demo", str(tmp_path / "new")]) == 0
     (tmp_path / "train.txt").write_text("guid,tag\n")
     assert main(["demo", str(tmp_path)]) == 0

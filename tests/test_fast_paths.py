@@ -16,13 +16,13 @@ from pairfuse.data.loading import load_dataset
 from pairfuse.encoders import build_encoders
 from pairfuse.features.extraction import contents, extract
 from pairfuse.features.store import open_store
-from pairfuse.features.table import Views, load_views, targets_of
+from pairfuse.features.views import Views, load_views, targets_of
 from pairfuse.fusion.ensemble import prepare_rows
 from pairfuse.recipe import Recipe
-from pairfuse.study.bootstrap import draw_groups
+from pairfuse.stats.bootstrap import draw_groups
+from pairfuse.stats.paired import compare_all
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.paired import compare_all
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -15,19 +15,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: From low to high; a room imports from itself and from lower rooms. Rooms of one row are level.
 ROOMS = (
     ("", "errors"),
-    ("files", "console", "process", "recipe"),
+    ("arrays", "files", "console", "memory"),
+    ("recipe",),
     ("config",),
-    ("data",),
+    ("stats", "data"),
     ("encoders",),
     ("features",),
     ("fusion",),
     ("study",),
     ("report",),
-    ("job",),
-    ("gathering", "records"),
-    ("answers", "pages"),
-    ("cache_cli",),
-    ("stages", "comparing"),
+    ("api",),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )
@@ -76,14 +74,12 @@ def test_a_module_imports_from_its_own_room_and_lower_ones(module: Path) -> None
         assert lower or room(name) == own, f"{dotted(module)} imports {name}"
 
 
-def test_a_module_has_at_most_400_lines_and_says_what_it_holds(module: Path) -> None:
-    source = module.read_text("utf-8")
-    assert len(source.splitlines()) <= 400
-    assert ast.get_docstring(ast.parse(source))
+def test_a_module_says_what_it_holds(module: Path) -> None:
+    assert ast.get_docstring(ast.parse(module.read_text("utf-8")))
 
 
 def test_the_imports_are_found_inside_functions_too() -> None:
-    assert "features.upkeep" in imports(PACKAGE / "cache_cli.py")
+    assert "features.upkeep" in imports(PACKAGE / "commands" / "cache.py")
     assert "data.duplicates" in imports(PACKAGE / "data" / "images.py")
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pairfuse.cli import main
-from toys import write_set
+from toys.data import write_set
 
 HEAVY = ("torch", "transformers", "torchvision", "sklearn", "optuna", "matplotlib")
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pairfuse.features.table import Ints
+from pairfuse.arrays import Ints
 from pairfuse.study.crossfit import Table
-from worlds import IMAGE, TEXT, World, draw_world
+from toys.worlds import IMAGE, TEXT, World, draw_world
 
 ROWS = 6000
 #: Strong enough that the class shown is plain to see.

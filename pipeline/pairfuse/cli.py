@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairfuse import __version__
-from pairfuse.cache_cli import add_actions, run_cache
+from pairfuse.commands.cache import add_actions, run_cache
 from pairfuse.console import note, say, start_logging
 from pairfuse.errors import PairfuseError
 
 if TYPE_CHECKING:
-    from pairfuse.job import Job
+    from pairfuse.commands.workspace import Job
 
 #: Flag, the configuration key it sets, and the rest that argparse wants; in the order of --help.
 FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
@@ -167,12 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> None:
     if parsed.command == "demo":
-        from pairfuse.gathering import demo_stage
+        from pairfuse.commands.features import demo_stage
 
         demo_stage(Path(parsed.folder), world=parsed.world, noise=parsed.noise, seed=parsed.seed)
         return
     if parsed.command == "compare":
-        from pairfuse.comparing import compare_stage
+        from pairfuse.commands.matrix import compare_stage
 
         compare_stage(parsed.first, parsed.second, truth=parsed.truth, cache=parsed.cache)
         return
@@ -182,19 +182,19 @@ def _run(parsed: argparse.Namespace) -> None:
     if parsed.command == "cache":
         run_cache(parsed)
         return
+    from pairfuse.commands.workspace import Job
     from pairfuse.config import load_config
-    from pairfuse.job import Job
 
     job = Job(load_config(parsed.config, _given(parsed)))
     _ = job.folder  # a wrong name of a run is an error before any work
-    from pairfuse import gathering
+    from pairfuse.commands import features as gathering
 
     early = {"check-data": gathering.check_data_stage, "features": gathering.features_stage}
     if parsed.command in early:
         early[parsed.command](job)
         return
-    from pairfuse import stages
-    from pairfuse.comparing import matrix_stage
+    from pairfuse.commands import tune as stages
+    from pairfuse.commands.matrix import matrix_stage
 
     command: Mapping[str, Callable[[Job], object]] = {
         "run": stages.run_stage,

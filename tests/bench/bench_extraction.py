@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pairfuse.arrays import Floats
 from pairfuse.data.demo import draw_demo
 from pairfuse.data.loading import load_dataset
 from pairfuse.encoders import build_encoders
-from pairfuse.encoders.base import Encoder, Floats, LoadedEncoder, Precision
+from pairfuse.encoders.base import Encoder, LoadedEncoder, Precision
 from pairfuse.encoders.convnet import CONV_NETS
 from pairfuse.encoders.weights import package_path
 from pairfuse.features.extraction import Content, contents, extract

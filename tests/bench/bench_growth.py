@@ -68,7 +68,7 @@ def measure(size: int) -> dict[str, float]:
     """Seconds of each stage, and the process's peak memory after it, in MiB."""
     from pairfuse.features.extraction import extract
     from pairfuse.features.store import open_store
-    from pairfuse.features.table import Views
+    from pairfuse.features.views import Views
     from pairfuse.fusion.ensemble import prepare_rows
     from pairfuse.recipe import Recipe
     from pairfuse.study.crossfit import Table, cross_fit

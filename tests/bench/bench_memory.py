@@ -19,8 +19,10 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from pairfuse.arrays import Floats
+
 if TYPE_CHECKING:
-    from pairfuse.encoders.base import Floats, LoadedEncoder, Prepared
+    from pairfuse.encoders.base import LoadedEncoder, Prepared
     from pairfuse.features.store import FeatureStore
 
 OUT = Path("cache/bench/memory.json")

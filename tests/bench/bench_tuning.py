@@ -22,16 +22,16 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from pairfuse.commands.workspace import Job
 from pairfuse.config import Config, FeaturesConfig
 from pairfuse.data.demo import draw_demo
 from pairfuse.fusion.ensemble import Prepared, Rows, prepare_rows
-from pairfuse.job import Job
 from pairfuse.recipe import Recipe
-from pairfuse.study.bootstrap import draw_groups
+from pairfuse.stats.bootstrap import draw_groups
+from pairfuse.stats.metrics import macro_f1
+from pairfuse.stats.paired import compare_all
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import macro_f1
-from pairfuse.study.paired import compare_all
 from pairfuse.study.tuning import tune
 
 ENCODERS = ("minilm", "efficientnet-lite0")

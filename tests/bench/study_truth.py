@@ -38,17 +38,17 @@ from scipy.stats import beta
 
 from pairfuse.fusion.ensemble import prepare_rows
 from pairfuse.recipe import Recipe
+from pairfuse.stats.bootstrap import draw_groups
+from pairfuse.stats.metrics import class_f1, confusion, macro_f1_estimate
+from pairfuse.stats.paired import compare_all
 from pairfuse.study.ablation import FUSED, TEXT_ONLY, Arm, Budget, arm_views, run_arm
-from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.crossfit import Table
 from pairfuse.study.emap import emap, interaction
 from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import class_f1, confusion, macro_f1_estimate
-from pairfuse.study.paired import compare_all
 from pairfuse.study.verdict import outcome
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from worlds import World, draw_world
+from toys.worlds import World, draw_world
 
 FOLDS, MEMBERS, REPEATS, TRIALS = 5, 2, 2, 6
 HEADS = ("concat", "late")

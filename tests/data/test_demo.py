@@ -12,8 +12,8 @@ from random import Random
 import pytest
 from PIL import Image
 
-from pairfuse.data import demo, scenes
-from pairfuse.data.demo import FLAWS, LABELS, SENTENCES, UNDECIDED, WORLDS, draw_demo
+from pairfuse.data import demo
+from pairfuse.data.demo import FLAWS, LABELS, SENTENCES, UNDECIDED, WORLDS, draw_demo, scenes
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.loading import load_dataset
 from pairfuse.errors import DataError

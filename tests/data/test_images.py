@@ -10,7 +10,7 @@ from PIL import Image
 
 from pairfuse.data.images import look, open_image
 from pairfuse.errors import DataError
-from toys import picture, saved
+from toys.data import picture, saved
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

@@ -10,7 +10,7 @@ import pytest
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import BETWEEN, Dataset, text_key
 from pairfuse.errors import DataError
-from toys import picture, saved, write_labels, write_set
+from toys.data import picture, saved, write_labels, write_set
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from encoders import checkpoints
+from toys import checkpoints
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "bert": checkpoints.bert,

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from encoders.checkpoints import images
 from pairfuse.encoders import build_encoders, fingerprint
 from pairfuse.encoders.convnet import CONV_NETS, architecture_of, conv_net
 from pairfuse.errors import EncoderError
-from toys import standardised
+from toys.checkpoints import images
+from toys.encoders import standardised
 
 
 @pytest.fixture(scope="session")

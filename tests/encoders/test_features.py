@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.checkpoints import WORDS, images
+from pairfuse.arrays import Floats
 from pairfuse.encoders import Encoder, build_encoders
-from pairfuse.encoders.base import Floats, LoadedEncoder
+from pairfuse.encoders.base import LoadedEncoder
 from pairfuse.errors import EncoderError
+from toys.checkpoints import WORDS, images
 
 Make = Callable[[str], Path]
 

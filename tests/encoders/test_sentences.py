@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.checkpoints import images
 from encoders.test_features import build, cosine_distance, encode
 from pairfuse.data.pairs import BETWEEN
 from pairfuse.encoders.sequence import TokenEncoder
+from toys.checkpoints import images
 
 Make = Callable[[str], Path]
 

@@ -29,23 +29,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fusion_toys import PLAIN, noise, table, told_by_words
 from pairfuse.cli import main
 from pairfuse.config import config_toml, load_config, parse_setting
-from pairfuse.data.census import save_notes, take_census
 from pairfuse.data.decoding import decode_texts
+from pairfuse.data.image_facts import save_notes, take_census
 from pairfuse.data.images import FORMATS, look, open_image
 from pairfuse.data.loading import load_dataset
 from pairfuse.encoders import build_encoders, fingerprint
+from pairfuse.encoders.bf16_probe import bf16_is_faster
 from pairfuse.encoders.convnet import CONV_NETS
-from pairfuse.encoders.probe import bf16_is_faster
 from pairfuse.errors import DataError, PairfuseError
 from pairfuse.features.part import open_part, pack, read_rows
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.fusion.ensemble import prepare_rows
 from pairfuse.study.crossfit import cross_fit
 from pairfuse.study.folds import make_folds
-from toys import picture, saved, standardised, write_set
+from toys.data import picture, saved, write_set
+from toys.encoders import standardised
+from toys.fusion import PLAIN, noise, table, told_by_words
 
 SECONDS = 20.0  # for one input; the machine may be busy
 MEMORY = 2 * 2**30  # bytes that one input may ask for beside what the process holds already
@@ -388,7 +389,7 @@ def model() -> Model:
 
 @cache
 def bert() -> Mapping[str, bytes]:
-    from encoders import checkpoints
+    from toys import checkpoints
 
     with TemporaryDirectory() as place:
         folder = checkpoints.sentence_bert(Path(place) / "bert")

@@ -11,12 +11,12 @@ from random import Random
 import numpy as np
 import pytest
 
-from faults.faults_toys import BATCH, PAIRS, Command, Faults, Place, Tally, new_place
 from pairfuse.errors import StoreError
 from pairfuse.features import store as stores
 from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.upkeep import list_stores, remove_store
-from toys import ToyEncoder, toy_features
+from toys.encoders import ToyEncoder, toy_features
+from toys.faults import BATCH, PAIRS, Command, Faults, Place, Tally, new_place
 
 ROUNDS = [2, pytest.param(25, marks=pytest.mark.faults)]
 SECONDS = [pytest.param(20, marks=pytest.mark.faults)]  # races: too much luck for each run

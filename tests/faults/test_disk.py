@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from faults.faults_toys import PAIRS, Faults, Place, Tally, new_place
+from toys.faults import PAIRS, Faults, Place, Tally, new_place
 
 ROW = 4096 * 4 + 48
 

@@ -12,10 +12,10 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
-from faults.faults_toys import Faults, Place, Tally
 from pairfuse.data.demo import draw_demo
 from pairfuse.errors import CheckpointError
 from pairfuse.fusion.checkpoint import load_checkpoint
+from toys.faults import Faults, Place, Tally
 
 ENCODERS = ("--encoders", "ngram", "--device", "cpu")
 STUDY = (*ENCODERS, "--folds", "2", "--members", "1", "--trials", "4", "--set", "recipe.epochs=3")

@@ -12,9 +12,9 @@ from time import perf_counter, sleep
 
 import pytest
 
-from faults.faults_toys import BATCH, PAIRS, Faults, Place, Tally, new_place
 from pairfuse.features.store import COMPACT_ABOVE
 from pairfuse.files import TEMPORARY, temporary_name, write_bytes
+from toys.faults import BATCH, PAIRS, Faults, Place, Tally, new_place
 
 #: A count of kills for every run of the tests, and the whole one.
 SOME_OR_ALL = {"moments": (4, 200), "steps": (5, 0), "cold": (1, 20)}

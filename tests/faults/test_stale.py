@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoders import checkpoints
+from pairfuse.commands.workspace import Job
 from pairfuse.config import load_config
 from pairfuse.encoders import base
 from pairfuse.encoders import folder as folders
 from pairfuse.features.extraction import Extraction
-from pairfuse.features.table import Views, load_views
-from pairfuse.job import Job
-from toys import picture, saved, write_labels, write_set
+from pairfuse.features.views import Views, load_views
+from toys import checkpoints
+from toys.data import picture, saved, write_labels, write_set
 
 TRAIN = {"1": "good", "2": "bad", "3": "good", "4": "bad"}
 TEST = ["5", "6"]

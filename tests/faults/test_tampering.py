@@ -17,12 +17,14 @@ import h5py
 import numpy as np
 import pytest
 
+from pairfuse.arrays import Floats
 from pairfuse.cli import main
 from pairfuse.encoders import build_encoders
 from pairfuse.errors import StoreError
-from pairfuse.features.part import Floats, damaged_rows, open_part, pack, part_name, read_rows
+from pairfuse.features.part import damaged_rows, open_part, pack, part_name, read_rows
 from pairfuse.features.store import open_store
-from toys import ToyEncoder, toy_features, write_labels, write_set
+from toys.data import write_labels, write_set
+from toys.encoders import ToyEncoder, toy_features
 
 ROWS, DIM = 5, 3
 ATTRIBUTES = {

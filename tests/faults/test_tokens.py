@@ -8,7 +8,6 @@ from random import Random
 
 import pytest
 
-from faults.faults_toys import CONTEXT, PAIRS, Faults, Place, Steps, new_place
 from pairfuse.cli import main
 from pairfuse.data.pairs import text_key
 from pairfuse.encoders.sequence import TokenEncoder
@@ -16,7 +15,8 @@ from pairfuse.features import extraction
 from pairfuse.features.extraction import extract
 from pairfuse.features.store import COMPACT_ABOVE, open_store
 from pairfuse.files import TEMPORARY
-from toys import ToySequence, toy_features, toy_tokens
+from toys.encoders import ToySequence, toy_features, toy_tokens
+from toys.faults import CONTEXT, PAIRS, Faults, Place, Steps, new_place
 
 WORDS = ["word " * (number % 4 + 1) + str(number) for number in range(PAIRS)]
 WANTED = {text_key(text): text for text in WORDS}
@@ -70,7 +70,7 @@ def test_killed_at_each_change_of_the_disk_it_keeps_whole_rows_and_goes_on(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from encoders.checkpoints import bert  # not in the processes that import this module
+    from toys.checkpoints import bert  # not in the processes that import this module
 
     return bert(tmp_path_factory.mktemp("checkpoints") / "tiny")
 

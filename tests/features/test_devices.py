@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pairfuse.arrays import Floats
 from pairfuse.data.pairs import text_key
 from pairfuse.encoders import network, resolve_device, resolve_precision
-from pairfuse.encoders.base import Floats, LoadedEncoder, Prepared
+from pairfuse.encoders.base import LoadedEncoder, Prepared
 from pairfuse.encoders.network import resolve_devices
 from pairfuse.errors import EncoderError
 from pairfuse.features import devices, extraction
 from pairfuse.features.devices import Device, encode_on, first_batch
 from pairfuse.features.extraction import Content, Extraction, extract, window_size
-from pairfuse.features.inputs import Window, threads
+from pairfuse.features.prefetch import Window, threads
 from pairfuse.features.store import FeatureStore, open_store
-from toys import Killed, ToyEncoder, toy_features
+from toys.encoders import Killed, ToyEncoder, toy_features
 
 
 @dataclass

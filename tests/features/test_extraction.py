@@ -13,10 +13,12 @@ import pytest
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import text_key
 from pairfuse.errors import DataError, EncoderError, StoreError
-from pairfuse.features import devices, extraction, inputs
+from pairfuse.features import devices, extraction
+from pairfuse.features import prefetch as inputs
 from pairfuse.features.extraction import Content, Extraction, contents, extract
 from pairfuse.features.store import FeatureStore, open_store
-from toys import Killed, ToyEncoder, picture, saved, toy_features, write_labels, write_set
+from toys.data import picture, saved, write_labels, write_set
+from toys.encoders import Killed, ToyEncoder, toy_features
 
 TRAIN = {str(number): ("positive", "negative")[number % 2] for number in range(8)}
 TEST = ["8", "9"]

@@ -7,16 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
+from pairfuse.arrays import Floats
 from pairfuse.errors import StoreError
-from pairfuse.features.part import (
-    Bytes,
-    Floats,
-    damaged_rows,
-    open_part,
-    pack,
-    part_name,
-    read_rows,
-)
+from pairfuse.features.part import Bytes, damaged_rows, open_part, pack, part_name, read_rows
 
 ATTRIBUTES = {
     "encoder": "toy",

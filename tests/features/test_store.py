@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pairfuse.arrays import Floats
 from pairfuse.errors import StoreError
 from pairfuse.features import store as store_module
-from pairfuse.features.part import Floats
 from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.upkeep import list_stores, remove_store, verify_stores
 from pairfuse.files import STALE_AFTER
-from toys import ToyEncoder, toy_features
+from toys.encoders import ToyEncoder, toy_features
 
 
 def key(number: int) -> bytes:

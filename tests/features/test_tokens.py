@@ -19,9 +19,10 @@ from pairfuse.features import extraction, store
 from pairfuse.features.extraction import Content, Extraction, contents, extract
 from pairfuse.features.part import damaged_rows, open_part, pack, part_name, read_rows, read_tokens
 from pairfuse.features.store import FeatureStore, open_store
-from pairfuse.features.tokenrows import open_tokens
+from pairfuse.features.token_views import open_tokens
 from pairfuse.features.upkeep import export_store, import_store, thin_out, verify_stores
-from toys import Killed, ToyEncoder, ToySequence, toy_features, toy_tokens, write_set
+from toys.data import write_set
+from toys.encoders import Killed, ToyEncoder, ToySequence, toy_features, toy_tokens
 
 MARK = "ab" * 32
 NAME = "toy-tokens-" + MARK[:8]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fusion_toys import noise, warnings_logged, without
+from pairfuse.arrays import Ints
 from pairfuse.errors import DataError
-from pairfuse.features.table import Ints, Views
+from pairfuse.features.views import Views
 from pairfuse.fusion import balance
 from pairfuse.fusion.balance import class_weights, smote
+from toys.fusion import noise, warnings_logged, without
 
 COUNTS = [(1, 1), (5, 5, 5), (100, 1), (1, 2, 3, 4), (1000, 30, 7), (3,)]
 STRENGTHS = [0.0, 0.3, 0.7, 1.0]

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusion_toys import PLAIN, noise, table, told_by_words, without
 from pairfuse.errors import CheckpointError
-from pairfuse.fusion.blend import Blend
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.fusion.ensemble import prepare_rows
+from pairfuse.fusion.final_estimator import Blend
 from pairfuse.fusion.heads import HEADS
 from pairfuse.study.crossfit import cross_fit
 from pairfuse.study.folds import make_folds
+from toys.fusion import PLAIN, noise, table, told_by_words, without
 
 
 def _trained(head: str = "concat", **changes: object) -> Checkpoint:

@@ -13,10 +13,10 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fusion_toys import PLAIN, told_by_words
 from pairfuse.errors import CheckpointError, DataError
 from pairfuse.fusion.classifier import FusionClassifier
 from pairfuse.fusion.heads import HEADS
+from toys.fusion import PLAIN, told_by_words
 
 QUICK = replace(PLAIN, epochs=12, reduce=6, lr=0.02)
 WORDS = np.array(["yes", "no", "maybe"])

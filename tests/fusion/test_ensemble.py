@@ -7,7 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusion_toys import (
+from pairfuse.arrays import Ints
+from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.features.views import Views
+from pairfuse.fusion.ensemble import Prepared, class_prior, fit_members, prepare_rows
+from pairfuse.recipe import BALANCES, Recipe
+from pairfuse.stats.metrics import macro_f1
+from pairfuse.study.crossfit import CrossFit, Table, cross_fit
+from pairfuse.study.folds import make_folds
+from toys.fusion import (
     PLAIN,
     farthest,
     noise,
@@ -16,13 +24,6 @@ from fusion_toys import (
     told_by_words,
     without,
 )
-from pairfuse.errors import CheckpointError, ConfigError
-from pairfuse.features.table import Ints, Views
-from pairfuse.fusion.ensemble import Prepared, class_prior, fit_members, prepare_rows
-from pairfuse.recipe import BALANCES, Recipe
-from pairfuse.study.crossfit import CrossFit, Table, cross_fit
-from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import macro_f1
 
 QUICK = replace(PLAIN, epochs=4, reduce=4, dropout=0.2, smoothing=0.1)
 

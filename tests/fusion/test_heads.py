@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fusion_toys import (
+from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.features.views import Views
+from pairfuse.fusion.blocks import HeadShape
+from pairfuse.fusion.heads import HEADS, FusionNetwork
+from pairfuse.fusion.token_heads import TOKEN_HEADS
+from pairfuse.fusion.training import train_stack
+from toys.fusion import (
     DIMS,
     PLAIN,
     f1_of,
@@ -22,12 +28,6 @@ from fusion_toys import (
     told_by_both,
     without,
 )
-from pairfuse.errors import CheckpointError, ConfigError
-from pairfuse.features.table import Views
-from pairfuse.fusion.heads import HEADS, FusionNetwork
-from pairfuse.fusion.parts import HeadShape
-from pairfuse.fusion.token_heads import TOKEN_HEADS
-from pairfuse.fusion.training import train_stack
 
 every_head = pytest.mark.parametrize("head", list(HEADS))
 STRANGE_VIEWS = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fusion_toys import halves, noise, without
 from pairfuse.errors import DataError
-from pairfuse.features.table import Views
+from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import prepare_rows
 from pairfuse.fusion.scaling import fit_scaling, narrow, scale
+from toys.fusion import halves, noise, without
 
 SPREAD = np.array([8, 4, 2, 1, 0.5, 0.25], dtype=np.float32)
 

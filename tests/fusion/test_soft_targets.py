@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fusion_toys import PLAIN, farthest, halves, noise, task
-from pairfuse.features.credit import Credit
-from pairfuse.features.table import Ints
+from pairfuse.arrays import Ints
+from pairfuse.data.soft_labels import Credit
 from pairfuse.fusion.ensemble import fit_members, prepare_rows
 from pairfuse.fusion.training import Task, Trained, _smoothed_loss, predict_logits, train_stack
 from pairfuse.recipe import Recipe
+from toys.fusion import PLAIN, farthest, halves, noise, task
 
 RECIPE = replace(PLAIN, epochs=4, smoothing=0.1, dropout=0.3)
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pairfuse.errors import CheckpointError, ConfigError
+from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.networks import stack_networks
 from pairfuse.fusion.optimiser import StackedAdamW
-from pairfuse.fusion.parts import HeadShape
 from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
 
 every_head = pytest.mark.parametrize("head", list(TOKEN_HEADS))

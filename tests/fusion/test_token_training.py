@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion_toys import PLAIN
+from pairfuse.arrays import Ints
 from pairfuse.encoders.tokens import Tokens, offsets_of
 from pairfuse.errors import ConfigError
 from pairfuse.features.store import FeatureStore
-from pairfuse.features.table import Ints, Views
-from pairfuse.features.tokenrows import TokenRows, open_tokens
+from pairfuse.features.token_views import TokenRows, open_tokens
+from pairfuse.features.views import Views
 from pairfuse.fusion import rowbank
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.fusion.ensemble import Ensemble, Member, Rows, class_prior, fit_members, prepare_rows
 from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.recipe import Recipe
+from toys.fusion import PLAIN
 
 DIM, ROWS = 4, 160
 RECIPE = replace(PLAIN, head="cross_attention", width=8, reduce=4, epochs=15, patience=15, batch=16)

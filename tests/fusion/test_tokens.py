@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_toys import noise
 from pairfuse.encoders.tokens import Tokens, offsets_of
 from pairfuse.features.store import FeatureStore
-from pairfuse.features.table import Views
-from pairfuse.features.tokenrows import TokenRows, open_tokens
+from pairfuse.features.token_views import TokenRows, open_tokens
+from pairfuse.features.views import Views
 from pairfuse.fusion.rowbank import TokenBank
 from pairfuse.fusion.scaling import fit_scaling, scale
 from pairfuse.fusion.tokenpool import AttentionPooling
+from toys.fusion import noise
 
 LENGTHS = [3, 1, 4, 2, 2, 5]
 DIM = 3

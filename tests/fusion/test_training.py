@@ -7,7 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusion_toys import (
+from pairfuse.arrays import Ints
+from pairfuse.features.views import Views
+from pairfuse.fusion.heads import HEADS
+from pairfuse.fusion.training import Task, Trained, predict_logits, train_stack
+from toys.fusion import (
     PLAIN,
     f1_of,
     farthest,
@@ -18,9 +22,6 @@ from fusion_toys import (
     told_by_words,
     without,
 )
-from pairfuse.features.table import Ints, Views
-from pairfuse.fusion.heads import HEADS
-from pairfuse.fusion.training import Task, Trained, predict_logits, train_stack
 
 COLUMNS = [
     "epoch",

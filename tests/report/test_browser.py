@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pairfuse.report.page import write_report
-from report.report_toys import HOSTILE, made_up
-from toys import picture, saved
+from toys.data import picture, saved
+from toys.reports import HOSTILE, made_up
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")

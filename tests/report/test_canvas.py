@@ -4,7 +4,7 @@ import re
 from xml.etree import ElementTree
 
 from pairfuse.report.canvas import ACCENT, VARIABLES, Drawing, canvas
-from report.report_toys import HOSTILE
+from toys.reports import HOSTILE
 
 
 def drawn(key: str = "toy", label: str = "label") -> Drawing:

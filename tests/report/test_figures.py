@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pairfuse.report.canvas import Drawing
+from pairfuse.report.confusion import plot_confusion
 from pairfuse.report.curves import training, tuning
 from pairfuse.report.figures import (
     plot_bars,
@@ -14,8 +15,7 @@ from pairfuse.report.figures import (
     plot_lines,
     spread,
 )
-from pairfuse.report.matrix import plot_confusion
-from report.report_toys import made_up, near
+from toys.reports import made_up, near
 
 
 def texts(drawing: Drawing) -> list[str]:

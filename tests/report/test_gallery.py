@@ -11,9 +11,9 @@ from PIL import Image
 
 from pairfuse.data.pairs import BETWEEN, Pair
 from pairfuse.report.gallery import MOST_CARDS, MOST_LETTERS, THUMB, gallery, thumbnail
-from pairfuse.report.given import ReportInput
-from report.report_toys import ToyPredictions, made_up
-from toys import picture, saved
+from pairfuse.report.inputs import ReportInput
+from toys.data import picture, saved
+from toys.reports import ToyPredictions, made_up
 
 LABELS = ("no", "yes")
 

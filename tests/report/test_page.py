@@ -15,10 +15,10 @@ import pytest
 from pairfuse.report import classes, costs, curves, findings
 from pairfuse.report.findings import HEADLINES
 from pairfuse.report.gallery import gallery
-from pairfuse.report.given import ReportInput
+from pairfuse.report.inputs import ReportInput
 from pairfuse.report.layout import Section
 from pairfuse.report.page import data_check, provenance, report_page, write_report
-from report.report_toys import HOSTILE, made_up, without
+from toys.reports import HOSTILE, made_up, without
 
 Build = Callable[[ReportInput], Section | None]
 SECTIONS = (

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion_toys import PLAIN, noise, table, told_by_words
 from pairfuse.errors import ConfigError
-from pairfuse.features.table import Views
+from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import Prepared, prepare_rows
+from pairfuse.stats.metrics import macro_f1
 from pairfuse.study.ablation import Arm, Budget, arm_views, baselines, run_arm
 from pairfuse.study.crossfit import Table
 from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import macro_f1
 from pairfuse.study.nested import prepare_inner
+from toys.fusion import PLAIN, noise, table, told_by_words
 
 BASE = replace(PLAIN, width=32, reduce=32, weight_decay=0.01, epochs=12)
 ARMS = {"fused": ["words", "look"], "text-only": ["words"], "image-only": ["look"]}

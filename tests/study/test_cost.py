@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-import fusion_toys as toys
-from pairfuse.encoders.base import Floats, Prepared
+from pairfuse.arrays import Floats
+from pairfuse.encoders.base import Prepared
 from pairfuse.errors import EncoderError
 from pairfuse.fusion.ensemble import Member
 from pairfuse.fusion.training import build_network, train_stack
@@ -28,7 +28,9 @@ from pairfuse.study.cost import (
     measure_encoders,
     pareto,
 )
-from toys import ToyEncoder, picture, saved
+from toys import fusion as toys
+from toys.data import picture, saved
+from toys.encoders import ToyEncoder
 
 TEXTS = [f"text {number}" for number in range(100)]
 

@@ -7,17 +7,18 @@ import json
 import numpy as np
 import pytest
 
-import fusion_toys as toys
+from pairfuse.arrays import Ints
 from pairfuse.errors import ConfigError
-from pairfuse.features.table import Ints, Views
-from pairfuse.fusion.blend import Blend
+from pairfuse.features.views import Views
+from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.ensemble import Member, Prepared, Rows, prepare_rows, softmax
+from pairfuse.fusion.final_estimator import Blend
 from pairfuse.fusion.heads import HEADS, FusionNetwork
-from pairfuse.fusion.parts import HeadShape
 from pairfuse.fusion.scaling import fit_scaling
 from pairfuse.fusion.training import Trained
 from pairfuse.recipe import Recipe
-from pairfuse.study.bootstrap import draw_groups
+from pairfuse.stats.bootstrap import draw_groups
+from pairfuse.stats.metrics import macro_f1
 from pairfuse.study.crossfit import CrossFit, cross_fit
 from pairfuse.study.emap import (
     PARTNERS,
@@ -28,7 +29,7 @@ from pairfuse.study.emap import (
     interaction,
     outer_folds,
 )
-from pairfuse.study.metrics import macro_f1
+from toys import fusion as toys
 
 ROWS = np.arange(40)
 

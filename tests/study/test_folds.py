@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pairfuse.arrays import Ints
 from pairfuse.errors import DataError
-from pairfuse.features.table import Ints
 from pairfuse.fusion.ensemble import Rows
 from pairfuse.study.folds import make_folds
 

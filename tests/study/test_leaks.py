@@ -10,16 +10,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusion_toys import PLAIN, farthest, noise, table, told_by_words
-from pairfuse.features.table import Ints, Views
+from pairfuse.arrays import Ints
+from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import Member, Prepared, Rows, prepare_rows
 from pairfuse.fusion.heads import HEADS
 from pairfuse.recipe import BALANCES, Recipe
-from pairfuse.study.bootstrap import draw_groups
+from pairfuse.stats.bootstrap import draw_groups
+from pairfuse.stats.metrics import Scores, score
 from pairfuse.study.crossfit import CrossFit, Table, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import Scores, score
-from worlds import World, draw_world
+from toys.fusion import PLAIN, farthest, noise, table, told_by_words
+from toys.worlds import World, draw_world
 
 QUICK = replace(PLAIN, reduce=8, epochs=6, balance="weights")
 FOLDS, MEMBERS, REPEATS = 3, 2, 2

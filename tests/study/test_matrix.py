@@ -11,16 +11,16 @@ from shutil import copytree
 import numpy as np
 import pytest
 
-from fusion_toys import PLAIN, noise, table, told_by_words
 from pairfuse.errors import ConfigError
 from pairfuse.fusion.ensemble import Prepared, prepare_rows
+from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.study import matrix
 from pairfuse.study.ablation import Budget
-from pairfuse.study.bootstrap import draw_groups
 from pairfuse.study.cost import EncoderCost
 from pairfuse.study.crossfit import Table
 from pairfuse.study.folds import make_folds
 from pairfuse.study.matrix import Model, Row, models, order_heads, run_models, table_lines
+from toys.fusion import PLAIN, noise, table, told_by_words
 
 BASE = replace(PLAIN, epochs=3, reduce=8)
 

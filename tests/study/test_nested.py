@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion_toys import PLAIN, table, told_by_words
 from pairfuse.fusion.ensemble import Prepared, prepare_rows
 from pairfuse.study.crossfit import CrossFit, Table
 from pairfuse.study.folds import make_folds
 from pairfuse.study.nested import nested_fit, prepare_inner
+from toys.fusion import PLAIN, table, told_by_words
 
 BASE = replace(PLAIN, epochs=4, patience=4, reduce=32)
 

@@ -9,20 +9,20 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-from fusion_toys import noise, table
+from pairfuse.arrays import Floats
 from pairfuse.config import METRIC_NAMES
 from pairfuse.data.pairs import Pair
-from pairfuse.data.vqa_accuracy import vqa_accuracy
-from pairfuse.features.credit import credit_of
-from pairfuse.features.table import Floats
+from pairfuse.data.readers.vqa_accuracy import vqa_accuracy
+from pairfuse.data.soft_labels import credit_of
 from pairfuse.fusion.ensemble import Ensemble, prepare_rows
 from pairfuse.recipe import Recipe
-from pairfuse.study.bootstrap import draw_groups
+from pairfuse.stats.bootstrap import draw_groups
+from pairfuse.stats.metrics import score
 from pairfuse.study.crossfit import CrossFit, Table
 from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import score
 from pairfuse.study.objective import objective, official
 from pairfuse.study.tuning import SEARCHED, Space, study_mark
+from toys.fusion import noise, table
 
 ROWS = 60
 

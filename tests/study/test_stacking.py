@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fusion_toys import PLAIN, noise, table, told_by_both, told_by_words, without
-from pairfuse.fusion.blend import fit_blend
 from pairfuse.fusion.ensemble import Prepared, class_prior, prepare_rows
+from pairfuse.fusion.final_estimator import fit_blend
+from pairfuse.stats.metrics import macro_f1
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.emap import emap
 from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import macro_f1
+from pairfuse.study.missing_modality import held_out
 from pairfuse.study.nested import prepare_inner
-from pairfuse.study.removal import held_out
 from pairfuse.study.stacking import stacked_fit
+from toys.fusion import PLAIN, noise, table, told_by_both, told_by_words, without
 
 QUICK = replace(PLAIN, reduce=6, epochs=6, balance="weights", strength=0.5)
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import fusion_toys as toys
-from pairfuse.features.table import Bools, Floats, Ints
-from pairfuse.study.bootstrap import draw_groups
+from pairfuse.arrays import Bools, Floats, Ints
+from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.study.crossfit import Table
 from pairfuse.study.strata import CLUSTERS, LEAST_ROWS, Stratum, agreement, strata
+from toys import fusion as toys
 
 ROWS = 300
 TEXTS = ["x" * (row % 90) for row in range(ROWS)]

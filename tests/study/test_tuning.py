@@ -12,17 +12,17 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from fusion_toys import PLAIN, noise, table, told_by_words, warnings_logged
 from pairfuse.errors import ConfigError
-from pairfuse.features.table import Views
-from pairfuse.features.tokenrows import TokenRows
+from pairfuse.features.token_views import TokenRows
+from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import check_recipe, prepare_rows
 from pairfuse.fusion.heads import HEADS
+from pairfuse.stats.metrics import macro_f1
 from pairfuse.study import tuning
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.metrics import macro_f1
 from pairfuse.study.tuning import SEARCHED, Space, Tuned, suggest, tune, view_subsets
+from toys.fusion import PLAIN, noise, table, told_by_words, warnings_logged
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 BASE = replace(PLAIN, width=32, reduce=32, weight_decay=0.01, epochs=2, lr=0.005)

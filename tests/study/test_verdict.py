@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pairfuse.study.bootstrap import Estimate, draw_groups
+from pairfuse.stats.bootstrap import Estimate, draw_groups
+from pairfuse.stats.calibration import Cascade
+from pairfuse.stats.metrics import Scores, score
+from pairfuse.stats.paired import Comparison
 from pairfuse.study.cost import ArmCost
-from pairfuse.study.decide import Cascade
 from pairfuse.study.emap import Interaction
-from pairfuse.study.metrics import Scores, score
-from pairfuse.study.paired import Comparison
 from pairfuse.study.strata import Stratum
 from pairfuse.study.verdict import Verdict, arm_to_use, build_verdict, find, outcome
 

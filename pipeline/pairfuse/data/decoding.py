@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import chardet
 import numpy as np
-from numpy.typing import NDArray
 
+from pairfuse.arrays import Doubles
 from pairfuse.data.alphabets import costs
 from pairfuse.errors import DataError
 
 AUTO = "auto"
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pairfuse.arrays import Ints
+
 if TYPE_CHECKING:
     from PIL import Image
 
     from pairfuse.data.pairs import Dataset
 
-Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Kind = Literal["same text", "same image bytes", "near image", "any of these"]
 KINDS: tuple[Kind, ...] = ("same text", "same image bytes", "near image", "any of these")

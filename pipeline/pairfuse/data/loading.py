@@ -19,12 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from pairfuse.console import log
-from pairfuse.data.census import take_census
 from pairfuse.data.decoding import DecodedText, decode_texts
+from pairfuse.data.image_facts import take_census
 from pairfuse.data.images import MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
-from pairfuse.data.rows import RawRow
+from pairfuse.data.readers.rows import RawRow
 from pairfuse.errors import DataError
 from pairfuse.files import read_bytes, write_bytes
 

@@ -16,15 +16,15 @@ from pairfuse.encoders import folder as folders
 from pairfuse.encoders import weights
 from pairfuse.encoders.base import Encoder, LoadedEncoder, Precision, Prepared, fingerprint
 from pairfuse.encoders.convnet import ConvEncoder, architecture_of
-from pairfuse.encoders.cutting import TRUNCATIONS, Truncation
+from pairfuse.encoders.dual import FAMILIES, build_towers
 from pairfuse.encoders.image import build_image
+from pairfuse.encoders.joint import build_pair
 from pairfuse.encoders.network import resolve_device, resolve_precision
 from pairfuse.encoders.ngram import NgramEncoder
-from pairfuse.encoders.pairwise import build_pair
 from pairfuse.encoders.sequence import keep_tokens
 from pairfuse.encoders.text import POOLINGS, build_text
 from pairfuse.encoders.tokens import TOKEN_POOLINGS
-from pairfuse.encoders.towers import FAMILIES, build_towers
+from pairfuse.encoders.truncation import TRUNCATIONS, Truncation
 from pairfuse.errors import ConfigError
 
 __all__ = [

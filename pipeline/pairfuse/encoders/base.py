@@ -8,13 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality, one_text
 from pairfuse.encoders.tokens import Encoded
 
-Floats = NDArray[np.float32]
 #: What a batch gives: features (B, D), or these with the tokens behind them.
 Found = Floats | Encoded
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -98,7 +98,7 @@ class ConvEncoder:
                 f"encoder {self.name}: {self.file} holds no {self.architecture} weights "
                 f"({folders.first_line(error)}); copy it again or give another file"
             ) from None
-        from pairfuse.encoders.tuned import fold_batch_norm, fold_padding
+        from pairfuse.encoders.fast_inference import fold_batch_norm, fold_padding
 
         network = fold_padding(network.requires_grad_(False).eval())
         if net.in_order:

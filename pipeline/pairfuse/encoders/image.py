@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import folder as folders
-from pairfuse.encoders.base import Floats, Found, Precision, Prepared
+from pairfuse.encoders.base import Found, Precision, Prepared
 from pairfuse.encoders.network import (
     load_network,
     quiet,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.encoders.base import Floats, Found, Precision
+from pairfuse.arrays import Floats
+from pairfuse.encoders.base import Found, Precision
+from pairfuse.encoders.bf16_probe import bf16_is_faster
 from pairfuse.encoders.folder import first_line
-from pairfuse.encoders.probe import bf16_is_faster
 from pairfuse.encoders.tokens import Encoded, Tokens, offsets_of
 from pairfuse.errors import EncoderError
 
@@ -274,7 +275,7 @@ def load_network(
             f"{folder} lacks {len(lacking)} trained tensors that are needed, first {lacking[0]}; "
             "use another pooling or a complete checkpoint"
         )
-    from pairfuse.encoders.tuned import pack_linears
+    from pairfuse.encoders.fast_inference import pack_linears
 
     network.requires_grad_(False)
     for part in without:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
-from pairfuse.encoders.base import Floats, LoadedEncoder, Prepared, plain_text
+from pairfuse.encoders.base import LoadedEncoder, Prepared, plain_text
 
 DIM = 4096
 SETTINGS: dict[str, Any] = {

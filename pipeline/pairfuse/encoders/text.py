@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from pairfuse.data.pairs import BETWEEN, Modality
 from pairfuse.encoders import folder as folders
 from pairfuse.encoders.base import Found, Precision, Prepared, plain_text
-from pairfuse.encoders.cutting import (
+from pairfuse.encoders.network import load_network, quiet, to_device, to_host, with_tokens
+from pairfuse.encoders.truncation import (
     TextTokenizer,
     Truncation,
     in_fingerprint,
     marks_pairs,
     set_length,
 )
-from pairfuse.encoders.network import load_network, quiet, to_device, to_host, with_tokens
 from pairfuse.errors import ConfigError, EncoderError
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from pairfuse.arrays import Floats, Ints
+
 Halves = NDArray[np.float16]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 TokenPooling = Literal["cls", "mean", "max"]
 TOKEN_POOLINGS: tuple[TokenPooling, ...] = get_args(TokenPooling)

@@ -17,7 +17,7 @@ from threading import Event, Lock, Thread
 from pairfuse.console import log
 from pairfuse.encoders.base import Found, LaunchingEncoder, LoadedEncoder, Prepared
 from pairfuse.errors import EncoderError
-from pairfuse.features.inputs import Window
+from pairfuse.features.prefetch import Window
 
 #: Tokens (padding included) that a text batch holds at most, for each input of the batch size.
 TOKENS_PER_INPUT = 64

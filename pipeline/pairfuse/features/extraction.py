@@ -24,10 +24,10 @@ from pairfuse.encoders.network import resolve_devices
 from pairfuse.encoders.tokens import Encoded, join_found
 from pairfuse.errors import StoreError
 from pairfuse.features.devices import MOST_INPUTS, Device, encode_on
-from pairfuse.features.inputs import Content, Tally, prepare_sample, prepared_windows, threads
+from pairfuse.features.prefetch import Content, Tally, prepare_sample, prepared_windows, threads
 from pairfuse.features.store import FeatureStore
 from pairfuse.files import locked
-from pairfuse.process import keep_memory
+from pairfuse.memory import keep_memory
 
 __all__ = ["Content", "Extraction", "contents", "extract"]
 

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.encoders.tokens import Ints, Tokens
+from pairfuse.arrays import Floats, Ints
+from pairfuse.encoders.tokens import Tokens
 from pairfuse.errors import StoreError
-from pairfuse.features.layout import (
+from pairfuse.features.hdf5_schema import (
     CHECKSUM_BYTES,
     FORMAT,
     PLAIN_VERSION,
@@ -44,7 +45,6 @@ from pairfuse.features.layout import (
 if TYPE_CHECKING:
     import h5py
 
-Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 #: A whole part is read, and proven, in blocks of this size; its `checksum` is that of theirs.

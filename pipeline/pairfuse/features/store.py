@@ -21,21 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse import __version__
+from pairfuse.arrays import Floats
 from pairfuse.encoders.base import Encoder, fingerprint
 from pairfuse.encoders.sequence import TokenEncoder
 from pairfuse.encoders.tokens import TokenPooling, Tokens, join_tokens, pool_tokens
 from pairfuse.errors import StoreError
+from pairfuse.features.hdf5_schema import SUFFIX
 from pairfuse.features.index import KeyIndex, as_rows, build_index
-from pairfuse.features.layout import SUFFIX
-from pairfuse.features.part import (
-    Floats,
-    Part,
-    open_part,
-    pack,
-    read_rows,
-    read_tokens,
-    unchecked_tokens,
-)
+from pairfuse.features.part import Part, open_part, pack, read_rows, read_tokens, unchecked_tokens
 from pairfuse.files import listed, sweep, write_bytes
 
 #: More parts than this are joined when an extraction ends.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pairfuse.console import progress
 from pairfuse.errors import StoreError
-from pairfuse.features.layout import SUFFIX
+from pairfuse.features.hdf5_schema import SUFFIX
 from pairfuse.features.part import Part, damaged_rows, open_part, pack, read_rows, read_tokens
 from pairfuse.features.store import store_name
 from pairfuse.files import listed, sweep, sync_folder, temporary_name, write_bytes

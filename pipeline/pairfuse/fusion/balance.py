@@ -5,14 +5,11 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pairfuse.arrays import Floats, Ints
 from pairfuse.console import log
 from pairfuse.errors import DataError
-from pairfuse.features.table import Views
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from pairfuse.features.views import Views
 
 #: Rows of a class that synthetic ones are drawn between.
 SEEN_ROWS = 2048

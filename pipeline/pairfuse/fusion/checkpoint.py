@@ -18,9 +18,9 @@ import numpy as np
 from pairfuse import __version__
 from pairfuse.errors import CheckpointError, ConfigError, shown
 from pairfuse.files import write_bytes, write_json
-from pairfuse.fusion.blend import Blend
+from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.ensemble import Ensemble, Member
-from pairfuse.fusion.parts import HeadShape
+from pairfuse.fusion.final_estimator import Blend
 from pairfuse.fusion.scaling import ViewScaling
 from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import Trained, build_network

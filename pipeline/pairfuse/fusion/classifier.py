@@ -11,13 +11,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.validation import check_is_fitted
 
+from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.errors import DataError
-from pairfuse.features.table import Views
+from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import Ensemble, Rows, class_prior, fit_members, prepare_rows
 from pairfuse.recipe import Recipe
 
-Floats = NDArray[np.float32]
 Inputs = Mapping[str, Any] | NDArray[Any]
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pairfuse.arrays import Floats, Ints
 from pairfuse.data.pairs import Modality
+from pairfuse.data.soft_labels import Credit
 from pairfuse.errors import CheckpointError, ConfigError
-from pairfuse.features.credit import Credit
-from pairfuse.features.table import Ints, Views
+from pairfuse.features.views import Views
 from pairfuse.fusion.balance import smote
-from pairfuse.fusion.blend import Blend
+from pairfuse.fusion.final_estimator import Blend
 from pairfuse.fusion.heads import check_head
 from pairfuse.fusion.scaling import (
     ViewScaling,
@@ -28,7 +28,6 @@ from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import Task, Trained, Watch, predict_logits, train_stack
 from pairfuse.recipe import Recipe
 
-Floats = NDArray[np.float32]
 #: Rows that are scaled and classified at a time.
 _CHUNK = 16_384
 #: Rows of the models that are trained at once take at most about so much memory.

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairfuse.errors import ConfigError
-from pairfuse.fusion.layers import JoinedLinear, Missing, StackedLinear, no_dropout, safe
-from pairfuse.fusion.parts import (
+from pairfuse.fusion.blocks import (
     Attention,
     Corner,
     Drop,
@@ -27,6 +26,7 @@ from pairfuse.fusion.parts import (
     Stack,
     check_views,
 )
+from pairfuse.fusion.layers import JoinedLinear, Missing, StackedLinear, no_dropout, safe
 from pairfuse.fusion.token_heads import TOKEN_HEADS
 
 #: Rank of the interaction that `bilinear` learns for each unit.

@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from pairfuse.fusion.blocks import Corner, HeadShape
 from pairfuse.fusion.heads import FusionNetwork
-from pairfuse.fusion.parts import Corner, HeadShape
 from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
 
 #: A head with the stand-ins for missing views in front of it.

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairfuse.features.credit import Credit
-from pairfuse.features.table import Ints, Views
-from pairfuse.features.tokenrows import HeldTokens, TokenRows
+from pairfuse.arrays import Ints
+from pairfuse.data.soft_labels import Credit
+from pairfuse.features.token_views import HeldTokens, TokenRows
+from pairfuse.features.views import Views
 
 
 class RowBank:

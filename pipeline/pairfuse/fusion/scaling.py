@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from pairfuse.arrays import Floats
 from pairfuse.errors import DataError
-from pairfuse.features.table import Views
-
-Floats = NDArray[np.float32]
+from pairfuse.features.views import Views
 
 #: Width that the principal axes are computed for; models take the first few of them.
 MAX_COMPONENTS = 128

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pairfuse.errors import ConfigError
-from pairfuse.fusion.layers import JoinedLinear, StackedLinear, no_dropout, safe
-from pairfuse.fusion.parts import (
+from pairfuse.fusion.blocks import (
     Attention,
     Corner,
     Drop,
@@ -24,6 +23,7 @@ from pairfuse.fusion.parts import (
     Stack,
     check_views,
 )
+from pairfuse.fusion.layers import JoinedLinear, StackedLinear, no_dropout, safe
 from pairfuse.fusion.tokenpool import AttentionPooling
 
 

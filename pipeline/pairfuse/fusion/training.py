@@ -13,24 +13,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pairfuse.features.credit import Credit
-from pairfuse.features.table import Ints, Views
+from pairfuse.arrays import Floats, Ints
+from pairfuse.data.soft_labels import Credit
+from pairfuse.features.views import Views
 from pairfuse.fusion.balance import class_weights
+from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.layers import Dropout, ModalityDropout
 from pairfuse.fusion.networks import enclosing, new_network, shapes_of, stack_networks
 from pairfuse.fusion.optimiser import StackedAdamW
-from pairfuse.fusion.parts import HeadShape
 from pairfuse.fusion.rowbank import AnswerBank, RowBank, TokenBank, batches
 from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
-from pairfuse.process import keep_memory
+from pairfuse.memory import keep_memory
 from pairfuse.recipe import Recipe
 
-Floats = NDArray[np.float32]
 #: Rows whose tokens are in memory at a time, but in training, which has its batches.
 TOKEN_ROWS = 64
 _CPU = torch.device("cpu")

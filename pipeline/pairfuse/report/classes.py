@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pairfuse.report.canvas import WIDE, Drawing
+from pairfuse.report.confusion import MOST_CELLS, plot_confusion
 from pairfuse.report.figures import plot_bars, plot_lines
-from pairfuse.report.given import FUSED, IMAGE, TEXT, ReportInput
+from pairfuse.report.inputs import FUSED, IMAGE, TEXT, ReportInput
 from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import join, number, percent, words
-from pairfuse.report.matrix import MOST_CELLS, plot_confusion
 
 
 def confusions(found: ReportInput) -> Section | None:

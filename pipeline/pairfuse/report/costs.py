@@ -7,7 +7,7 @@ from typing import Any
 
 from pairfuse.report.canvas import WIDE, Drawing
 from pairfuse.report.figures import plot_bars, plot_costs, plot_lines
-from pairfuse.report.given import FUSED, ReportInput
+from pairfuse.report.inputs import FUSED, ReportInput
 from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import (
     Markup,

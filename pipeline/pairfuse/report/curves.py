@@ -21,7 +21,7 @@ from pairfuse.report.canvas import (
 )
 from pairfuse.report.embedding import Map, neighbour_map, principal_map, sample
 from pairfuse.report.figures import NAME, plot_bars
-from pairfuse.report.given import ReportInput
+from pairfuse.report.inputs import ReportInput
 from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import join, number, short, squeezed, words
 

@@ -12,7 +12,7 @@ from pairfuse.report.figures import (
     plot_intervals,
     spread,
 )
-from pairfuse.report.given import FUSED, TEXT, ReportInput
+from pairfuse.report.inputs import FUSED, TEXT, ReportInput
 from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import (
     Markup,

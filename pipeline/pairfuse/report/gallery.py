@@ -11,7 +11,7 @@ from pathlib import Path
 from pairfuse.data.images import open_image
 from pairfuse.data.pairs import one_text
 from pairfuse.errors import DataError
-from pairfuse.report.given import FUSED, TEXT, Predictions, ReportInput
+from pairfuse.report.inputs import FUSED, TEXT, Predictions, ReportInput
 from pairfuse.report.layout import Section
 from pairfuse.report.markup import Markup, join, name_of, number, short, tag, text
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pairfuse.files import write_text
 from pairfuse.report import classes, costs, curves, findings
 from pairfuse.report.gallery import gallery
-from pairfuse.report.given import ReportInput
+from pairfuse.report.inputs import ReportInput
 from pairfuse.report.layout import Section, frame
 from pairfuse.report.markup import fold, join, tag, text
 

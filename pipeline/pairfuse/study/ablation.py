@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pairfuse.arrays import Floats
 from pairfuse.console import progress
 from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
@@ -17,8 +17,6 @@ from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.nested import Inner, nested_fit
 from pairfuse.study.stacking import stacked_fit
 from pairfuse.study.tuning import SEARCHED, tune
-
-Floats = NDArray[np.float32]
 
 FUSED, TEXT_ONLY, IMAGE_ONLY = "fused", "text-only", "image-only"
 #: Arms that look at no view: scikit-learn's DummyClassifier strategies.

@@ -26,9 +26,9 @@ from pairfuse.encoders.base import Encoder, LoadedEncoder, Prepared
 from pairfuse.encoders.folder import first_line
 from pairfuse.encoders.sequence import TokenEncoder
 from pairfuse.errors import DataError, EncoderError, PairfuseError
-from pairfuse.features.inputs import Content
+from pairfuse.features.prefetch import Content
 from pairfuse.files import read_bytes
-from pairfuse.process import keep_memory
+from pairfuse.memory import keep_memory
 
 if TYPE_CHECKING:
     from pairfuse.fusion.ensemble import Member

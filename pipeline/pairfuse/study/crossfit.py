@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pairfuse.features.credit import Credit
-from pairfuse.features.table import Ints, Views
-from pairfuse.fusion.blend import Blend
+from pairfuse.arrays import Floats, Ints
+from pairfuse.data.soft_labels import Credit
+from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import (
     Ensemble,
     Member,
@@ -21,9 +20,8 @@ from pairfuse.fusion.ensemble import (
     fit_members,
     softmax,
 )
+from pairfuse.fusion.final_estimator import Blend
 from pairfuse.recipe import Recipe
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

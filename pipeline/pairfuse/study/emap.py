@@ -17,16 +17,17 @@ from torch import Tensor
 from torch.func import vmap
 from torch.overrides import TorchFunctionMode
 
+from pairfuse.arrays import Floats, Ints
 from pairfuse.errors import ConfigError
-from pairfuse.features.table import Floats, Ints, Views
-from pairfuse.fusion.blend import Blend
+from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, softmax, vote
+from pairfuse.fusion.final_estimator import Blend
 from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.scaling import scale
 from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import build_network
-from pairfuse.study.bootstrap import Draws, Estimate, over_repeats
-from pairfuse.study.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
+from pairfuse.stats.bootstrap import Draws, Estimate, over_repeats
+from pairfuse.stats.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
 
 #: Rows that lend their text or image to the others of a fold; all of them where there are fewer.
 PARTNERS = 100

@@ -9,11 +9,8 @@ from typing import Any
 
 from pairfuse.config import StudyConfig
 from pairfuse.fusion.ensemble import Prepared
-from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY, Arm
-from pairfuse.study.bootstrap import Estimate, draw_groups
-from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs, head_parameters
-from pairfuse.study.crossfit import Table
-from pairfuse.study.decide import (
+from pairfuse.stats.bootstrap import Estimate, draw_groups
+from pairfuse.stats.calibration import (
     Answered,
     Calibration,
     Cascade,
@@ -24,6 +21,11 @@ from pairfuse.study.decide import (
     cascade,
     conformal,
 )
+from pairfuse.stats.metrics import Scores, score
+from pairfuse.stats.paired import Comparison, compare_all
+from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY, Arm
+from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs, head_parameters
+from pairfuse.study.crossfit import Table
 from pairfuse.study.emap import (
     Interaction,
     emap,
@@ -33,9 +35,7 @@ from pairfuse.study.emap import (
     outer_folds,
     reads_tokens,
 )
-from pairfuse.study.metrics import Scores, score
-from pairfuse.study.paired import Comparison, compare_all
-from pairfuse.study.removal import NOTHING, removal_scores
+from pairfuse.study.missing_modality import NOTHING, removal_scores
 from pairfuse.study.strata import Stratum, agreement, strata
 from pairfuse.study.verdict import Verdict, build_verdict, find
 

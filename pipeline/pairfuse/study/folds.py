@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pairfuse.arrays import Doubles, Ints
 from pairfuse.errors import DataError
-from pairfuse.features.table import Ints
 from pairfuse.fusion.ensemble import Rows
-
-Floats = NDArray[np.float64]
 
 #: One row in so many of a fold's training side decides when to stop.
 VAL_SHARE = 8
@@ -99,7 +96,7 @@ def _split(targets: Ints, groups: Ints, parts: int, seed: int) -> list[Ints]:
 
 
 def _deal(
-    group: Ints, classes: Ints, held: Floats, totals: Ints, random: np.random.Generator
+    group: Ints, classes: Ints, held: Doubles, totals: Ints, random: np.random.Generator
 ) -> Ints:
     """Part of each of these rows: group by group, the most lopsided first, where it evens most."""
     _, group = np.unique(group, return_inverse=True)
@@ -117,7 +114,7 @@ def _deal(
     return chosen[group]
 
 
-def _fill(levels: Floats, count: int, random: np.random.Generator) -> Ints:
+def _fill(levels: Doubles, count: int, random: np.random.Generator) -> Ints:
     """Part of each of so many rows of one class, so that all parts get as level as can be."""
     parts = random.permutation(len(levels))  # who gets one more is drawn
     heights = levels[parts] + np.arange(count)[:, None]  # (count, parts)

@@ -16,26 +16,24 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.errors import ConfigError
-from pairfuse.features.table import Views
+from pairfuse.features.views import Views
 from pairfuse.files import write_bytes, write_json
 from pairfuse.fusion.ensemble import Prepared
 from pairfuse.fusion.heads import check_head
 from pairfuse.recipe import Recipe
+from pairfuse.stats.bootstrap import Draws
+from pairfuse.stats.metrics import Scores, score
+from pairfuse.stats.paired import Comparison, compare_all
 from pairfuse.study.ablation import Arm, Budget, only_inner, only_views, run_arm
-from pairfuse.study.bootstrap import Draws
 from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs, head_parameters
 from pairfuse.study.crossfit import Table
-from pairfuse.study.metrics import Scores, score
 from pairfuse.study.nested import Inner, prepare_inner
-from pairfuse.study.paired import Comparison, compare_all
 from pairfuse.study.stacking import stack
 from pairfuse.study.tuning import Space, study_mark
-
-Floats = NDArray[np.float32]
 
 #: The order of views that stand alone.
 KINDS: tuple[Modality, ...] = ("text", "image", "joint")

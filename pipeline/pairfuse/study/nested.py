@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pairfuse.arrays import Ints
 from pairfuse.console import progress
-from pairfuse.features.table import Ints
 from pairfuse.fusion.ensemble import Prepared, prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit, join

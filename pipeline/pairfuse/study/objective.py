@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pairfuse.features.table import Floats, Ints
-from pairfuse.study.bootstrap import Draws, Estimate, percentile
+from pairfuse.arrays import Floats, Ints
+from pairfuse.stats.bootstrap import Draws, Estimate, percentile
+from pairfuse.stats.metrics import Scores, auroc, macro_f1
 from pairfuse.study.crossfit import CrossFit, Table
-from pairfuse.study.metrics import Scores, auroc, macro_f1
 
 
 def objective(table: Table, rows: Ints, fit: CrossFit) -> float:

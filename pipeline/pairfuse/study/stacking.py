@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pairfuse.arrays import Floats
 from pairfuse.console import progress
-from pairfuse.features.table import Floats
-from pairfuse.fusion.blend import Blend, fit_blend
 from pairfuse.fusion.ensemble import Prepared, class_prior, softmax
+from pairfuse.fusion.final_estimator import Blend, fit_blend
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.nested import Inner

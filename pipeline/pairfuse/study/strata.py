@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pairfuse.features.table import Bools, Floats, Ints, Views
-from pairfuse.study.bootstrap import Doubles, Draws, Estimate, percentile
+from pairfuse.arrays import Bools, Doubles, Floats, Ints
+from pairfuse.features.views import Views
+from pairfuse.stats.bootstrap import Draws, Estimate, percentile
+from pairfuse.stats.paired import holm
 from pairfuse.study.crossfit import Table
-from pairfuse.study.paired import holm
 
 #: Strata with fewer rows are left out.
 LEAST_ROWS = 20

@@ -21,7 +21,7 @@ import numpy as np
 from pairfuse.console import log, progress
 from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
-from pairfuse.features.table import Views
+from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import Prepared, check_recipe, project
 from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.recipe import BALANCES, Recipe

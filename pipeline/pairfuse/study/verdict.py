@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from pairfuse.stats.bootstrap import Estimate
+from pairfuse.stats.calibration import Cascade
+from pairfuse.stats.metrics import Scores
+from pairfuse.stats.paired import Comparison
 from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY
-from pairfuse.study.bootstrap import Estimate
 from pairfuse.study.cost import ArmCost
-from pairfuse.study.decide import Cascade
 from pairfuse.study.emap import Interaction
-from pairfuse.study.metrics import Scores
-from pairfuse.study.paired import Comparison
 from pairfuse.study.strata import Stratum
 
 Outcome = Literal["helps", "does not help", "cannot be told"]

@@ -1,0 +1,151 @@
+"""Answers: calibrated probabilities and prediction sets for pairs, by a trained checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pairfuse.arrays import Bools, Floats
+from pairfuse.commands.run_folder import read_evidence
+from pairfuse.commands.workspace import Job
+from pairfuse.console import say
+from pairfuse.data.pairs import Pair
+from pairfuse.encoders import build_encoders, fingerprint
+from pairfuse.errors import CheckpointError
+from pairfuse.features.views import Views
+from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint
+from pairfuse.stats.calibration import (
+    conformal_threshold,
+    fit_temperature,
+    prediction_sets,
+    tempered,
+)
+from pairfuse.study.ablation import TEXT_ONLY
+from pairfuse.study.crossfit import CrossFit
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Calibrated probabilities (N, C), labels in each set (N, C), a flag for each pair."""
+
+    probabilities: Floats
+    sets: Bools
+    flags: tuple[str, ...]
+
+
+def build_checkpoint(job: Job, fit: CrossFit, scores: Mapping[str, Any]) -> Checkpoint:
+    """The ensemble with what its out-of-fold probabilities say about its confidence."""
+    targets, coverage = job.table.targets, job.config.study.coverage
+    temperature = fit_temperature(fit.mean, targets)
+    return Checkpoint(
+        fit.ensemble,
+        {encoder.name: fingerprint(encoder) for encoder in job.encoders},
+        _encoder_options(job),
+        scores,
+        temperature,
+        conformal_threshold(
+            tempered(fit.mean, temperature), targets, coverage, groups=job.table.groups
+        ),
+        coverage,
+    )
+
+
+def answer(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Answers:
+    """What the ensemble says of these pairs."""
+    return _decided(checkpoint, _raw(job, checkpoint, pairs), pairs)
+
+
+def answer_cheaply(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Answers:
+    """The text-only ensemble's answer where it is sure enough, the fused one's for the others.
+
+    Raises:
+        DataError: No ablation was made, so no threshold is known.
+        CheckpointError: The text-only ensemble is not there.
+    """
+    found = read_evidence(job.folder)["cascade"]
+    text_only = load_checkpoint(job.folder / TEXT_ONLY)
+    if found is None or text_only.ensemble.labels != checkpoint.ensemble.labels:
+        raise CheckpointError(
+            f"{job.folder} holds no cascade for this model; run `pairfuse ablate` again"
+        )
+    raw = _raw(job, text_only, pairs)
+    cheap = _decided(text_only, raw, pairs)
+    unsure = np.flatnonzero(raw.max(axis=1) < float(found["threshold"]))
+    say(
+        f"cascade   {len(unsure)} of {len(pairs)} pairs need their image: "
+        f"{1 - len(unsure) / len(pairs):.1%} of the image encodes saved"
+    )
+    flags = [f"{flag} text-only".strip() for flag in cheap.flags]
+    probabilities, sets = cheap.probabilities.copy(), cheap.sets.copy()
+    if len(unsure):
+        full = answer(job, checkpoint, [pairs[row] for row in unsure.tolist()])
+        probabilities[unsure], sets[unsure] = full.probabilities, full.sets
+        for place, row in enumerate(unsure.tolist()):
+            flags[row] = full.flags[place]
+    return Answers(probabilities, sets, tuple(flags))
+
+
+def check_fits(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> None:
+    """Refuse a data set that the model was not trained for, and one without test pairs."""
+    labels = checkpoint.ensemble.labels
+    found = {pair.label for pair in job.dataset.pairs if pair.label is not None}
+    strange = sorted(found - set(labels))
+    if strange:
+        raise CheckpointError(
+            f"the model knows the labels {', '.join(labels)}; {job.config.data.root} has "
+            f"{strange[0]!r}: it is not the data set that the model was trained for"
+        )
+    if not pairs:
+        raise CheckpointError(f"{job.config.data.root} has no test pair to predict")
+
+
+def _raw(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Floats:
+    return checkpoint.ensemble.predict_proba(_views(job, checkpoint, pairs))
+
+
+def _decided(checkpoint: Checkpoint, raw: Floats, pairs: Sequence[Pair]) -> Answers:
+    calm = tempered(raw, checkpoint.temperature)
+    lost = np.array([pair.text is None and pair.image is None for pair in pairs])
+    calm[lost] = raw[lost]  # the class prior is calibrated as it is
+    sets = prediction_sets(calm, checkpoint.set_threshold)
+    return Answers(calm, sets, tuple(_flag(pair) for pair in pairs))
+
+
+def _views(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Views:
+    """Features by the encoders that the model was trained on, and by no others."""
+    options = dict(checkpoint.encoder_options)
+    encoders = build_encoders(options.pop("encoders"), **options, device=job.config.features.device)
+    used = [encoder for encoder in encoders if encoder.name in checkpoint.ensemble.dims]
+    for encoder in used:
+        found, wanted = fingerprint(encoder), checkpoint.fingerprints[encoder.name]
+        if found != wanted:
+            raise CheckpointError(
+                f"encoder {encoder.name} is not the one that the model was trained on "
+                f"(fingerprint {found[:8]}, trained on {wanted[:8]}): its weights or settings "
+                "changed; train again, or bring the old ones back"
+            )
+    return job.views(pairs, used)
+
+
+def _encoder_options(job: Job) -> dict[str, Any]:
+    """What builds the same encoders again; `auto` is resolved, so that another device agrees."""
+    features = job.config.features
+    precisions = {encoder.made_from.get("precision", "fp32") for encoder in job.encoders}
+    return {
+        "encoders": list(features.encoders),
+        "pooling": features.pooling,
+        "max_length": features.max_length,
+        "tokens": features.tokens,
+        "truncation": features.truncation,
+        "precision": max(precisions - {"fp32"}, default="fp32"),
+    }
+
+
+def _flag(pair: Pair) -> str:
+    if pair.text is None and pair.image is None:
+        return "prior"
+    missing = [name for name in ("text", "image") if getattr(pair, name) is None]
+    return " ".join(f"no-{name}" for name in missing)

@@ -1,0 +1,68 @@
+"""Blend: a linear model makes one answer of several heads' probabilities (Wolpert 1992)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairfuse.arrays import Floats, Ints
+from pairfuse.fusion.balance import class_weights
+
+#: Probabilities below this count as this in logarithms.
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Blend:
+    """An affine map of the logarithms of H heads' probabilities to logits."""
+
+    weights: Floats  # (H * C, C)
+    bias: Floats  # (C,)
+
+    @property
+    def size(self) -> int:
+        """Trained numbers."""
+        return self.weights.size + self.bias.size
+
+    def logits(self, chances: Floats) -> Floats:
+        """One answer to the probabilities of H heads.
+
+        Args:
+            chances: Shape (H, N, C), or (M, N, C) of members that lie head by head, as many for
+                each; those of one head are averaged.
+
+        Returns:
+            Shape (N, C).
+        """
+        heads, (members, rows, classes) = len(self.weights) // len(self.bias), chances.shape
+        by_head = chances.reshape(heads, members // heads, rows, classes)
+        found = _logs(by_head.mean(axis=1)) @ self.weights + self.bias
+        return np.asarray(found, dtype=np.float32)
+
+
+def fit_blend(chances: Floats, targets: Ints, *, strength: float = 0.0) -> Blend:
+    """Multinomial logistic regression with a ridge of 1.
+
+    Args:
+        chances: Shape (H, N, C), of rows that the heads had not seen.
+        targets: Shape (N,); each class has a row.
+        strength: How far rows are weighed towards equal classes (see `class_weights`).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    classes = chances.shape[-1]
+    weights = class_weights(targets, classes, strength)[targets]
+    model = LogisticRegression(C=1.0, max_iter=2000).fit(_logs(chances), targets, weights)
+    coefficients, bias = model.coef_.T, model.intercept_
+    if classes == 2:  # scikit-learn gives the second class alone
+        coefficients = np.hstack([np.zeros_like(coefficients), coefficients])
+        bias = np.concatenate([[0], bias])
+    return Blend(coefficients.astype(np.float32), bias.astype(np.float32))
+
+
+def _logs(chances: Floats) -> NDArray[np.float64]:
+    """Logarithms of the heads' probabilities side by side, (H, N, C) to (N, H * C)."""
+    logs = np.log(np.maximum(chances, _LEAST, dtype=np.float64)).transpose(1, 0, 2)
+    return logs.reshape(len(logs), -1)

@@ -1,0 +1,1 @@
+"""Statistics: arrays in, results out; NumPy alone, no torch and no configuration."""

@@ -1,0 +1,144 @@
+"""Paired comparison of arms on the same rows, by macro-F1; groups are drawn and swapped whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy import sparse
+from scipy.special import bdtr
+
+from pairfuse.arrays import Bools, Doubles, Floats, Ints
+from pairfuse.stats.bootstrap import Draws, Estimate, draw_swaps, over_repeats
+from pairfuse.stats.metrics import guess_cells, macro_f1, mean_f1
+
+#: 80 % power in a two-sided test at 5 %: the 97.5th and the 80th percentile of the normal.
+POWER = 1.960 + 0.842
+#: No larger number of pairs is named.
+MOST_PAIRS = 10**9
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms on the same rows.
+
+    Attributes:
+        difference: Macro-F1 of the first arm less that of the second.
+        mcnemar: Exact two-sided p of McNemar's test, on the guesses of the mean probabilities;
+            it takes rows, not groups, for independent.
+        permutation: p of swapping the arms' predictions group by group (two-sided, macro-F1).
+        holm: The latter, adjusted for all pairs that were compared (Holm 1979).
+        error: Standard error of the difference.
+        detectable: The least difference that so many rows show in 80 % of studies.
+        pairs_needed: Rows at which the difference found would be shown in 80 % of studies, at most
+            `MOST_PAIRS`; none where there is no difference.
+    """
+
+    first: str
+    second: str
+    difference: Estimate
+    mcnemar: float
+    permutation: float
+    holm: float
+    error: float
+    detectable: float
+    pairs_needed: int | None
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def compare_all(
+    arms: Mapping[str, Floats], targets: Ints, draws: Draws, *, seed: int
+) -> list[Comparison]:
+    """Compare every two arms, the first before the second in the order of the mapping.
+
+    Args:
+        arms: Probabilities of each arm, shape (R, N, C); the same R, N, C for all.
+        targets: Shape (N,).
+        draws: Resamples of the N rows' groups; the permutation test swaps the same groups, as
+            often as there are resamples.
+        seed: Seed of the swaps.
+    """
+    names, tables = list(arms), list(arms.values())
+    guesses = np.stack([table.argmax(axis=-1) for table in tables])  # (A, R, N)
+    merged = [table.mean(axis=0, dtype=np.float64).argmax(axis=-1) for table in tables]
+    classes = tables[0].shape[-1]
+    cells = guess_cells(targets, guesses.reshape(-1, len(targets)), classes)  # (N, A * R * C * C)
+    found = np.array([[macro_f1(targets, each, classes) for each in arm] for arm in guesses])
+    drawn = np.concatenate(
+        [mean_f1(sums, classes, arms=found.size) for sums in draws.each(cells)], axis=1
+    ).reshape(*found.shape, -1)  # (A, R, resamples)
+    pairs = list(combinations(range(len(names)), 2))
+    swaps = draw_swaps(draws.group, seed=seed, resamples=draws.resamples)
+    chances = _permutation(cells, found.mean(axis=1), pairs, swaps, classes)
+    out = []
+    for (one, other), chance, adjusted in zip(pairs, chances, holm(chances), strict=True):
+        difference, error = over_repeats(found[one] - found[other], drawn[one] - drawn[other])
+        out.append(
+            Comparison(
+                names[one],
+                names[other],
+                difference,
+                mcnemar=mcnemar(merged[one] == targets, merged[other] == targets),
+                permutation=chance,
+                holm=adjusted,
+                error=error,
+                detectable=POWER * error,
+                pairs_needed=pairs_needed(len(targets), difference.value, error),
+            )
+        )
+    return out
+
+
+def pairs_needed(rows: int, difference: float, error: float) -> int | None:
+    """Rows at which a difference is shown in 80 % of studies, if its error falls as 1 / sqrt(N)."""
+    if not difference:
+        return None
+    needed = rows * (POWER * error / abs(difference)) ** 2
+    return max(1, math.ceil(needed)) if needed < MOST_PAIRS else MOST_PAIRS
+
+
+def mcnemar(first_right: Bools, second_right: Bools) -> float:
+    """Exact two-sided p from the rows where one of the two is right (McNemar 1947; binomial)."""
+    only_first = int((first_right & ~second_right).sum())
+    only_second = int((second_right & ~first_right).sum())
+    fewer, both = min(only_first, only_second), only_first + only_second
+    return min(1.0, 2 * float(bdtr(fewer, both, 0.5)))
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, in the order given (Holm 1979)."""
+    order = np.argsort(chances, kind="stable")
+    factors = len(chances) - np.arange(len(chances))
+    rising = np.maximum.accumulate(np.asarray(chances, dtype=np.float64)[order] * factors)
+    adjusted = dict(zip(order.tolist(), np.minimum(rising, 1.0).tolist(), strict=True))
+    return [adjusted[number] for number in range(len(chances))]
+
+
+def _permutation(
+    cells: sparse.csr_array,
+    found: Doubles,
+    pairs: Sequence[tuple[int, int]],
+    swaps: Draws,
+    classes: int,
+) -> list[float]:
+    """p of each pair: how often swapped predictions differ as much as these, themselves counted.
+
+    What a swap takes from one arm it gives to the other, so one product for each arm serves all
+    its pairs.
+    """
+    total = np.split(np.asarray(cells.sum(axis=0))[:, None], len(found))  # each (R * C * C, 1)
+    hits = np.zeros(len(pairs))
+    for sums in swaps.each(cells):
+        moved = np.split(sums.astype(np.float64), len(found))  # each (R * C * C, B)
+        for number, (one, other) in enumerate(pairs):
+            change = moved[other] - moved[one]
+            swapped = mean_f1(total[one] + change, classes)
+            swapped -= mean_f1(total[other] - change, classes)
+            hits[number] += (np.abs(swapped) >= abs(found[one] - found[other]) - _SAME).sum()
+    return [(1 + hit) / (1 + swaps.resamples) for hit in hits.tolist()]

@@ -1,0 +1,81 @@
+"""Removal: what a model of both modalities is worth when one is not there at test time.
+
+Nothing is trained: members that held a row out predict it once more with one modality missing, by
+its learnt stand-in. A modality that costs nothing is not used; one that costs all is leant on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pairfuse.arrays import Floats
+from pairfuse.data.pairs import Modality
+from pairfuse.features.views import Views
+from pairfuse.fusion.ensemble import Ensemble, Prepared, vote
+from pairfuse.fusion.final_estimator import Blend
+from pairfuse.stats.bootstrap import Draws
+from pairfuse.stats.metrics import Scores, score
+from pairfuse.study.crossfit import Table
+from pairfuse.study.emap import fold_members, outer_folds
+
+#: Names the row of the table of which nothing was removed.
+NOTHING = "nothing"
+
+
+def removal_scores(
+    table: Table,
+    ensemble: Ensemble,
+    prepared: Sequence[Prepared],
+    draws: Draws,
+    *,
+    blends: Sequence[Blend] = (),
+) -> dict[str, Scores]:
+    """Scores with nothing removed, then with each modality removed, on the same draws of rows.
+
+    Args:
+        table: All rows; the ensemble's views are among its own.
+        ensemble: Member k was trained on row set `k % len(prepared)`.
+        prepared: Row sets.
+        draws: Bootstrap draws of the table's groups.
+        blends: Of each fold, where the recipes are stacked.
+    """
+    kinds = sorted({ensemble.modality[view] for view in ensemble.dims})
+    given = {NOTHING: table.views}
+    for kind in kinds:
+        given[kind] = without(table.views, kind)
+    return {
+        name: score(table.targets, held_out(views, ensemble, prepared, blends), table.labels, draws)
+        for name, views in given.items()
+    }
+
+
+def without(views: Views, modality: Modality) -> Views:
+    """The same rows with every view of one modality missing."""
+    features, present = dict(views.features), dict(views.present)
+    for view in views.of(modality):
+        features[view] = np.zeros_like(features[view])
+        present[view] = np.zeros_like(present[view])
+    return Views(features, present, views.modality, views.tokens)
+
+
+def held_out(
+    views: Views,
+    ensemble: Ensemble,
+    prepared: Sequence[Prepared],
+    blends: Sequence[Blend] = (),
+) -> Floats:
+    """Vote of the members that held a row out, (R, N, C); the prior for rows without any view."""
+    repeats = 1 + max(part.rows.repeat for part in prepared)
+    out = np.zeros((repeats, len(views), len(ensemble.labels)), dtype=np.float32)
+    for number, fold in enumerate(outer_folds(prepared)):
+        out[fold.repeat, fold.held] = vote(
+            fold_members(ensemble, fold, len(prepared)),
+            views.rows(fold.held),
+            prior=ensemble.prior,
+            blend=blends[number] if blends else ensemble.blend,
+        )
+    lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
+    out[:, lost] = ensemble.prior
+    return out
