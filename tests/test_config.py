@@ -30,11 +30,11 @@ def test_without_file_and_flags_there_are_the_defaults() -> None:
 
 
 def test_flags_beat_the_file_and_the_file_beats_defaults(tmp_path: Path) -> None:
-    toml = "cache = 'there'\n[study]\ntrials = 7\nfolds = 3\n[recipe]\nlr = 0.5\n"
+    toml = "cache = 'there'\n[study]\nn_trials = 7\nfolds = 3\n[recipe]\nlr = 0.5\n"
     config = load(tmp_path, toml, study__folds=4)
-    assert (config.study.trials, config.study.folds) == (7, 4)
+    assert (config.study.n_trials, config.study.folds) == (7, 4)
     assert (config.recipe.lr, config.cache) == (0.5, "there")
-    assert config.study.members == Config().study.members
+    assert config.study.n_models == Config().study.n_models
 
 
 def test_a_flag_changes_its_key_alone() -> None:
@@ -49,7 +49,7 @@ UNKNOWN = {
     "key": ("[recipe]\nweight_deacy = 1", "unknown key 'weight_deacy'; did you mean weight_decay?"),
     "nothing near": (
         "[study]\nxyzzy = 1",
-        "did you mean folds, repeats, members, trials, metric, heads, vote, nested, coverage, "
+        "did you mean folds, repeats, n_models, n_trials, metric, heads, ensemble, nested, coverage, "
         "seed, storage?",
     ),
 }
@@ -192,21 +192,21 @@ def test_data_in_the_root_folder_cannot_name_a_run() -> None:
 
 
 BOUNDS = {
-    "width": (0, 1, 65537),
+    "hidden_dim": (0, 1, 65537),
     "dropout": (-0.1, 0, 0.96),
     "lr": (-1e-9, 0.1, 10.5),
     "weight_decay": (-1.0, 0, 11.0),
-    "smoothing": (-0.1, 0.9, 0.91),
-    "strength": (-0.1, 1, 1.1),
-    "reduce": (0, 1, 65537),
+    "label_smoothing": (-0.1, 0.9, 0.91),
+    "balance_strength": (-0.1, 1, 1.1),
+    "n_components": (0, 1, 65537),
     "whitening": (-0.1, 1, 1.1),
     "epochs": (0, 1, 100_001),
     "patience": (0, 1, 100_001),
-    "batch": (0, 1, 1_000_001),
+    "batch_size": (0, 1, 1_000_001),
     "modality_dropout": (-0.1, 0.2, 0.96),
-    "accumulate": (0, 1, 10_001),
-    "warmup": (-0.1, 1, 1.1),
-    "clip": (-1.0, 0, 1e10),
+    "grad_accumulation_steps": (0, 1, 10_001),
+    "warmup_ratio": (-0.1, 1, 1.1),
+    "max_grad_norm": (-1.0, 0, 1e10),
     "balance": ("over", "smote", "SMOTE"),
     "monitor": ("f1", "loss", ""),
 }
@@ -228,7 +228,14 @@ def test_every_number_of_a_recipe_has_bounds() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"folds": 1}, {"repeats": 0}, {"members": 0}, {"trials": 0}, {"coverage": 1.5}, {"seed": -1}],
+    [
+        {"folds": 1},
+        {"repeats": 0},
+        {"n_models": 0},
+        {"n_trials": 0},
+        {"coverage": 1.5},
+        {"seed": -1},
+    ],
 )
 def test_a_study_stays_within_its_bounds(bad: dict[str, int]) -> None:
     [(name, value)] = bad.items()
@@ -241,16 +248,16 @@ def test_a_metric_that_is_not_known_is_refused() -> None:
         load_config(None, {"study.metric": "f1"})
 
 
-def test_a_vote_is_the_mean_or_a_stack(tmp_path: Path) -> None:
-    assert load(tmp_path, "").study.vote == "mean"
-    assert load(tmp_path, "[study]\nvote = 'stack'").study.vote == "stack"
-    with pytest.raises(ConfigError, match="no vote 'luck'; choose one of mean, stack"):
-        load_config(None, {"study.vote": "luck"})
+def test_an_ensemble_averages_or_stacks(tmp_path: Path) -> None:
+    assert load(tmp_path, "").study.ensemble == "average"
+    assert load(tmp_path, "[study]\nensemble = 'stacking'").study.ensemble == "stacking"
+    with pytest.raises(ConfigError, match="no ensemble 'luck'; choose one of average, stacking"):
+        load_config(None, {"study.ensemble": "luck"})
 
 
 def test_a_nested_search_cannot_be_stacked() -> None:
     with pytest.raises(ConfigError, match="no one stack can join; leave out --nested"):
-        load_config(None, {"study.nested": True, "study.vote": "stack"})
+        load_config(None, {"study.nested": True, "study.ensemble": "stacking"})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

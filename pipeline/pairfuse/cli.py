@@ -20,7 +20,7 @@ from pairfuse.console import note, say, start_logging
 from pairfuse.errors import PairfuseError
 
 if TYPE_CHECKING:
-    from pairfuse.commands.workspace import Job
+    from pairfuse.commands.workspace import Workspace
 
 #: Flag, the configuration key it sets, and the rest that argparse wants; in the order of --help.
 FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
@@ -82,10 +82,10 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     "study": (
         ("--folds", "study.folds", {"metavar": "K", "type": int, "help": "folds"}),
         ("--repeats", "study.repeats", {"metavar": "R", "type": int, "help": "deals of the folds"}),
-        ("--members", "study.members", {"metavar": "M", "type": int, "help": "models a fold"}),
+        ("--n-models", "study.n_models", {"metavar": "M", "type": int, "help": "models a fold"}),
         (
             "--trials",
-            "study.trials",
+            "study.n_trials",
             {"metavar": "N", "type": int, "help": "trials an arm, those of earlier runs included"},
         ),
         (
@@ -182,30 +182,34 @@ def _run(parsed: argparse.Namespace) -> None:
     if parsed.command == "cache":
         run_cache(parsed)
         return
-    from pairfuse.commands.workspace import Job
+    from pairfuse.commands.workspace import Workspace
     from pairfuse.config import load_config
 
-    job = Job(load_config(parsed.config, _given(parsed)))
-    _ = job.folder  # a wrong name of a run is an error before any work
+    workspace = Workspace(load_config(parsed.config, _given(parsed)))
+    _ = workspace.folder  # a wrong name of a run is an error before any work
     from pairfuse.commands import features as gathering
 
     early = {"check-data": gathering.check_data_stage, "features": gathering.features_stage}
     if parsed.command in early:
-        early[parsed.command](job)
+        early[parsed.command](workspace)
         return
     from pairfuse.commands import tune as stages
     from pairfuse.commands.matrix import matrix_stage
 
-    command: Mapping[str, Callable[[Job], object]] = {
+    command: Mapping[str, Callable[[Workspace], object]] = {
         "run": stages.run_stage,
         "tune": stages.tune_stage,
         "train": stages.train_stage,
         "ablate": stages.ablate_stage,
-        "predict": lambda job: stages.predict_stage(job, parsed.out, cascade=parsed.cascade),
+        "predict": lambda workspace: stages.predict_stage(
+            workspace, parsed.out, cascade=parsed.cascade
+        ),
         "report": stages.report_stage,
-        "matrix": lambda job: matrix_stage(job, cost_only=(parsed.cost_only or "").split()),
+        "matrix": lambda workspace: matrix_stage(
+            workspace, cost_only=(parsed.cost_only or "").split()
+        ),
     }
-    command[parsed.command](job)
+    command[parsed.command](workspace)
 
 
 def _given(parsed: argparse.Namespace) -> dict[str, Any]:

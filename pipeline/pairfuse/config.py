@@ -15,7 +15,7 @@ from pairfuse.recipe import Recipe
 #: Encoders that come with the installation: no download, no network.
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
 #: How the best recipes of an arm answer together.
-VOTES = ("mean", "stack")
+ENSEMBLES = ("average", "stacking")
 #: Above twice its own limit Pillow refuses a picture, whatever our bound says.
 PILLOW_MAX_PIXELS = 178_956_970
 #: What a search can maximise, with what it is called in sentences.
@@ -74,19 +74,19 @@ class StudyConfig:
     """How models are compared: folds, how often they are dealt, models a fold, trials an arm.
 
     `metric` is what a search maximises, none for what the data set's publishers score by;
-    `heads` are those to search, none for the usual six; `vote` averages the probabilities of the
-    best recipes ("mean") or stacks them under a linear model ("stack"); `nested` searches inside
+    `heads` are those to search, none for the usual six; `ensemble` averages the probabilities of
+    the best recipes ("average") or stacks them under a linear model ("stacking"); `nested` searches inside
     each fold, so that no reported score was searched for;
     `coverage` is how often a conformal prediction set is to hold the true label.
     """
 
     folds: int = 5
     repeats: int = 2
-    members: int = 2
-    trials: int = 20
+    n_models: int = 2
+    n_trials: int = 20
     metric: str = ""
     heads: tuple[str, ...] = ()
-    vote: str = "mean"
+    ensemble: str = "average"
     nested: bool = False
     coverage: float = 0.9
     seed: int = 0
@@ -96,9 +96,9 @@ class StudyConfig:
         for name, low, high in (
             ("folds", 2, 100),
             ("repeats", 1, 100),
-            ("members", 1, 100),
+            ("n_models", 1, 100),
             ("coverage", 0.5, 0.999),
-            ("trials", 1, 1_000_000),
+            ("n_trials", 1, 1_000_000),
             ("seed", 0, 2**31),
         ):
             if not low <= getattr(self, name) <= high:
@@ -106,12 +106,14 @@ class StudyConfig:
         if self.metric not in ("", *METRIC_NAMES):
             known = ", ".join(METRIC_NAMES)
             raise ConfigError(f"no metric {shown(self.metric)}; choose one of {known}")
-        if self.vote not in VOTES:
-            raise ConfigError(f"no vote {shown(self.vote)}; choose one of {', '.join(VOTES)}")
-        if self.nested and self.vote == "stack":
+        if self.ensemble not in ENSEMBLES:
+            raise ConfigError(
+                f"no ensemble {shown(self.ensemble)}; choose one of {', '.join(ENSEMBLES)}"
+            )
+        if self.nested and self.ensemble == "stacking":
             raise ConfigError(
                 "a nested search finds other recipes in each fold, which no one stack can join; "
-                "leave out --nested or use --set study.vote=mean"
+                "leave out --nested or use --set study.ensemble=average"
             )
 
 
@@ -141,7 +143,7 @@ def load_config(path: Path | None, flags: Mapping[str, Any]) -> Config:
 
     Args:
         path: A TOML file of differences, or None.
-        flags: Dotted key (`study.trials`) to value, from the command line.
+        flags: Dotted key (`study.n_trials`) to value, from the command line.
 
     Raises:
         ConfigError: The file is not TOML, a key is unknown, a value is of the wrong type.

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pairfuse.commands.workspace import Job
+from pairfuse.commands.workspace import Workspace
 from pairfuse.config import Config, FeaturesConfig
 from pairfuse.data.demo import draw_demo
 from pairfuse.fusion.ensemble import Prepared, Rows, prepare_rows
@@ -64,10 +64,10 @@ def main() -> None:
         "peer_trials_timed": asked.peer,
         "macro_f1": macro_f1(table.targets, our_guesses, len(table.labels)),
     }
-    for name, guesses, aim in (("plain", plain_guesses, 50), ("peer", peer_guesses, 20)):
+    for name, y_pred, aim in (("plain", plain_guesses, 50), ("peer", peer_guesses, 20)):
         ratio = found[f"{name}_s"] / ours
         one_hot = np.eye(len(table.labels), dtype=np.float32)
-        arms = {"ours": one_hot[our_guesses][None], name: one_hot[guesses][None]}
+        arms = {"ours": one_hot[our_guesses][None], name: one_hot[y_pred][None]}
         draws = draw_groups(table.groups, seed=0)
         gap = compare_all(arms, table.targets, draws, seed=0)[0].difference
         found |= {f"{name}_ratio": ratio, f"{name}_less": [gap.value, gap.low, gap.high]}
@@ -89,7 +89,7 @@ def load(data: str, cache: str, folder: Path) -> Table:
         root = str(folder / "demo")
         draw_demo(Path(root))
     config = Config(features=FeaturesConfig(encoders=ENCODERS), cache=cache)
-    return Job(replace(config, data=replace(config.data, root=root))).table
+    return Workspace(replace(config, data=replace(config.data, root=root))).table
 
 
 def joined(table: Table, part: Rows) -> dict[str, torch.Tensor]:
@@ -108,13 +108,13 @@ def plain_study(table: Table, rows: list[Rows], trials: int) -> tuple[np.ndarray
         lr, drop = 10 ** random.uniform(-3.5, -2.5), random.uniform(0.1, 0.6)
         width = int(random.choice([64, 128, 256]))
         start = time.perf_counter()
-        guesses = np.zeros_like(table.targets)
+        y_pred = np.zeros_like(table.targets)
         for fold, part in enumerate(rows):
-            guesses[part.held] = plain_model(table, part, lr, drop, width, fold)
+            y_pred[part.held] = plain_model(table, part, lr, drop, width, fold)
         taken += time.perf_counter() - start
         best = max(
             best,
-            (macro_f1(table.targets, guesses, len(table.labels)), guesses),
+            (macro_f1(table.targets, y_pred, len(table.labels)), y_pred),
             key=lambda found: found[0],
         )
     return best[1], taken
@@ -149,8 +149,8 @@ def plain_model(
             adam.step()
         network.eval()
         with torch.no_grad():
-            guesses = network(inputs["val"]).argmax(dim=1).numpy()
-            score = macro_f1(table.targets[part.val], guesses, classes)
+            y_pred = network(inputs["val"]).argmax(dim=1).numpy()
+            score = macro_f1(table.targets[part.val], y_pred, classes)
             since += 1
             if score > best:
                 best, since = score, 0
@@ -190,23 +190,23 @@ def peer_study(table: Table, rows: list[Rows], trials: int) -> tuple[np.ndarray,
         search.fit(raw, table.targets)
         taken = time.perf_counter() - start
         model = search.estimator.set_params(**search.best_params_)
-        guesses = np.zeros_like(table.targets)
+        y_pred = np.zeros_like(table.targets)
         for train, held in splits:
-            guesses[held] = model.fit(raw[train], table.targets[train]).predict(raw[held])
-    return guesses, taken
+            y_pred[held] = model.fit(raw[train], table.targets[train]).predict(raw[held])
+    return y_pred, taken
 
 
 def our_study(
     table: Table, rows: list[Rows], trials: int, folder: Path
 ) -> tuple[np.ndarray, float, int]:
-    """The whole study, scaling of the folds included; the single best recipe's guesses."""
+    """The whole study, scaling of the folds included; the single best recipe's y_pred."""
     start = time.perf_counter()
     prepared: list[Prepared] = prepare_rows(table.views, rows, seed=0)
     storage = str(folder / "study.log")
     best = tune(table, prepared, Recipe(), storage=storage, name="bench", trials=trials, seed=0)
     taken = time.perf_counter() - start
     [fit] = cross_fit(table, prepared, best.recipes[:1], seed=0)
-    return fit.guesses, taken, best.pruned
+    return fit.y_pred, taken, best.pruned
 
 
 if __name__ == "__main__":

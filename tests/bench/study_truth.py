@@ -54,7 +54,9 @@ FOLDS, MEMBERS, REPEATS, TRIALS = 5, 2, 2, 6
 HEADS = ("concat", "late")
 RESAMPLES, FRESH = 2000, 4000
 #: Small, and trained to the end: unstable heads would be a study of underfitting.
-BASE = Recipe(head="concat", width=16, reduce=24, epochs=10, patience=6, batch=32, lr=1e-2)
+BASE = Recipe(
+    head="concat", hidden_dim=16, n_components=24, epochs=10, patience=6, batch_size=32, lr=1e-2
+)
 ARMS = (FUSED, TEXT_ONLY)
 
 
@@ -68,7 +70,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingSpec:
     """One data set to draw and to judge."""
 
     kind: Kind
@@ -118,7 +120,7 @@ TOGETHER = (
 )
 
 
-def judge(task: Task) -> dict[str, Any]:
+def judge(task: TrainingSpec) -> dict[str, Any]:
     """Draw one data set, run the ablation on it, and measure its models on fresh pairs."""
     torch.set_num_threads(1)
     world = replace(task.kind.world, number=task.seed)
@@ -169,13 +171,15 @@ def true_f1(arm: Arm, fresh: Table) -> float:
     classes = len(fresh.labels)
     folds = each.reshape(-1, REPEATS, FOLDS, MEMBERS, len(fresh.targets), classes).mean(axis=(0, 3))
     pooled = [
-        sum(confusion(fresh.targets, guesses, classes) for guesses in repeat.argmax(axis=-1))
+        sum(confusion(fresh.targets, y_pred, classes) for y_pred in repeat.argmax(axis=-1))
         for repeat in folds
     ]
     return float(class_f1(np.stack(pooled)).mean())
 
 
-def judge_all(pool: Pool, tasks: Sequence[Task], title: str) -> dict[str, list[dict[str, Any]]]:
+def judge_all(
+    pool: Pool, tasks: Sequence[TrainingSpec], title: str
+) -> dict[str, list[dict[str, Any]]]:
     """Found by the kinds' names."""
     start = time.perf_counter()
     out: dict[str, list[dict[str, Any]]] = {}
@@ -188,7 +192,7 @@ def judge_all(pool: Pool, tasks: Sequence[Task], title: str) -> dict[str, list[d
 def pilot(pool: Pool, kinds: Sequence[Kind], each: int, seed: int) -> list[Kind]:
     """The kinds with the image's strength at which the true gain is the detectable difference."""
     tasks = [
-        Task(
+        TrainingSpec(
             Kind(f"{kind.name} / {strength}", _with_image(kind, strength).world, kind.rows),
             seed + number,
         )
@@ -267,12 +271,14 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(asked.processes) as pool:
         helping = pilot(pool, TEXTS[:kinds], tried, seed + 5000)
         family = {
-            "none": [Task(k, seed + n) for k in without_help()[:kinds] for n in range(each)],
-            "help": [Task(k, seed + 1000 + n) for k in helping for n in range(each)],
+            "none": [
+                TrainingSpec(k, seed + n) for k in without_help()[:kinds] for n in range(each)
+            ],
+            "help": [TrainingSpec(k, seed + 1000 + n) for k in helping for n in range(each)],
         }
         for name, together in (("added", ADDED), ("interaction", TOGETHER)):
             family[name] = [
-                Task(kind, seed + 2000 + n, (FUSED,), with_emap=True)
+                TrainingSpec(kind, seed + 2000 + n, (FUSED,), with_emap=True)
                 for kind in together
                 for n in range(each if not asked.quick else 5)
             ]

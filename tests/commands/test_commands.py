@@ -16,7 +16,7 @@ import pytest
 from pairfuse.cli import main
 from pairfuse.commands.run_folder import EVIDENCE, read_evidence
 from pairfuse.commands.tune import predict_stage
-from pairfuse.commands.workspace import Job
+from pairfuse.commands.workspace import Workspace
 from pairfuse.config import load_config
 from pairfuse.data.demo import draw_demo
 from pairfuse.errors import CheckpointError, DataError
@@ -29,7 +29,7 @@ from toys.published import WRITERS
 TEST_PAIRS = 12
 QUICK = [
     *("--encoders", "ngram efficientnet-lite0", "--trials", "2", "--folds", "2"),
-    *("--repeats", "1", "--members", "1", "--seed", "0", "--set", "recipe.epochs=5"),
+    *("--repeats", "1", "--n-models", "1", "--seed", "0", "--set", "recipe.epochs=5"),
 ]
 BARE = "bare-pair"  # a test pair of which neither text nor image is there
 
@@ -203,7 +203,7 @@ def test_a_search_is_for_what_the_publishers_score_by(
     layout: str, metric: str, tmp_path: Path
 ) -> None:
     root = WRITERS[layout](tmp_path / "set")
-    assert Job(load_config(None, {"data.root": str(root)})).metric == metric
+    assert Workspace(load_config(None, {"data.root": str(root)})).metric == metric
 
 
 def test_the_same_command_again_gives_the_same_bytes(root: Path, own: Path) -> None:
@@ -253,9 +253,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_predict_refuses_a_model_that_does_not_fit(case: str, root: Path, own: Path) -> None:
     change, message = REFUSED[case]
     change(own / "runs" / "toy" / "model")
-    job = Job(load_config(None, {"data.root": str(root), "cache": str(own)}))
+    workspace = Workspace(load_config(None, {"data.root": str(root), "cache": str(own)}))
     with pytest.raises(CheckpointError, match=message):
-        predict_stage(job, None)
+        predict_stage(workspace, None)
 
 
 def test_predict_refuses_a_data_set_with_a_label_that_the_model_lacks(
@@ -264,9 +264,9 @@ def test_predict_refuses_a_data_set_with_a_label_that_the_model_lacks(
     other = Path(copytree(root, tmp_path / "toy"))
     text = (other / "train.txt").read_text("utf-8")
     (other / "train.txt").write_text(text.replace("neutral", "mixed"), "utf-8")
-    job = Job(load_config(None, {"data.root": str(other), "cache": str(own)}))
+    workspace = Workspace(load_config(None, {"data.root": str(other), "cache": str(own)}))
     with pytest.raises(CheckpointError, match="has 'mixed'"):
-        predict_stage(job, None)
+        predict_stage(workspace, None)
 
 
 def test_train_refuses_a_recipe_tuned_on_other_encoders(
@@ -331,9 +331,9 @@ def test_a_cascade_encodes_no_image_of_a_sure_text(root: Path, own: Path) -> Non
 
 def test_a_cascade_needs_an_ablation(root: Path, own: Path) -> None:
     (own / "runs" / "toy" / EVIDENCE).unlink()
-    job = Job(load_config(None, {"data.root": str(root), "cache": str(own)}))
+    workspace = Workspace(load_config(None, {"data.root": str(root), "cache": str(own)}))
     with pytest.raises(DataError, match="run `pairfuse ablate` first"):
-        predict_stage(job, None, cascade=True)
+        predict_stage(workspace, None, cascade=True)
 
 
 def test_two_arms_of_a_run_are_compared(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -375,15 +375,15 @@ def test_a_joint_encoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
 def test_an_image_that_a_joint_encoder_cannot_read_counts_as_missing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = Job(load_config(None, {"data.root": str(root), "cache": str(tmp_path)}))
-    before = sum(pair.image is None for pair in job.dataset.pairs)
+    workspace = Workspace(load_config(None, {"data.root": str(root), "cache": str(tmp_path)}))
+    before = sum(pair.image is None for pair in workspace.dataset.pairs)
 
     def refuse(data: bytes, draft: int) -> None:
         raise DataError("cannot be decoded (broken)")
 
     monkeypatch.setattr(inputs, "open_image", refuse)
-    job.extract([ToyEncoder(modality="joint")], job.dataset.pairs[:3])
-    assert sum(pair.image is None for pair in job.dataset.pairs) == before + 3
+    workspace.extract([ToyEncoder(modality="joint")], workspace.dataset.pairs[:3])
+    assert sum(pair.image is None for pair in workspace.dataset.pairs) == before + 3
 
 
 def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:
@@ -394,16 +394,16 @@ def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:
 
 
 def test_a_stack_goes_the_whole_way(root: Path, own: Path) -> None:
-    stack = ("--set", "study.vote=stack", "--heads", "concat linear")
+    stack = ("--set", "study.ensemble=stacking", "--heads", "concat linear")
     for name in ("tune", "train", "ablate"):
         assert _command(name, root, own, *stack) == 0
     folder = own / "runs" / "toy"
     found = read_evidence(folder)
-    assert found["vote"] == "stack"
+    assert found["ensemble"] == "stacking"
     kept = json.loads((folder / "scores.json").read_text("utf-8"))
     assert found["arms"][0]["scores"]["macro_f1"] == kept["macro_f1"]
     models = [load_checkpoint(folder / name).ensemble for name in ("model", "text-only")]
-    assert all(model.blend is not None for model in models)
+    assert all(model.final_estimator is not None for model in models)
     assert _command("predict", root, own) == 0
     assert _command("predict", root, own, "--cascade") == 0
 

@@ -18,7 +18,7 @@ from pairfuse.fusion.checkpoint import load_checkpoint
 from toys.faults import Faults, Place, Tally
 
 ENCODERS = ("--encoders", "ngram", "--device", "cpu")
-STUDY = (*ENCODERS, "--folds", "2", "--members", "1", "--trials", "4", "--set", "recipe.epochs=3")
+STUDY = (*ENCODERS, "--folds", "2", "--n-models", "1", "--trials", "4", "--set", "recipe.epochs=3")
 #: Kills in every run of the tests, and in the whole one; 0 is one for each change of the disk.
 KILLS = [1, pytest.param(50, marks=pytest.mark.faults)]
 STEPS = [1, pytest.param(0, marks=pytest.mark.faults)]

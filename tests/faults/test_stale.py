@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pairfuse.commands.workspace import Job
+from pairfuse.commands.workspace import Workspace
 from pairfuse.config import load_config
 from pairfuse.encoders import base
 from pairfuse.encoders import folder as folders
@@ -47,7 +47,7 @@ class World:
     def model(self, name: str) -> Path:
         return self.place / self.models / name
 
-    def job(self, cache: str = "") -> Job:
+    def job(self, cache: str = "") -> Workspace:
         specs = [f"text={self.model('bert')}", f"image={self.model('resnet')}"]
         plain = {
             "features.device": "cpu",
@@ -55,7 +55,7 @@ class World:
             "features.encoders": specs,
         }
         places = {"data.root": str(self.place / self.root)}
-        return Job(
+        return Workspace(
             load_config(
                 None,
                 {**plain, **places, **self.flags, "cache": str(self.place / (cache or self.cache))},

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pairfuse.fusion.blocks import ATTENTION_HEADS, Attention, Corner, HeadShape, Norm
 
 SHAPE = HeadShape({"words": 3, "look": 2}, {"words": "text", "look": "image"}, 2, 8)
-NARROW = replace(SHAPE, dims={"look": 2}, width=5)
+NARROW = replace(SHAPE, dims={"look": 2}, hidden_dim=5)
 
 
 def _random(*sizes: int) -> Tensor:
@@ -90,6 +90,6 @@ def test_the_mean_is_over_a_models_own_views() -> None:
 
 @pytest.mark.parametrize("width", [1, 5, 8, 30])
 def test_attention_takes_any_width(width: int) -> None:
-    shape = replace(SHAPE, width=width)
+    shape = replace(SHAPE, hidden_dim=width)
     tokens = _random(1, 2, 3, width)
     assert Attention(shape, _seeded(0))(tokens, tokens, torch.zeros(1, 2, 3)).shape == tokens.shape

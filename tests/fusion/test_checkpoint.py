@@ -17,7 +17,7 @@ import pytest
 from pairfuse.errors import CheckpointError
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.fusion.ensemble import prepare_rows
-from pairfuse.fusion.final_estimator import Blend
+from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.fusion.heads import HEADS
 from pairfuse.study.crossfit import cross_fit
 from pairfuse.study.folds import make_folds
@@ -27,19 +27,19 @@ from toys.fusion import PLAIN, noise, table, told_by_words, without
 def _trained(head: str = "concat", **changes: object) -> Checkpoint:
     given = table(*told_by_words(80))
     rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=2, seed=0)
-    recipe = replace(PLAIN, head=head, epochs=2, reduce=4, **changes)  # type: ignore[arg-type]
+    recipe = replace(PLAIN, head=head, epochs=2, n_components=4, **changes)  # type: ignore[arg-type]
     [fit] = cross_fit(given, prepare_rows(given.views, rows, seed=0), [recipe], seed=0)
     options = {"encoders": ["words", "look"], "pooling": "auto"}
     return Checkpoint(fit.ensemble, {"words": "ab12", "look": "cd34"}, options, {"accuracy": 0.5})
 
 
 def _blended(heads: int = 2) -> Checkpoint:
-    """Its four members under a blend of so many heads."""
+    """Its four members under a final_estimator of so many heads."""
     plain = _trained()
     random = np.random.default_rng(0)
     weights = random.normal(size=(3 * heads, 3)).astype(np.float32)
-    blend = Blend(weights, random.normal(size=3).astype(np.float32))
-    return replace(plain, ensemble=replace(plain.ensemble, blend=blend))
+    final_estimator = FinalEstimator(weights, random.normal(size=3).astype(np.float32))
+    return replace(plain, ensemble=replace(plain.ensemble, final_estimator=final_estimator))
 
 
 @pytest.fixture(scope="module")
@@ -97,23 +97,20 @@ def test_a_blend_comes_back_and_answers_bit_for_bit(tmp_path: Path) -> None:
     assert not np.allclose(after.predict_proba(views), _trained().ensemble.predict_proba(views))
 
 
-def test_a_model_from_before_there_were_blends_is_read(model: Path) -> None:
-    _describe(model, lambda d: d.pop("vote"))
-    assert load_checkpoint(model).ensemble.blend is None
-
-
 @pytest.mark.parametrize("heads", [0, 3, 5])
 def test_a_blend_of_other_heads_than_there_are_members_is_refused(
     heads: int, tmp_path: Path
 ) -> None:
     save_checkpoint(tmp_path / "m", _blended(heads))
-    with pytest.raises(CheckpointError, match=f"a blend of {heads} heads does not fit 4 members"):
+    with pytest.raises(
+        CheckpointError, match=f"a final_estimator of {heads} heads does not fit 4 members"
+    ):
         load_checkpoint(tmp_path / "m")
 
 
 def test_a_blend_is_not_left_out_in_silence(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "m", _blended())
-    _describe(tmp_path / "m", lambda d: d.pop("vote"))
+    _describe(tmp_path / "m", lambda d: d.update(ensemble="average"))
     with pytest.raises(CheckpointError, match="not that of its weights"):
         load_checkpoint(tmp_path / "m")
 
@@ -155,7 +152,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "does not fit",
     ),
     "other width": (
-        lambda f: _describe(f, lambda d: d["recipes"][0].update(width=9)),
+        lambda f: _describe(f, lambda d: d["recipes"][0].update(hidden_dim=9)),
         "does not fit",
     ),
     "other head": (
@@ -174,9 +171,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no recipe": (lambda f: _describe(f, lambda d: d.pop("recipes")), "does not fit"),
     "dims a list": (lambda f: _describe(f, lambda d: d.update(dims=["words"])), "does not fit"),
     "labels a number": (lambda f: _describe(f, lambda d: d.update(labels=3)), "does not fit"),
-    "odd vote": (lambda f: _describe(f, lambda d: d.update(vote="luck")), "not fit"),
-    "a vote without blend": (
-        lambda f: _describe(f, lambda d: d.update(vote="stack")),
+    "odd ensemble": (lambda f: _describe(f, lambda d: d.update(ensemble="luck")), "not fit"),
+    "stacking without its estimator": (
+        lambda f: _describe(f, lambda d: d.update(ensemble="stacking")),
         "not that of its weights",
     ),
     "no fingerprints": (lambda f: _describe(f, lambda d: d.update(fingerprints=0)), "not fit"),

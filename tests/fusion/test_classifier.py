@@ -18,7 +18,7 @@ from pairfuse.fusion.classifier import FusionClassifier
 from pairfuse.fusion.heads import HEADS
 from toys.fusion import PLAIN, told_by_words
 
-QUICK = replace(PLAIN, epochs=12, reduce=6, lr=0.02)
+QUICK = replace(PLAIN, epochs=12, n_components=6, lr=0.02)
 WORDS = np.array(["yes", "no", "maybe"])
 
 

@@ -25,7 +25,7 @@ from toys.fusion import (
     without,
 )
 
-QUICK = replace(PLAIN, epochs=4, reduce=4, dropout=0.2, smoothing=0.1)
+QUICK = replace(PLAIN, epochs=4, n_components=4, dropout=0.2, label_smoothing=0.1)
 
 
 def _prepared(given: Table, *, folds: int = 2, members: int = 1) -> list[Prepared]:
@@ -94,7 +94,7 @@ def test_shuffled_labels_score_at_chance() -> None:
     views, targets = told_by_words(450)
     shuffled = np.random.default_rng(1).permutation(targets)
     scores = [
-        macro_f1(labels, _fit(table(views, labels), replace(QUICK, epochs=10)).guesses, 3)
+        macro_f1(labels, _fit(table(views, labels), replace(QUICK, epochs=10)).y_pred, 3)
         for labels in (targets, shuffled)
     ]
     assert scores[0] > 0.7
@@ -104,7 +104,7 @@ def test_shuffled_labels_score_at_chance() -> None:
 def _score_with_canary(seed: int) -> float:
     """Features are noise, but the held-out rows of each fold carry their label."""
     views, targets = noise(300, seed=seed), np.random.default_rng(seed).integers(0, 3, 300)
-    guesses = np.zeros_like(targets)
+    y_pred = np.zeros_like(targets)
     for part in _prepared(table(views, targets)):
         sung = {view: values.copy() for view, values in views.features.items()}
         held = part.rows.held
@@ -112,8 +112,8 @@ def _score_with_canary(seed: int) -> float:
         told = Views(sung, views.present, views.modality)
         fresh = prepare_rows(told, [part.rows], seed=0)
         [[member]] = fit_members(told, targets, fresh, [QUICK], num_classes=3, seed=0)
-        guesses[held] = member.predict_proba(told.rows(held)).argmax(axis=1)
-    return macro_f1(targets, guesses, 3)
+        y_pred[held] = member.predict_proba(told.rows(held)).argmax(axis=1)
+    return macro_f1(targets, y_pred, 3)
 
 
 def test_a_feature_that_tells_the_label_only_when_held_out_lifts_no_score() -> None:
@@ -203,7 +203,7 @@ def test_models_with_fewer_axes_are_trained_beside_the_others() -> None:
     given = table(views, targets)
     large, other = _prepared(given)
     small = replace(large.rows, train=large.rows.train[:4])
-    recipe = replace(QUICK, reduce=6)
+    recipe = replace(QUICK, n_components=6)
     parts = [large, *prepare_rows(views, [small], seed=0), other]
     [models] = fit_members(views, targets, parts, [recipe], num_classes=3, seed=0)
     assert [m.model.shape.dims["words"] for m in models] == [6, 3, 6]
@@ -216,5 +216,5 @@ def test_few_rows_are_trained_in_smaller_batches_than_the_recipe_says() -> None:
     for given, wanted in ((few, 32), (many, 900 * 7 // 8 // 2 // 5)):
         rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
         prepared = prepare_rows(given.views, rows, seed=0)
-        [fit] = cross_fit(given, prepared, [replace(QUICK, batch=256, epochs=1)], seed=0)
-        assert {m.model.recipe.batch for m in fit.ensemble.members} == {wanted}
+        [fit] = cross_fit(given, prepared, [replace(QUICK, batch_size=256, epochs=1)], seed=0)
+        assert {m.model.recipe.batch_size for m in fit.ensemble.members} == {wanted}

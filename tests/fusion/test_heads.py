@@ -161,7 +161,7 @@ BOUNDS = {"late": (0.0, 0.7), "linear": (0.0, 0.7), "attention": (0.65, 0.9)}
 
 @every_head
 def test_an_interaction_is_learnt_only_where_the_views_are_joined(head: str) -> None:
-    recipe = replace(PLAIN, head=head, epochs=40, patience=40, width=32)
+    recipe = replace(PLAIN, head=head, epochs=40, patience=40, hidden_dim=32)
     given = split_task(*told_by_both(700), 300, recipe)
     [model] = train_stack([given])
     least, most = BOUNDS.get(head, (0.9, 1.0))

@@ -10,29 +10,35 @@ import torch
 from torch.nn import functional
 
 from pairfuse.arrays import Ints
-from pairfuse.data.soft_labels import Credit
+from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.fusion.ensemble import fit_members, prepare_rows
-from pairfuse.fusion.training import Task, Trained, _smoothed_loss, predict_logits, train_stack
+from pairfuse.fusion.training import (
+    FittedModel,
+    TrainingSpec,
+    _smoothed_loss,
+    predict_logits,
+    train_stack,
+)
 from pairfuse.recipe import Recipe
 from toys.fusion import PLAIN, farthest, halves, noise, task
 
-RECIPE = replace(PLAIN, epochs=4, smoothing=0.1, dropout=0.3)
+RECIPE = replace(PLAIN, epochs=4, label_smoothing=0.1, dropout=0.3)
 
 
-def _credit(targets: Ints, other: float, width: int = 3) -> Credit:
+def _credit(targets: Ints, other: float, width: int = 3) -> SoftLabels:
     """Each row is of its target and, by this share, of the class behind it."""
     classes = np.full((len(targets), width), -1, dtype=np.int64)
     shares = np.zeros((len(targets), width), dtype=np.float32)
     classes[:, 0], shares[:, 0] = targets, 1 - other
     classes[:, 1], shares[:, 1] = (targets + 1) % 3, other
-    return Credit(classes, shares, shares)
+    return SoftLabels(classes, shares, shares)
 
 
-def _soft(given: Task, other: float) -> Task:
+def _soft(given: TrainingSpec, other: float) -> TrainingSpec:
     return replace(given, soft=_credit(given.targets, other))
 
 
-def _alone(given: Task) -> Trained:
+def _alone(given: TrainingSpec) -> FittedModel:
     [model] = train_stack([given])
     return model
 
@@ -52,7 +58,7 @@ def test_the_loss_is_the_cross_entropy_with_the_shares() -> None:
 
 @pytest.mark.parametrize("balance", ["none", "weights"])
 def test_shares_of_one_class_train_what_its_label_trains(balance: str) -> None:
-    given = task(replace(RECIPE, balance=balance, strength=0.5), rows=90)
+    given = task(replace(RECIPE, balance=balance, balance_strength=0.5), rows=90)
     hard, soft = _alone(given), _alone(_soft(given, 0.0))
     assert farthest(hard, soft) == 0
     assert hard.history == soft.history
@@ -60,7 +66,7 @@ def test_shares_of_one_class_train_what_its_label_trains(balance: str) -> None:
 
 def test_a_model_with_soft_targets_is_the_same_alone_and_in_a_stack() -> None:
     given = [
-        _soft(task(replace(RECIPE, width=width, epochs=epochs), rows=rows, world=rows), 0.3)
+        _soft(task(replace(RECIPE, hidden_dim=width, epochs=epochs), rows=rows, world=rows), 0.3)
         for width, epochs, rows in ((16, 4, 90), (8, 2, 60), (12, 3, 75))
     ]
     for one, model in zip(given, train_stack(given), strict=True):
@@ -82,10 +88,10 @@ def test_soft_targets_teach_the_second_class() -> None:
 def test_answers_of_the_training_rows_are_used_whatever_the_balance(balance: str) -> None:
     views = noise(80)
     targets = (np.arange(80) % 8 > 5).astype(np.int64) + (np.arange(80) % 8 > 6)
-    recipe = replace(PLAIN, epochs=2, **{"balance": balance, "strength": 1.0})  # type: ignore[arg-type]
+    recipe = replace(PLAIN, epochs=2, **{"balance": balance, "balance_strength": 1.0})  # type: ignore[arg-type]
     parts = prepare_rows(views, [halves(80, val=8)], seed=0)
 
-    def fitted(credit: Credit | None) -> Trained:
+    def fitted(credit: SoftLabels | None) -> FittedModel:
         options = {"num_classes": 3, "seed": 0}
         [[member]] = fit_members(views, targets, parts, [recipe], answers=credit, **options)
         return member.model

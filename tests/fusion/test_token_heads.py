@@ -171,12 +171,12 @@ def _steps(net: TokenNetwork, shapes: list[HeadShape]) -> StackedAdamW:
 def test_models_of_other_widths_and_views_come_out_of_a_stack_as_alone(head: str) -> None:
     shapes = [
         SHAPE,
-        replace(SHAPE, dims={"look": 3, "words": 6}, width=6),
-        replace(SHAPE, dims={"look": 5, "more": 4}, width=3),
+        replace(SHAPE, dims={"look": 3, "words": 6}, hidden_dim=6),
+        replace(SHAPE, dims={"look": 5, "more": 4}, hidden_dim=3),
     ]
 
     def built(shape: HeadShape) -> TokenNetwork:
-        return TokenNetwork(head, shape, [shape.width])
+        return TokenNetwork(head, shape, [shape.hidden_dim])
 
     stack = stack_networks(TokenNetwork(head, SHAPE, [0] * 3), [built(shape) for shape in shapes])
     _steps(stack, shapes)

@@ -22,7 +22,15 @@ from pairfuse.recipe import Recipe
 from toys.fusion import PLAIN
 
 DIM, ROWS = 4, 160
-RECIPE = replace(PLAIN, head="cross_attention", width=8, reduce=4, epochs=15, patience=15, batch=16)
+RECIPE = replace(
+    PLAIN,
+    head="cross_attention",
+    hidden_dim=8,
+    n_components=4,
+    epochs=15,
+    patience=15,
+    batch_size=16,
+)
 MODALITY = {"words": "text", "look": "image"}
 
 
@@ -87,8 +95,8 @@ def test_a_token_head_learns_what_one_token_says(
 ) -> None:
     views, targets = world
     for member, rows in zip(members, folds(), strict=True):
-        guesses = member.predict_proba(views.rows(rows.held)).argmax(axis=1)
-        assert (guesses == targets[rows.held]).mean() > 0.85
+        y_pred = member.predict_proba(views.rows(rows.held)).argmax(axis=1)
+        assert (y_pred == targets[rows.held]).mean() > 0.85
 
 
 def test_what_was_predicted_in_training_is_what_the_member_predicts(
@@ -167,6 +175,6 @@ def test_what_a_token_head_cannot_read_is_refused(case: str, world: tuple[Views,
 
 
 def test_modality_dropout_and_accumulation_work_on_tokens(world: tuple[Views, Ints]) -> None:
-    recipe = replace(RECIPE, modality_dropout=0.5, accumulate=2, epochs=2)
+    recipe = replace(RECIPE, modality_dropout=0.5, grad_accumulation_steps=2, epochs=2)
     [member] = fitted(*world, folds()[:1], recipe)
     assert np.isfinite(member.predict_proba(world[0])).all()

@@ -10,7 +10,7 @@ import pytest
 from pairfuse.arrays import Ints
 from pairfuse.features.views import Views
 from pairfuse.fusion.heads import HEADS
-from pairfuse.fusion.training import Task, Trained, predict_logits, train_stack
+from pairfuse.fusion.training import FittedModel, TrainingSpec, predict_logits, train_stack
 from toys.fusion import (
     PLAIN,
     f1_of,
@@ -32,15 +32,15 @@ COLUMNS = [
 OTHERS = [
     {"lr": 0.03, "dropout": 0.0},
     {"lr": 0.001, "dropout": 0.6, "weight_decay": 0.9},
-    {"smoothing": 0.3, "balance": "weights", "clip": 0.05},
+    {"label_smoothing": 0.3, "balance": "weights", "max_grad_norm": 0.05},
     {"epochs": 2},
     {"patience": 1, "lr": 0.5},
-    {"monitor": "loss", "warmup": 0.8},
+    {"monitor": "loss", "warmup_ratio": 0.8},
     {"modality_dropout": 0.5},
 ]
 
 
-def _alone(given: Task) -> Trained:
+def _alone(given: TrainingSpec) -> FittedModel:
     [model] = train_stack([given])
     return model
 
@@ -91,7 +91,7 @@ def test_models_of_other_widths_and_views_share_a_stack(head: str) -> None:
     recipe = replace(PLAIN, head=head, dropout=0.3, epochs=6, weight_decay=0.3)
     lossy = replace(recipe, modality_dropout=0.4)
     stack = [
-        split_task(given, targets, 60, replace(each, width=width), seed=width)
+        split_task(given, targets, 60, replace(each, hidden_dim=width), seed=width)
         for given, each, width in (
             (views, lossy, 16),
             (narrow, recipe, 24),
@@ -128,7 +128,9 @@ def test_modality_dropout_helps_where_the_modality_is_missing_later() -> None:
 
 def test_modality_dropout_in_pieces_equals_that_of_the_whole_batch() -> None:
     recipe = replace(PLAIN, epochs=4, modality_dropout=0.5, lr=0.003)
-    whole, pieces = (_alone(task(replace(recipe, accumulate=n), rows=101)) for n in (1, 4))
+    whole, pieces = (
+        _alone(task(replace(recipe, grad_accumulation_steps=n), rows=101)) for n in (1, 4)
+    )
     assert farthest(whole, pieces) < 1e-4
 
 
@@ -202,24 +204,24 @@ def test_each_monitor_keeps_the_epoch_that_is_best_by_it() -> None:
 def test_accumulated_pieces_equal_the_whole_batch(accumulate: int, rows: int) -> None:
     recipe = replace(PLAIN, epochs=4, balance="weights", lr=0.003)
     whole = _alone(task(recipe, rows=rows))
-    pieces = _alone(task(replace(recipe, accumulate=accumulate), rows=rows))
+    pieces = _alone(task(replace(recipe, grad_accumulation_steps=accumulate), rows=rows))
     assert farthest(whole, pieces) < 1e-4
 
 
 def test_class_weights_raise_the_recall_of_the_rare_class() -> None:
     found = {}
     for balance in ("none", "weights"):
-        recipe = replace(PLAIN, balance=balance, strength=1.0, monitor="loss")
+        recipe = replace(PLAIN, balance=balance, balance_strength=1.0, monitor="loss")
         given = split_task(*_lopsided(800), 400, recipe)
-        guesses = predict_logits(_alone(given), given.val).argmax(axis=1)
-        found[balance] = (guesses[given.val_targets == 1] == 1).mean()
+        y_pred = predict_logits(_alone(given), given.val).argmax(axis=1)
+        found[balance] = (y_pred[given.val_targets == 1] == 1).mean()
     assert found["weights"] > found["none"] + 0.1
 
 
 def test_label_smoothing_lowers_confidence() -> None:
     sure = [
         _softmax(predict_logits(_alone(given), given.val)).max(axis=1).mean()
-        for given in (task(replace(PLAIN, smoothing=s, epochs=20)) for s in (0.0, 0.3))
+        for given in (task(replace(PLAIN, label_smoothing=s, epochs=20)) for s in (0.0, 0.3))
     ]
     assert sure[1] < sure[0] - 0.05
 

@@ -21,8 +21,8 @@ LABELS = ("no", "yes")
 def predictions(chances: Mapping[str, float], truth: str = "yes") -> ToyPredictions:
     """Guid to the probability of yes."""
     table = np.array([[1 - chance, chance] for chance in chances.values()], np.float32)
-    guesses = [LABELS[at] for at in table.argmax(1)]
-    return ToyPredictions(LABELS, list(chances), [truth] * len(chances), guesses, table)
+    y_pred = [LABELS[at] for at in table.argmax(1)]
+    return ToyPredictions(LABELS, list(chances), [truth] * len(chances), y_pred, table)
 
 
 def found(

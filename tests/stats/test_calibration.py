@@ -40,10 +40,10 @@ def _folds(rows: int, *, folds: int = 5, repeats: int = 1, seed: int = 0) -> Int
     return np.stack([random.permutation(rows) % folds for _ in range(repeats)])
 
 
-def _sure(guesses: Ints, confidence: object) -> Floats:
-    """Probabilities (1, N, 3) with these guesses and confidences."""
+def _sure(y_pred: Ints, confidence: object) -> Floats:
+    """Probabilities (1, N, 3) with these y_pred and confidences."""
     out = np.repeat(((1 - np.asarray(confidence)) / 2)[:, None], 3, axis=1)
-    np.put_along_axis(out, guesses[:, None], np.asarray(confidence)[:, None], axis=1)
+    np.put_along_axis(out, y_pred[:, None], np.asarray(confidence)[:, None], axis=1)
     return out[None].astype(np.float32)
 
 

@@ -34,7 +34,7 @@ def _load(folder: Path, text: str, name: str = "first.csv") -> Predictions:
 
 
 def _many(rows: int, right: float, seed: int) -> tuple[str, list[str]]:
-    """A table of guesses, right this often, and its lines."""
+    """A table of y_pred, right this often, and its lines."""
     random = np.random.default_rng(seed)
     lines = []
     for row in range(rows):
@@ -48,7 +48,7 @@ def test_a_table_of_guesses_is_read(tmp_path: Path) -> None:
     found = _load(tmp_path, PLAIN)
     assert found.guids == ("1", "2", "3")
     assert found.truth == ("good", "good", "bad")
-    assert found.guesses == ("good", "bad", "bad")
+    assert found.y_pred == ("good", "bad", "bad")
     assert found.labels == ("bad", "good")
     assert found.probabilities is None
     assert found.groups is None
@@ -69,13 +69,13 @@ def test_rounded_probabilities_are_brought_to_one(tmp_path: Path) -> None:
 
 def test_without_a_tag_the_most_probable_label_is_the_guess(tmp_path: Path) -> None:
     found = _load(tmp_path, "id,truth,p_a,p_b\n1,a,.4,.6\n2,b,1,0\n")
-    assert found.guesses == ("b", "a")
+    assert found.y_pred == ("b", "a")
 
 
 @pytest.mark.parametrize("header", ["id,prediction,truth", "GUID, Label ,Truth", "guid,tag,TRUTH"])
 def test_columns_may_have_other_names(tmp_path: Path, header: str) -> None:
     text = PLAIN.replace("guid,tag,truth", header)
-    assert _load(tmp_path, text).guesses == ("good", "bad", "bad")
+    assert _load(tmp_path, text).y_pred == ("good", "bad", "bad")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -83,7 +83,7 @@ def test_a_byte_order_mark_and_other_line_ends_do_not_matter(tmp_path: Path, enc
     text = PLAIN.replace("good", "gut ü").replace("\n", "\r\n") + "\r\n"
     found = load_predictions(_write(tmp_path, text, encoding=encoding))
     assert found.guids == ("1", "2", "3")
-    assert found.guesses == ("gut ü", "bad", "bad")
+    assert found.y_pred == ("gut ü", "bad", "bad")
 
 
 def test_the_truth_may_be_in_another_table_in_another_order(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_no_bytes_give_anything_but_predictions_or_an_error_of_ours(
     path.write_bytes(data)
     with contextlib.suppress(DataError):
         found = load_predictions(path)
-        assert len(found.guids) == len(found.truth) == len(found.guesses) > 0
+        assert len(found.guids) == len(found.truth) == len(found.y_pred) > 0
 
 
 def test_rows_are_matched_by_guid_not_by_place(tmp_path: Path) -> None:
@@ -247,11 +247,11 @@ def test_two_files_are_scored_and_compared(tmp_path: Path) -> None:
     ]
     found = compare_predictions(*map(load_predictions, paths), seed=0, resamples=500)
     read = load_predictions(paths[0])
-    targets, guesses = (
-        np.array(["xyz".index(label) for label in labels]) for labels in (read.truth, read.guesses)
+    targets, y_pred = (
+        np.array(["xyz".index(label) for label in labels]) for labels in (read.truth, read.y_pred)
     )
     first, second = found.scores.values()
-    assert first.macro_f1.value == pytest.approx(macro_f1(targets, guesses, 3))
+    assert first.macro_f1.value == pytest.approx(macro_f1(targets, y_pred, 3))
     gap = found.comparison.difference
     assert gap.value == pytest.approx(first.macro_f1.value - second.macro_f1.value)
     assert 0.2 < gap.low < gap.value < gap.high < 0.7

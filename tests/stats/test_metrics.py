@@ -56,16 +56,16 @@ def _draws(groups: Ints, *, resamples: int = 1000, seed: int = 0) -> Draws:
 def _drawn(world: str, *, rows: int = 60, seed: int = 0) -> tuple[Ints, Ints]:
     random = np.random.default_rng(seed)
     occur, guessed = WORLDS[world]
-    targets, guesses = random.choice(occur, rows), random.choice(guessed, rows)
+    targets, y_pred = random.choice(occur, rows), random.choice(guessed, rows)
     right = random.random(rows) < 0.5
-    guesses[right & np.isin(targets, guessed)] = targets[right & np.isin(targets, guessed)]
-    return targets, guesses
+    y_pred[right & np.isin(targets, guessed)] = targets[right & np.isin(targets, guessed)]
+    return targets, y_pred
 
 
-def _sure(guesses: Ints, classes: int = 4) -> Floats:
+def _sure(y_pred: Ints, classes: int = 4) -> Floats:
     """Probabilities (1, N, C) of 0.7 for the guess."""
-    table = np.full((1, len(guesses), classes), 0.3 / (classes - 1), dtype=np.float32)
-    table[0, _own(len(guesses)), guesses] = 0.7
+    table = np.full((1, len(y_pred), classes), 0.3 / (classes - 1), dtype=np.float32)
+    table[0, _own(len(y_pred)), y_pred] = 0.7
     return table
 
 
@@ -96,24 +96,24 @@ def _width(found: Estimate) -> float:
 @every_world
 @pytest.mark.parametrize("seed", range(4))
 def test_scores_of_guesses_equal_those_of_scikit_learn(world: str, seed: int) -> None:
-    targets, guesses = _drawn(world, seed=seed)
-    found = score(targets, _sure(guesses), LABELS, _draws(_own(60), resamples=10))
+    targets, y_pred = _drawn(world, seed=seed)
+    found = score(targets, _sure(y_pred), LABELS, _draws(_own(60), resamples=10))
 
     def wanted(average: str) -> object:
         options = {"labels": [0, 1, 2, 3], "average": average, "zero_division": 0}
-        return pytest.approx(f1_score(targets, guesses, **options))
+        return pytest.approx(f1_score(targets, y_pred, **options))
 
     assert found.macro_f1.value == wanted("macro")
     assert found.weighted_f1.value == wanted("weighted")
-    assert found.accuracy.value == pytest.approx(accuracy_score(targets, guesses))
-    assert macro_f1(targets, guesses, 4) == pytest.approx(found.macro_f1.value)
+    assert found.accuracy.value == pytest.approx(accuracy_score(targets, y_pred))
+    assert macro_f1(targets, y_pred, 4) == pytest.approx(found.macro_f1.value)
 
 
 @every_world
 def test_scores_of_each_class_equal_those_of_scikit_learn(world: str) -> None:
-    targets, guesses = _drawn(world)
-    found = score(targets, _sure(guesses), LABELS, _draws(_own(60), resamples=10)).classes
-    wanted = precision_recall_fscore_support(targets, guesses, labels=[0, 1, 2, 3], zero_division=0)
+    targets, y_pred = _drawn(world)
+    found = score(targets, _sure(y_pred), LABELS, _draws(_own(60), resamples=10)).classes
+    wanted = precision_recall_fscore_support(targets, y_pred, labels=[0, 1, 2, 3], zero_division=0)
     assert tuple(each.label for each in found) == LABELS
     rows = [(e.precision.value, e.recall.value, e.f1.value, e.support) for e in found]
     assert np.allclose(np.transpose(rows), wanted)
@@ -245,8 +245,8 @@ def test_every_interval_holds_its_score(seed: int) -> None:
 
 
 def test_the_interval_of_accuracy_is_that_of_a_proportion() -> None:
-    targets, guesses = _drawn("all", rows=1000)
-    found = score(targets, _sure(guesses), LABELS, _draws(_own(1000))).accuracy
+    targets, y_pred = _drawn("all", rows=1000)
+    found = score(targets, _sure(y_pred), LABELS, _draws(_own(1000))).accuracy
     wanted = 2 * 1.96 * (found.value * (1 - found.value) / 1000) ** 0.5
     assert _width(found) == pytest.approx(wanted, rel=0.1)
 
@@ -286,10 +286,10 @@ def test_perfect_guesses_leave_no_doubt() -> None:
 
 @every_world
 def test_confusion_equals_that_of_scikit_learn(world: str) -> None:
-    targets, guesses = _drawn(world)
-    wanted = confusion_matrix(targets, guesses, labels=[0, 1, 2, 3])
-    assert np.array_equal(confusion(targets, guesses, 4), wanted)
-    found = score(targets, _sure(guesses), LABELS, _draws(_own(60), resamples=10))
+    targets, y_pred = _drawn(world)
+    wanted = confusion_matrix(targets, y_pred, labels=[0, 1, 2, 3])
+    assert np.array_equal(confusion(targets, y_pred, 4), wanted)
+    found = score(targets, _sure(y_pred), LABELS, _draws(_own(60), resamples=10))
     assert np.array_equal(found.confusion, wanted)
 
 
@@ -304,12 +304,12 @@ def test_macro_f1_alone_is_that_of_the_scores() -> None:
 
 
 def test_a_resampled_macro_f1_is_that_of_the_resampled_rows() -> None:
-    targets, guesses = _drawn("all")
+    targets, y_pred = _drawn("all")
     draws = _draws(_own(60), resamples=5)
-    [found] = drawn_macro_f1(targets, guesses[None], 4, draws)
+    [found] = drawn_macro_f1(targets, y_pred[None], 4, draws)
     for value, times in zip(found, draws.sums(np.eye(60)), strict=True):
         rows = np.repeat(_own(60), times.astype(np.int64))
-        assert value == pytest.approx(macro_f1(targets[rows], guesses[rows], 4))
+        assert value == pytest.approx(macro_f1(targets[rows], y_pred[rows], 4))
 
 
 def test_a_class_that_some_resamples_lack_still_gives_an_interval() -> None:

@@ -36,11 +36,11 @@ def _targets(rows: int, seed: int = 0) -> Ints:
 
 
 def _arm(targets: Ints, right: float, *, seed: int, repeats: int = 1) -> Floats:
-    """One-hot guesses (R, N, 3), the same share of them right at random in each repeat."""
+    """One-hot y_pred (R, N, 3), the same share of them right at random in each repeat."""
     random = np.random.default_rng(seed)
     size = (repeats, len(targets))
-    guesses = np.where(random.random(size) < right, targets, random.integers(3, size=size))
-    return np.eye(3, dtype=np.float32)[guesses]
+    y_pred = np.where(random.random(size) < right, targets, random.integers(3, size=size))
+    return np.eye(3, dtype=np.float32)[y_pred]
 
 
 def _compared(first: Floats, second: Floats, targets: Ints, draws: Draws) -> Comparison:

@@ -18,7 +18,7 @@ from pairfuse.study.folds import make_folds
 from pairfuse.study.nested import prepare_inner
 from toys.fusion import PLAIN, noise, table, told_by_words
 
-BASE = replace(PLAIN, width=32, reduce=32, weight_decay=0.01, epochs=12)
+BASE = replace(PLAIN, hidden_dim=32, n_components=32, weight_decay=0.01, epochs=12)
 ARMS = {"fused": ["words", "look"], "text-only": ["words"], "image-only": ["look"]}
 
 
@@ -107,10 +107,10 @@ def test_stacked_arms_differ_from_averaged_ones_in_the_vote_alone(
     assert stacked.fit is not None
     assert stacked.recipes == mean.recipes
     assert len(stacked.recipes) == 2
-    assert len(stacked.fit.blends) == 2 * 2
-    assert stacked.fit.ensemble.blend is not None
-    assert stacked.fit.ensemble.blend.weights.shape == (2 * 3, 3)
-    assert mean.fit.ensemble.blend is None
+    assert len(stacked.fit.final_estimators) == 2 * 2
+    assert stacked.fit.ensemble.final_estimator is not None
+    assert stacked.fit.ensemble.final_estimator.weights.shape == (2 * 3, 3)
+    assert mean.fit.ensemble.final_estimator is None
     one, other = (arm.fit.ensemble.members[3] for arm in (mean, stacked))
     assert np.array_equal(one.predict_proba(given.views), other.predict_proba(given.views))
     assert not np.allclose(mean.probabilities, stacked.probabilities, atol=1e-3)

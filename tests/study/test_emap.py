@@ -12,10 +12,10 @@ from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
 from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.ensemble import Member, Prepared, Rows, prepare_rows, softmax
-from pairfuse.fusion.final_estimator import Blend
+from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.fusion.heads import HEADS, FusionNetwork
 from pairfuse.fusion.scaling import fit_scaling
-from pairfuse.fusion.training import Trained
+from pairfuse.fusion.training import FittedModel
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.stats.metrics import macro_f1
@@ -41,10 +41,12 @@ def _member(head: str, views: Views, *, seed: int = 0) -> Member:
     shape = HeadShape(dict(sorted(dims.items())), dict(views.modality), 3, 8)
     found = FusionNetwork(head, shape, [seed]).named_parameters()
     parameters = {name: values.detach()[0].numpy() for name, values in found}
-    return Member(Trained(shape, Recipe(head=head, width=8), parameters), scaling)
+    return Member(FittedModel(shape, Recipe(head=head, hidden_dim=8), parameters), scaling)
 
 
-def _by_hand(views: Views, members: list[Member], rows: Ints, blend: Blend | None = None) -> object:
+def _by_hand(
+    views: Views, members: list[Member], rows: Ints, final_estimator: FinalEstimator | None = None
+) -> object:
     """The projection by its definition, pair by pair."""
     text, image = (each.ravel() for each in np.meshgrid(rows, rows, indexing="ij"))
     index = {"text": text, "image": image}
@@ -54,7 +56,7 @@ def _by_hand(views: Views, members: list[Member], rows: Ints, blend: Blend | Non
         views.modality,
     )
     each = np.stack([member.predict_proba(crossed) for member in members])
-    mean = each.mean(axis=0) if blend is None else softmax(blend.logits(each))
+    mean = each.mean(axis=0) if final_estimator is None else softmax(final_estimator.logits(each))
     f = np.log(mean).reshape(len(rows), len(rows), -1)
     return f.mean(axis=1) + f.mean(axis=0) - f.mean(axis=(0, 1))
 
@@ -72,9 +74,9 @@ def test_the_projection_of_blended_members_is_that_of_what_the_blend_says() -> N
     views = toys.without(toys.noise(40), "look", [1, 7])
     members = [_member(head, views) for head in ("linear", "bilinear")]
     weights = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    blend = Blend(weights, np.ones(3, dtype=np.float32))
-    found = additive_logits(views, members, ROWS, blend=blend, seed=0)
-    assert found == pytest.approx(_by_hand(views, members, ROWS, blend), abs=1e-4)
+    final_estimator = FinalEstimator(weights, np.ones(3, dtype=np.float32))
+    found = additive_logits(views, members, ROWS, final_estimator=final_estimator, seed=0)
+    assert found == pytest.approx(_by_hand(views, members, ROWS, final_estimator), abs=1e-4)
     assert found != pytest.approx(_by_hand(views, members, ROWS), abs=0.1)
 
 
@@ -154,8 +156,8 @@ def _fitted(views: Views, targets: Ints, recipe: Recipe) -> tuple[CrossFit, list
 
 
 XOR = Recipe(
-    head="concat", width=32, dropout=0.0, smoothing=0.0, balance="none", epochs=60, patience=60,
-    batch=32, lr=0.02, reduce=2,
+    head="concat", hidden_dim=32, dropout=0.0, label_smoothing=0.0, balance="none", epochs=60, patience=60,
+    batch_size=32, lr=0.02, n_components=2,
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from pairfuse.study.folds import make_folds
 from toys.fusion import PLAIN, farthest, noise, table, told_by_words
 from toys.worlds import World, draw_world
 
-QUICK = replace(PLAIN, reduce=8, epochs=6, balance="weights")
+QUICK = replace(PLAIN, n_components=8, epochs=6, balance="weights")
 FOLDS, MEMBERS, REPEATS = 3, 2, 2
 
 
@@ -71,7 +71,7 @@ def test_shuffled_labels_score_at_chance(head: str) -> None:
     given = table(views, np.random.default_rng(5).permutation(targets))
     fit = fitted(given, folds_of(given), replace(QUICK, head=head))
     found = scores_of(given, fit).macro_f1
-    assert found.low < 0.5 < found.high + 0.02  # guesses of one class too often are below a half
+    assert found.low < 0.5 < found.high + 0.02  # y_pred of one class too often are below a half
     assert scores_of(given, fit).auroc.low < 0.5 < scores_of(given, fit).auroc.high
 
 
@@ -103,7 +103,7 @@ def canary(fold: int) -> tuple[Table, list[Rows]]:
 
 
 def right(given: Table, fit: CrossFit, held: Ints) -> float:
-    return float((fit.guesses[held] == given.targets[held]).mean())
+    return float((fit.y_pred[held] == given.targets[held]).mean())
 
 
 @pytest.mark.parametrize("fold", range(FOLDS))
@@ -149,7 +149,7 @@ def uneven() -> Table:
 
 @pytest.mark.parametrize("balance", BALANCES)
 def test_the_models_of_a_fold_never_look_at_its_held_out_rows(balance: str, uneven: Table) -> None:
-    rows, recipe = folds_of(uneven), replace(QUICK, balance=balance, strength=1.0)
+    rows, recipe = folds_of(uneven), replace(QUICK, balance=balance, balance_strength=1.0)
     before = fitted(uneven, rows, recipe).ensemble.members
     for number in (0, len(rows) - 1):
         after = fitted(spoilt(uneven, rows[number].held), rows, recipe).ensemble.members
@@ -171,7 +171,9 @@ def test_a_model_that_sees_the_held_out_rows_is_another_one_when_they_are_spoilt
 @pytest.mark.parametrize("balance", BALANCES)
 def test_validation_rows_decide_nothing_but_when_to_stop(balance: str, uneven: Table) -> None:
     rows = folds_of(uneven)
-    recipe = replace(QUICK, balance=balance, strength=1.0, epochs=1, patience=1)  # no other choice
+    recipe = replace(
+        QUICK, balance=balance, balance_strength=1.0, epochs=1, patience=1
+    )  # no other choice
     before = fitted(uneven, rows, recipe).ensemble.members
     after = fitted(spoilt(uneven, rows[0].val), rows, recipe).ensemble.members
     assert same(before[0], after[0])

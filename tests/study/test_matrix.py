@@ -22,7 +22,7 @@ from pairfuse.study.folds import make_folds
 from pairfuse.study.matrix import Model, Row, models, order_heads, run_models, table_lines
 from toys.fusion import PLAIN, noise, table, told_by_words
 
-BASE = replace(PLAIN, epochs=3, reduce=8)
+BASE = replace(PLAIN, epochs=3, n_components=8)
 
 
 @pytest.fixture(scope="module")

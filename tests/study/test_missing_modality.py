@@ -16,7 +16,7 @@ from pairfuse.study.missing_modality import NOTHING, held_out, removal_scores
 from pairfuse.study.missing_modality import without as without_modality
 from toys.fusion import PLAIN, table, told_by_words, without
 
-QUICK = replace(PLAIN, reduce=6, epochs=8, modality_dropout=0.2)
+QUICK = replace(PLAIN, n_components=6, epochs=8, modality_dropout=0.2)
 
 
 def _fitted(given: Table, *heads: str) -> tuple[CrossFit, list[Prepared]]:

@@ -14,7 +14,7 @@ from pairfuse.study.folds import make_folds
 from pairfuse.study.nested import nested_fit, prepare_inner
 from toys.fusion import PLAIN, table, told_by_words
 
-BASE = replace(PLAIN, epochs=4, patience=4, reduce=32)
+BASE = replace(PLAIN, epochs=4, patience=4, n_components=32)
 
 
 def _prepared(given: Table) -> list[Prepared]:

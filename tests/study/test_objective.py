@@ -13,7 +13,7 @@ from pairfuse.arrays import Floats
 from pairfuse.config import METRIC_NAMES
 from pairfuse.data.pairs import Pair
 from pairfuse.data.readers.vqa_accuracy import vqa_accuracy
-from pairfuse.data.soft_labels import credit_of
+from pairfuse.data.soft_labels import soft_labels_of
 from pairfuse.fusion.ensemble import Ensemble, prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import draw_groups
@@ -40,7 +40,7 @@ def _fit(chances: Floats) -> CrossFit:
 
 
 def _theirs(metric: str, targets: NDArray[np.int64], chances: Floats) -> float:
-    guesses = chances.argmax(axis=1)
+    y_pred = chances.argmax(axis=1)
     if metric == "auroc" and chances.shape[1] == 2:
         return float(roc_auc_score(targets, chances[:, 1]))
     if metric == "auroc":
@@ -48,8 +48,8 @@ def _theirs(metric: str, targets: NDArray[np.int64], chances: Floats) -> float:
         exact /= exact.sum(axis=1, keepdims=True)
         return float(roc_auc_score(targets, exact, multi_class="ovr"))
     if metric == "accuracy":
-        return float(accuracy_score(targets, guesses))
-    return float(f1_score(targets, guesses, average="macro"))
+        return float(accuracy_score(targets, y_pred))
+    return float(f1_score(targets, y_pred, average="macro"))
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -69,15 +69,15 @@ def _answered() -> tuple[Table, Floats, dict[str, tuple[str, ...]]]:
     answers[given.guids[0]] = ("yes",) * 10
     pairs = [Pair(guid, "", None, None, "train") for guid in given.guids]
     labels = ("yes", "no", "2")
-    credit = credit_of(pairs, labels, answers)
+    credit = soft_labels_of(pairs, labels, answers)
     return replace(given, labels=labels, answers=credit), chances, answers
 
 
 def test_vqa_accuracy_is_the_official_one_of_these_rows() -> None:
     given, chances, answers = _answered()
     rows = np.arange(0, ROWS, 2)
-    guesses = {given.guids[r]: given.labels[chances[r].argmax()] for r in rows}
-    wanted = vqa_accuracy(guesses, {given.guids[r]: answers[given.guids[r]] for r in rows})
+    y_pred = {given.guids[r]: given.labels[chances[r].argmax()] for r in rows}
+    wanted = vqa_accuracy(y_pred, {given.guids[r]: answers[given.guids[r]] for r in rows})
     assert objective(given, rows, _fit(chances)) == pytest.approx(wanted, abs=1e-6)
     assert 0 < wanted < 1
 

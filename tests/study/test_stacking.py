@@ -1,4 +1,4 @@
-"""Stacking: no held-out row is in its own blend; what is kept answers by a blend of all rows."""
+"""Stacking: no held-out row is in its own final_estimator; what is kept answers by a final_estimator of all rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pairfuse.fusion.ensemble import Prepared, class_prior, prepare_rows
-from pairfuse.fusion.final_estimator import fit_blend
+from pairfuse.fusion.final_estimator import fit_final_estimator
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.emap import emap
@@ -18,7 +18,7 @@ from pairfuse.study.nested import prepare_inner
 from pairfuse.study.stacking import stacked_fit
 from toys.fusion import PLAIN, noise, table, told_by_both, told_by_words, without
 
-QUICK = replace(PLAIN, reduce=6, epochs=6, balance="weights", strength=0.5)
+QUICK = replace(PLAIN, n_components=6, epochs=6, balance="weights", balance_strength=0.5)
 
 
 def _prepared(given: Table, like: Table) -> list[Prepared]:
@@ -55,9 +55,9 @@ def made(bare: Table) -> tuple[CrossFit, list[CrossFit], list[Prepared]]:
 def test_a_stack_is_as_good_as_its_best_head_where_the_others_fail() -> None:
     given = table(*told_by_both(400))
     found, fits, _ = _stacked(given, "linear", "bilinear", epochs=25)
-    linear, bilinear = (macro_f1(given.targets, fit.guesses, 2) for fit in fits)
+    linear, bilinear = (macro_f1(given.targets, fit.y_pred, 2) for fit in fits)
     assert linear < 0.6
-    assert macro_f1(given.targets, found.guesses, 2) > max(0.8, bilinear - 0.03)
+    assert macro_f1(given.targets, found.y_pred, 2) > max(0.8, bilinear - 0.03)
 
 
 def test_labels_of_held_out_rows_do_not_reach_their_own_probabilities() -> None:
@@ -70,7 +70,7 @@ def test_labels_of_held_out_rows_do_not_reach_their_own_probabilities() -> None:
     one, same = found.probabilities, other.probabilities
     assert np.array_equal(one[:, held[0]], same[:, held[0]])
     assert not np.allclose(one[:, held[1]], same[:, held[1]], atol=1e-2)
-    assert np.array_equal(found.blends[0].weights, other.blends[0].weights)
+    assert np.array_equal(found.final_estimators[0].weights, other.final_estimators[0].weights)
 
 
 def test_rows_without_any_view_get_the_prior(
@@ -98,15 +98,17 @@ def test_what_is_kept_is_all_members_under_a_blend_of_all_out_of_fold_rows(
     bare: Table, made: tuple[CrossFit, list[CrossFit], list[Prepared]]
 ) -> None:
     found, fits, _ = made
-    blend = fit_blend(np.stack([fit.mean for fit in fits]), bare.targets, strength=0.5)
-    assert found.ensemble.blend is not None
-    assert np.array_equal(found.ensemble.blend.weights, blend.weights)
+    final_estimator = fit_final_estimator(
+        np.stack([fit.mean for fit in fits]), bare.targets, strength=0.5
+    )
+    assert found.ensemble.final_estimator is not None
+    assert np.array_equal(found.ensemble.final_estimator.weights, final_estimator.weights)
     mean = combine(fits)
     assert found.ensemble.members == mean.ensemble.members
     assert found.seconds > mean.seconds
     views = noise(20, seed=3)
     by_head = np.stack([fit.ensemble.predict_proba(views) for fit in fits])
-    wanted = blend.logits(by_head).argmax(axis=1)
+    wanted = final_estimator.logits(by_head).argmax(axis=1)
     assert np.array_equal(found.ensemble.predict_proba(views).argmax(axis=1), wanted)
 
 
@@ -114,8 +116,10 @@ def test_later_looks_at_held_out_rows_use_the_blends_of_their_folds(
     bare: Table, made: tuple[CrossFit, list[CrossFit], list[Prepared]]
 ) -> None:
     found, _, prepared = made
-    projection = emap(bare.views, found.ensemble, prepared, blends=found.blends, seed=0)
-    again = held_out(bare.views, found.ensemble, prepared, found.blends)
+    projection = emap(
+        bare.views, found.ensemble, prepared, final_estimators=found.final_estimators, seed=0
+    )
+    again = held_out(bare.views, found.ensemble, prepared, found.final_estimators)
     assert projection.fused == pytest.approx(found.probabilities, abs=1e-5)
     assert again == pytest.approx(found.probabilities, abs=1e-5)
     assert np.allclose(projection.additive.sum(axis=2), 1, atol=1e-5)

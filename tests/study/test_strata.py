@@ -21,9 +21,9 @@ TEXTS = ["x" * (row % 90) for row in range(ROWS)]
 def _arm(table: Table, right: Bools, *, repeats: int = 2, seed: int = 0) -> Floats:
     """Probabilities (R, N, 3) whose guess is right in these rows and wrong in the others."""
     random = np.random.default_rng(seed)
-    guesses = np.where(right, table.targets, (table.targets + 1) % 3)
+    y_pred = np.where(right, table.targets, (table.targets + 1) % 3)
     out = random.uniform(0, 0.3, size=(repeats, len(right), 3))
-    out[:, np.arange(len(right)), guesses] = random.uniform(1, 3, size=len(right))
+    out[:, np.arange(len(right)), y_pred] = random.uniform(1, 3, size=len(right))
     return np.asarray(out / out.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 

@@ -25,7 +25,7 @@ from pairfuse.study.tuning import SEARCHED, Space, Tuned, suggest, tune, view_su
 from toys.fusion import PLAIN, noise, table, told_by_words, warnings_logged
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-BASE = replace(PLAIN, width=32, reduce=32, weight_decay=0.01, epochs=2, lr=0.005)
+BASE = replace(PLAIN, hidden_dim=32, n_components=32, weight_decay=0.01, epochs=2, lr=0.005)
 
 
 def _given(seed: int = 0) -> Table:
@@ -126,14 +126,14 @@ def test_a_changed_search_space_is_another_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _tune(tmp_path / "study.log", 2)
-    monkeypatch.setattr(tuning, "_SIZES", {"width": (16, 32), "reduce": (16, 32)})
+    monkeypatch.setattr(tuning, "_SIZES", {"hidden_dim": (16, 32), "n_components": (16, 32)})
     assert _tune(tmp_path / "study.log", 2).finished == 2
     assert len(_studies(tmp_path / "study.log")) == 2
 
 
 def test_the_base_is_tried_first_and_the_best_is_never_worse(tmp_path: Path) -> None:
     base = _tune(tmp_path / "study.log", 1)
-    wanted = replace(BASE, views=("look", "words"), strength=0.0)
+    wanted = replace(BASE, views=("look", "words"), balance_strength=0.0)
     assert base.recipes[0] == wanted
     assert _tune(tmp_path / "study.log", 5).value >= base.value
 
@@ -143,19 +143,19 @@ def test_the_value_is_that_of_the_recipe_on_the_held_out_rows(tmp_path: Path) ->
     rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
     parts = prepare_rows(given.views, rows, seed=0)
     [fit] = cross_fit(given, parts, best.recipes[:1], seed=0)
-    scores = [macro_f1(given.targets[r.held], fit.guesses[r.held], 3) for r in rows]
+    scores = [macro_f1(given.targets[r.held], fit.y_pred[r.held], 3) for r in rows]
     assert best.value == pytest.approx(np.mean(scores), abs=1e-9)
 
 
 OUTSIDE: list[dict[str, Any]] = [
-    {"width": 48},
-    {"reduce": 7},
+    {"hidden_dim": 48},
+    {"n_components": 7},
     {"views": ("words",)},
     {"lr": 0.5},
     {"weight_decay": 0.0},
     {"dropout": 0.9},
-    {"smoothing": 0.5},
-    {"balance": "smote", "strength": 0.2},
+    {"label_smoothing": 0.5},
+    {"balance": "smote", "balance_strength": 0.2},
 ]
 
 
@@ -164,7 +164,13 @@ def test_a_base_outside_the_search_space_is_tried_as_near_as_can_be(
     changes: dict[str, Any], tmp_path: Path
 ) -> None:
     recipe = _tune(tmp_path / "study.log", 1, base=replace(BASE, **changes)).recipes[0]
-    for name in changes.keys() & {"width", "reduce", "views", "balance", "strength"}:
+    for name in changes.keys() & {
+        "hidden_dim",
+        "n_components",
+        "views",
+        "balance",
+        "balance_strength",
+    }:
         assert getattr(recipe, name) == changes[name]
     assert recipe.lr == (0.01 if "lr" in changes else 0.005)
     assert recipe.epochs == BASE.epochs

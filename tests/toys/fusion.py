@@ -15,7 +15,7 @@ from pairfuse.features.views import Views
 from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.ensemble import Rows
 from pairfuse.fusion.heads import FusionNetwork
-from pairfuse.fusion.training import Task, Trained, build_network, predict_logits
+from pairfuse.fusion.training import FittedModel, TrainingSpec, build_network, predict_logits
 from pairfuse.recipe import Recipe
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study.crossfit import Table
@@ -26,7 +26,14 @@ DIMS = {"words": 6, "look": 5}
 MODALITY = {"words": "text", "look": "image"}
 #: Small and quick; nothing random but what a test turns on.
 PLAIN = Recipe(
-    width=16, dropout=0.0, smoothing=0.0, balance="none", epochs=12, patience=12, batch=32, lr=0.01
+    hidden_dim=16,
+    dropout=0.0,
+    label_smoothing=0.0,
+    balance="none",
+    epochs=12,
+    patience=12,
+    batch_size=32,
+    lr=0.01,
 )
 
 
@@ -70,18 +77,20 @@ def told_by_both(rows: int, *, seed: int = 0) -> tuple[Views, Ints]:
 
 def task(
     recipe: Recipe = PLAIN, *, rows: int = 150, val: int = 60, seed: int = 0, world: int = 0
-) -> Task:
+) -> TrainingSpec:
     """One model to train in the world where the text tells the label."""
     views, targets = told_by_words(rows + val, seed=world)
     return split_task(views, targets, val, recipe, seed=seed)
 
 
-def split_task(views: Views, targets: Ints, val: int, recipe: Recipe, *, seed: int = 0) -> Task:
+def split_task(
+    views: Views, targets: Ints, val: int, recipe: Recipe, *, seed: int = 0
+) -> TrainingSpec:
     """The last rows watch, the others train."""
     first = np.arange(len(targets) - val)
     last = np.arange(len(targets) - val, len(targets))
     classes = int(targets.max()) + 1
-    return Task(
+    return TrainingSpec(
         recipe, views.rows(first), targets[first], views.rows(last), targets[last], classes, seed
     )
 
@@ -101,19 +110,19 @@ def tensors(
     )
 
 
-def f1_of(model: Trained, views: Views, targets: Ints) -> float:
+def f1_of(model: FittedModel, views: Views, targets: Ints) -> float:
     """Macro-F1 of one model on scaled rows."""
-    guesses = predict_logits(model, views).argmax(axis=1)
-    return macro_f1(targets, guesses, int(targets.max()) + 1)
+    y_pred = predict_logits(model, views).argmax(axis=1)
+    return macro_f1(targets, y_pred, int(targets.max()) + 1)
 
 
-def farthest(one: Trained, other: Trained) -> float:
+def farthest(one: FittedModel, other: FittedModel) -> float:
     """The largest difference of any parameter."""
     assert one.parameters.keys() == other.parameters.keys()
     return max(float(abs(one.parameters[n] - other.parameters[n]).max()) for n in one.parameters)
 
 
-def stand_ins(model: Trained) -> dict[str, torch.Tensor]:
+def stand_ins(model: FittedModel) -> dict[str, torch.Tensor]:
     """The learnt vectors for missing views."""
     found = build_network(model).named_parameters()
     return {name: values for name, values in found if name.startswith("missing")}

@@ -37,7 +37,7 @@ class ToyPredictions:
     labels: Sequence[str]
     guids: Sequence[str]
     truth: Sequence[str]
-    guesses: Sequence[str]
+    y_pred: Sequence[str]
     probabilities: NDArray[np.float32]
 
 
@@ -61,8 +61,8 @@ def made_up(
         logits[np.arange(rows), targets] += STRENGTH.get(arm, 1.0)
         odds = np.exp(logits)
         found = (odds / odds.sum(1, keepdims=True)).astype(np.float32)
-        guesses = [labels[at] for at in found.argmax(1)]
-        predictions[arm] = ToyPredictions(labels, guids, truth, guesses, found)
+        y_pred = [labels[at] for at in found.argmax(1)]
+        predictions[arm] = ToyPredictions(labels, guids, truth, y_pred, found)
     centres = random.standard_normal((len(labels), 24)) * 2
     return ReportInput(
         title="made-up",
@@ -122,8 +122,8 @@ def evidence(
         "groups": rows - rows // 20,
         "folds": 5,
         "repeats": 3,
-        "members": 3,
-        "trials": 20,
+        "n_models": 3,
+        "n_trials": 20,
         "nested": False,
         "seed": 0,
         "resamples": 10000,
@@ -211,7 +211,7 @@ def scores(found: ToyPredictions, labels: Sequence[str]) -> dict[str, Any]:
     """Scores as the study writes them; the intervals are made up."""
     place = {label: at for at, label in enumerate(labels)}
     matrix = np.zeros((len(labels), len(labels)))
-    for truth, guess in zip(found.truth, found.guesses, strict=True):
+    for truth, guess in zip(found.truth, found.y_pred, strict=True):
         matrix[place[truth], place[guess]] += 1
     hits, total = np.diag(matrix), matrix.sum()
     precision = hits / np.maximum(matrix.sum(0), 1)
@@ -314,7 +314,7 @@ def trials(random: np.random.Generator, count: int = 20) -> list[dict[str, Any]]
             "params": {
                 "views": ["efficientnet-lite0 minilm", "efficientnet-lite0 minilm ngram"][at % 2],
                 "head": ["concat", "gated", "late", "projected"][at % 4],
-                "width": [64, 128, 256][at % 3],
+                "hidden_dim": [64, 128, 256][at % 3],
                 "lr": float(10 ** random.uniform(-4, -2)),
                 "dropout": float(random.uniform(0, 0.6)),
                 "balance": ["none", "weights", "smote"][at % 3],

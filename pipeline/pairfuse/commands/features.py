@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pairfuse.commands.workspace import Job
+from pairfuse.commands.workspace import Workspace
 from pairfuse.console import say
 from pairfuse.data.demo import draw_demo
 from pairfuse.data.profile import profile, summary, write_manifest
@@ -22,19 +22,19 @@ def demo_stage(root: Path, *, world: str = "mixed", noise: float = 0.0, seed: in
     say(f"demo      drawn into {root}")
 
 
-def check_data_stage(job: Job) -> None:
+def check_data_stage(workspace: Workspace) -> None:
     """Say what the data set holds; write the manifest and the plots."""
-    found = profile(job.dataset)
-    manifest, plot = job.folder / "manifest.csv", job.folder / "data.png"
-    write_manifest(job.dataset, manifest)
-    plot_data_check(found, job.dataset, plot)
+    found = profile(workspace.dataset)
+    manifest, plot = workspace.folder / "manifest.csv", workspace.folder / "data.png"
+    write_manifest(workspace.dataset, manifest)
+    plot_data_check(found, workspace.dataset, plot)
     say(summary(found))
     say(f"\nwrote {manifest} and {plot}")
 
 
-def features_stage(job: Job) -> None:
+def features_stage(workspace: Workspace) -> None:
     """Extract what the feature stores lack."""
-    for store, result in job.extract(job.encoders):
+    for store, result in workspace.extract(workspace.encoders):
         line = f"features  {result.encoder}: {len(store)} rows in the store, "
         if result.computed:
             line += (
@@ -43,10 +43,12 @@ def features_stage(job: Job) -> None:
             )
         else:
             line += f"all {result.cached} wanted are there, nothing computed"
-        if job.config.features.tokens:
+        if workspace.config.features.tokens:
             line += f", {store.tokens} tokens" if store.token_dim else ", it gives no tokens"
         if result.truncated:
-            line += f", {result.truncated} texts cut at {job.config.features.max_length} tokens"
+            line += (
+                f", {result.truncated} texts cut at {workspace.config.features.max_length} tokens"
+            )
         if result.failed:
             line += f", {len(result.failed)} could not be read"
         say(line)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pairfuse.commands.run_folder import find_predictions
-from pairfuse.commands.workspace import Job
+from pairfuse.commands.workspace import Workspace
 from pairfuse.console import say
 from pairfuse.encoders import build_encoders
 from pairfuse.files import write_csv
@@ -25,38 +25,43 @@ from pairfuse.study.tuning import SEARCHED
 COST_ONLY = "cost alone, not trained"
 
 
-def matrix_stage(job: Job, *, cost_only: Sequence[str]) -> list[Line]:
+def matrix_stage(workspace: Workspace, *, cost_only: Sequence[str]) -> list[Line]:
     """Every combination of the encoders and heads under the same folds and budget, row by row.
 
     Args:
-        job: Its encoders are those that are combined, its study's heads join them.
+        workspace: Its encoders are those that are combined, its study's heads join them.
         cost_only: Encoders of which only the cost is measured.
     """
-    study = job.config.study
+    study = workspace.config.study
     heads = order_heads(study.heads or SEARCHED)
-    job.begin()
-    table = job.table
+    workspace.begin()
+    table = workspace.table
     chosen = models(table.views, heads)
     budget = Budget(
-        study.storage or str(job.folder / "study.log"),
-        *(study.trials, study.members, study.seed, job.device),
+        study.storage or str(workspace.folder / "study.log"),
+        *(study.n_trials, study.n_models, study.seed, workspace.device),
     )
-    say(f"matrix    {len(chosen)} models, {study.trials} trials each, rows as they finish")
+    say(f"matrix    {len(chosen)} models, {study.n_trials} trials each, rows as they finish")
     rows: list[Row] = []
     draws = draw_groups(table.groups, seed=study.seed)
     for row in run_models(
-        chosen, table, job.prepared, job.config.recipe, budget, job.folder / "matrix"
+        chosen,
+        table,
+        workspace.prepared,
+        workspace.config.recipe,
+        budget,
+        workspace.folder / "matrix",
     ):
         rows.append(row)
         found = score(table.targets, row.probabilities, table.labels, draws)
         say(f"          {row.model.name:<44}macro-F1 {in_words(found.macro_f1)}")
-    lines = table_lines(rows, table, job.encoder_costs(), draws, seed=study.seed)
-    extra = _costs_alone(job, cost_only)
-    _write_matrix(job.folder / "matrix.csv", lines, extra)
-    _plot(job.folder / "matrix.png", lines)
+    lines = table_lines(rows, table, workspace.encoder_costs(), draws, seed=study.seed)
+    extra = _costs_alone(workspace, cost_only)
+    _write_matrix(workspace.folder / "matrix.csv", lines, extra)
+    _plot(workspace.folder / "matrix.png", lines)
     for text in matrix_lines(lines, extra):
         say(text)
-    say(f"wrote {job.folder / 'matrix.csv'} and {job.folder / 'matrix.png'}")
+    say(f"wrote {workspace.folder / 'matrix.csv'} and {workspace.folder / 'matrix.png'}")
     return lines
 
 
@@ -100,11 +105,11 @@ def _cost_words(cost: ArmCost) -> str:
     return f"{cost.encode_ms:>8.2f}{cost.peak_mib:>7.0f}{millions:>10}{seconds:>9}"
 
 
-def _costs_alone(job: Job, names: Sequence[str]) -> list[ArmCost]:
+def _costs_alone(workspace: Workspace, names: Sequence[str]) -> list[ArmCost]:
     """What encoders cost that take no part otherwise; random weights will do."""
     if not names:
         return []
-    features = job.config.features
+    features = workspace.config.features
     encoders = build_encoders(
         names,
         pooling=features.pooling,
@@ -115,8 +120,8 @@ def _costs_alone(job: Job, names: Sequence[str]) -> list[ArmCost]:
     )
     return arm_costs(
         [ArmParts(encoder.name, (encoder.name,), 0, 0.0) for encoder in encoders],
-        job.encoder_costs(encoders),
-        {e.name: 4 * e.dim * len(job.table.targets) for e in encoders},
+        workspace.encoder_costs(encoders),
+        {e.name: 4 * e.dim * len(workspace.table.targets) for e in encoders},
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pairfuse.arrays import Bools, Floats
 from pairfuse.commands.run_folder import read_evidence
-from pairfuse.commands.workspace import Job
+from pairfuse.commands.workspace import Workspace
 from pairfuse.console import say
 from pairfuse.data.pairs import Pair
 from pairfuse.encoders import build_encoders, fingerprint
@@ -36,42 +36,42 @@ class Answers:
     flags: tuple[str, ...]
 
 
-def build_checkpoint(job: Job, fit: CrossFit, scores: Mapping[str, Any]) -> Checkpoint:
+def build_checkpoint(workspace: Workspace, fit: CrossFit, scores: Mapping[str, Any]) -> Checkpoint:
     """The ensemble with what its out-of-fold probabilities say about its confidence."""
-    targets, coverage = job.table.targets, job.config.study.coverage
+    targets, coverage = workspace.table.targets, workspace.config.study.coverage
     temperature = fit_temperature(fit.mean, targets)
     return Checkpoint(
         fit.ensemble,
-        {encoder.name: fingerprint(encoder) for encoder in job.encoders},
-        _encoder_options(job),
+        {encoder.name: fingerprint(encoder) for encoder in workspace.encoders},
+        _encoder_options(workspace),
         scores,
         temperature,
         conformal_threshold(
-            tempered(fit.mean, temperature), targets, coverage, groups=job.table.groups
+            tempered(fit.mean, temperature), targets, coverage, groups=workspace.table.groups
         ),
         coverage,
     )
 
 
-def answer(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Answers:
+def answer(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Answers:
     """What the ensemble says of these pairs."""
-    return _decided(checkpoint, _raw(job, checkpoint, pairs), pairs)
+    return _decided(checkpoint, _raw(workspace, checkpoint, pairs), pairs)
 
 
-def answer_cheaply(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Answers:
+def answer_cheaply(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Answers:
     """The text-only ensemble's answer where it is sure enough, the fused one's for the others.
 
     Raises:
         DataError: No ablation was made, so no threshold is known.
         CheckpointError: The text-only ensemble is not there.
     """
-    found = read_evidence(job.folder)["cascade"]
-    text_only = load_checkpoint(job.folder / TEXT_ONLY)
+    found = read_evidence(workspace.folder)["cascade"]
+    text_only = load_checkpoint(workspace.folder / TEXT_ONLY)
     if found is None or text_only.ensemble.labels != checkpoint.ensemble.labels:
         raise CheckpointError(
-            f"{job.folder} holds no cascade for this model; run `pairfuse ablate` again"
+            f"{workspace.folder} holds no cascade for this model; run `pairfuse ablate` again"
         )
-    raw = _raw(job, text_only, pairs)
+    raw = _raw(workspace, text_only, pairs)
     cheap = _decided(text_only, raw, pairs)
     unsure = np.flatnonzero(raw.max(axis=1) < float(found["threshold"]))
     say(
@@ -81,29 +81,29 @@ def answer_cheaply(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> A
     flags = [f"{flag} text-only".strip() for flag in cheap.flags]
     probabilities, sets = cheap.probabilities.copy(), cheap.sets.copy()
     if len(unsure):
-        full = answer(job, checkpoint, [pairs[row] for row in unsure.tolist()])
+        full = answer(workspace, checkpoint, [pairs[row] for row in unsure.tolist()])
         probabilities[unsure], sets[unsure] = full.probabilities, full.sets
         for place, row in enumerate(unsure.tolist()):
             flags[row] = full.flags[place]
     return Answers(probabilities, sets, tuple(flags))
 
 
-def check_fits(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> None:
+def check_fits(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> None:
     """Refuse a data set that the model was not trained for, and one without test pairs."""
     labels = checkpoint.ensemble.labels
-    found = {pair.label for pair in job.dataset.pairs if pair.label is not None}
+    found = {pair.label for pair in workspace.dataset.pairs if pair.label is not None}
     strange = sorted(found - set(labels))
     if strange:
         raise CheckpointError(
-            f"the model knows the labels {', '.join(labels)}; {job.config.data.root} has "
+            f"the model knows the labels {', '.join(labels)}; {workspace.config.data.root} has "
             f"{strange[0]!r}: it is not the data set that the model was trained for"
         )
     if not pairs:
-        raise CheckpointError(f"{job.config.data.root} has no test pair to predict")
+        raise CheckpointError(f"{workspace.config.data.root} has no test pair to predict")
 
 
-def _raw(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Floats:
-    return checkpoint.ensemble.predict_proba(_views(job, checkpoint, pairs))
+def _raw(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Floats:
+    return checkpoint.ensemble.predict_proba(_views(workspace, checkpoint, pairs))
 
 
 def _decided(checkpoint: Checkpoint, raw: Floats, pairs: Sequence[Pair]) -> Answers:
@@ -114,10 +114,12 @@ def _decided(checkpoint: Checkpoint, raw: Floats, pairs: Sequence[Pair]) -> Answ
     return Answers(calm, sets, tuple(_flag(pair) for pair in pairs))
 
 
-def _views(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Views:
+def _views(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Views:
     """Features by the encoders that the model was trained on, and by no others."""
     options = dict(checkpoint.encoder_options)
-    encoders = build_encoders(options.pop("encoders"), **options, device=job.config.features.device)
+    encoders = build_encoders(
+        options.pop("encoders"), **options, device=workspace.config.features.device
+    )
     used = [encoder for encoder in encoders if encoder.name in checkpoint.ensemble.dims]
     for encoder in used:
         found, wanted = fingerprint(encoder), checkpoint.fingerprints[encoder.name]
@@ -127,13 +129,13 @@ def _views(job: Job, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Views:
                 f"(fingerprint {found[:8]}, trained on {wanted[:8]}): its weights or settings "
                 "changed; train again, or bring the old ones back"
             )
-    return job.views(pairs, used)
+    return workspace.views(pairs, used)
 
 
-def _encoder_options(job: Job) -> dict[str, Any]:
+def _encoder_options(workspace: Workspace) -> dict[str, Any]:
     """What builds the same encoders again; `auto` is resolved, so that another device agrees."""
-    features = job.config.features
-    precisions = {encoder.made_from.get("precision", "fp32") for encoder in job.encoders}
+    features = workspace.config.features
+    precisions = {encoder.made_from.get("precision", "fp32") for encoder in workspace.encoders}
     return {
         "encoders": list(features.encoders),
         "pooling": features.pooling,

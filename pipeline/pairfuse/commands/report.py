@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse.commands.run_folder import predictions_path, read_evidence, read_history
-from pairfuse.commands.workspace import Job
+from pairfuse.commands.workspace import Workspace
 from pairfuse.config import METRIC_NAMES, config_toml
 from pairfuse.data.profile import profile, summary
 from pairfuse.encoders import fingerprint
@@ -28,58 +28,60 @@ LIBRARIES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn", "o
 MAP_AXES = 32
 
 
-def report_input(job: Job) -> ReportInput:
+def report_input(workspace: Workspace) -> ReportInput:
     """All that the page shows; nothing is trained.
 
     Raises:
         DataError: No ablation was made.
     """
-    evidence = read_evidence(job.folder)
-    table = job.table
+    evidence = read_evidence(workspace.folder)
+    table = workspace.table
     trials, importances = read_trials(
         table,
-        job.prepared,
-        job.config.recipe,
-        storage=job.config.study.storage or str(job.folder / "study.log"),
+        workspace.prepared,
+        workspace.config.recipe,
+        storage=workspace.config.study.storage or str(workspace.folder / "study.log"),
         name=FUSED,
-        seed=job.config.study.seed,
-        heads=job.config.study.heads or SEARCHED,
+        seed=workspace.config.study.seed,
+        heads=workspace.config.study.heads or SEARCHED,
     )
     arms = [arm["name"] for arm in evidence["arms"]]
     return ReportInput(
-        title=job.folder.name,
+        title=workspace.folder.name,
         evidence=evidence,
-        predictions={arm: load_predictions(predictions_path(job.folder, arm)) for arm in arms},
-        pairs={pair.guid: pair for pair in job.dataset.split("train", "val")},
-        history=read_history(job.folder / "history.csv"),
+        predictions={
+            arm: load_predictions(predictions_path(workspace.folder, arm)) for arm in arms
+        },
+        pairs={pair.guid: pair for pair in workspace.dataset.split("train", "val")},
+        history=read_history(workspace.folder / "history.csv"),
         trials=trials,
-        metric=METRIC_NAMES[job.metric],
+        metric=METRIC_NAMES[workspace.metric],
         importances=importances,
-        fused_features=_map_features(job),
+        fused_features=_map_features(workspace),
         targets=table.targets,
-        data_check=summary(profile(job.dataset)),
-        provenance=_provenance(job),
-        bench=_bench(job.cache / "bench"),
+        data_check=summary(profile(workspace.dataset)),
+        provenance=_provenance(workspace),
+        bench=_bench(workspace.cache / "bench"),
     )
 
 
-def _map_features(job: Job) -> NDArray[np.float32]:
+def _map_features(workspace: Workspace) -> NDArray[np.float32]:
     """All views side by side, each on its first whitened axes, shape (N, D)."""
-    views = job.table.views
-    scaling = narrow(fit_scaling(views, seed=job.config.study.seed), MAP_AXES, 0.5)
+    views = workspace.table.views
+    scaling = narrow(fit_scaling(views, seed=workspace.config.study.seed), MAP_AXES, 0.5)
     scaled = scale(views, scaling).features
     return np.concatenate([scaled[view] for view in sorted(scaled)], axis=1)
 
 
-def _provenance(job: Job) -> dict[str, str]:
+def _provenance(workspace: Workspace) -> dict[str, str]:
     versions = {name: metadata.version(name) for name in ("pairfuse", *LIBRARIES)}
-    study, data = job.config.study, job.config.data.root
-    flags = f'--data {data} --encoders "{" ".join(job.config.features.encoders)}"'
+    study, data = workspace.config.study, workspace.config.data.root
+    flags = f'--data {data} --encoders "{" ".join(workspace.config.features.encoders)}"'
     study_flags = (
-        f"--folds {study.folds} --repeats {study.repeats} --members {study.members} "
-        f"--trials {study.trials} --seed {study.seed}{' --nested' if study.nested else ''}"
+        f"--folds {study.folds} --repeats {study.repeats} --n-models {study.n_models} "
+        f"--trials {study.n_trials} --seed {study.seed}{' --nested' if study.nested else ''}"
         f"{f' --metric {study.metric}' if study.metric else ''}"
-        f"{' --set study.vote=stack' if study.vote == 'stack' else ''}"
+        f"{' --set study.ensemble=stacking' if study.ensemble == 'stacking' else ''}"
     )
     return {
         "Commands": "\n".join(
@@ -93,8 +95,8 @@ def _provenance(job: Job) -> dict[str, str]:
         "Versions": "\n".join(
             [f"python {platform.python_version()}", *(f"{n} {v}" for n, v in versions.items())]
         ),
-        "Fingerprints": "\n".join(f"{e.name} {fingerprint(e)}" for e in job.encoders),
-        "Configuration": config_toml(job.config),
+        "Fingerprints": "\n".join(f"{e.name} {fingerprint(e)}" for e in workspace.encoders),
+        "Configuration": config_toml(workspace.config),
     }
 
 

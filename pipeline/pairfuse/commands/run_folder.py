@@ -121,11 +121,11 @@ def write_predictions(folder: Path, arms: Sequence[Arm], table: Table) -> None:
     labels = table.labels
     truth = [labels[target] for target in table.targets]
     groups = table.groups.tolist()
-    guesses = []
+    y_pred = []
     for arm in arms:
         mean = arm.probabilities.mean(axis=0)
         tags = [labels[guess] for guess in mean.argmax(axis=1)]
-        guesses.append(tags)
+        y_pred.append(tags)
         write_csv(
             predictions_path(folder, arm.name),
             ("guid", "truth", "tag", "group", *(f"p_{label}" for label in labels)),
@@ -139,7 +139,7 @@ def write_predictions(folder: Path, arms: Sequence[Arm], table: Table) -> None:
     write_csv(
         folder / "out_of_fold.csv",
         ("guid", "tag", "group", *(arm.name for arm in arms)),
-        zip(table.guids, truth, groups, *guesses, strict=True),
+        zip(table.guids, truth, groups, *y_pred, strict=True),
     )
 
 

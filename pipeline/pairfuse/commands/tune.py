@@ -1,4 +1,4 @@
-"""Stages: each is one command; it reads a job, writes into the run folder, says what it did."""
+"""Stages: each is one command; it reads a workspace, writes into the run folder, says what it did."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pairfuse.commands.run_folder import (
     write_history,
     write_predictions,
 )
-from pairfuse.commands.workspace import Job
+from pairfuse.commands.workspace import Workspace
 from pairfuse.config import METRIC_NAMES
 from pairfuse.console import say
 from pairfuse.files import write_csv, write_json
@@ -52,26 +52,26 @@ OUTCOMES: dict[Outcome, str] = {
 }
 
 
-def tune_stage(job: Job) -> Tuned:
+def tune_stage(workspace: Workspace) -> Tuned:
     """Search recipes for the fused arm; the best so far is always in best.toml."""
-    job.begin()
-    study, encoders = job.config.study, job.config.features.encoders
+    workspace.begin()
+    study, encoders = workspace.config.study, workspace.config.features.encoders
     best = tune(
-        job.table,
-        job.prepared,
-        job.config.recipe,
-        storage=study.storage or str(job.folder / "study.log"),
+        workspace.table,
+        workspace.prepared,
+        workspace.config.recipe,
+        storage=study.storage or str(workspace.folder / "study.log"),
         name=FUSED,
-        trials=study.trials,
+        trials=study.n_trials,
         seed=study.seed,
-        members=study.members,
+        members=study.n_models,
         heads=study.heads or SEARCHED,
-        device=job.device,
-        keep=lambda found: write_best(job.folder, found, encoders, job.metric),
+        device=workspace.device,
+        keep=lambda found: write_best(workspace.folder, found, encoders, workspace.metric),
     )
-    write_best(job.folder, best, encoders, job.metric)
+    write_best(workspace.folder, best, encoders, workspace.metric)
     say(
-        f"tune      best trial's {METRIC_NAMES[job.metric]} {best.value:.3f} "
+        f"tune      best trial's {METRIC_NAMES[workspace.metric]} {best.value:.3f} "
         f"over {study.folds} folds "
         f"({best.finished} trials finished, {best.pruned} pruned); the best {len(best.recipes)}:"
     )
@@ -80,27 +80,34 @@ def tune_stage(job: Job) -> Tuned:
     return best
 
 
-def train_stage(job: Job) -> Scores:
+def train_stage(workspace: Workspace) -> Scores:
     """Fit the best recipes on all folds and keep the fold models as one ensemble."""
-    job.begin()
-    study, table = job.config.study, job.table
-    recipes = _best_recipes(job)
-    fit = job.fits[recipes] = fit_recipes(
-        table, job.prepared, recipes, seed=study.seed, device=job.device, stacked=job.stacked
+    workspace.begin()
+    study, table = workspace.config.study, workspace.table
+    recipes = _best_recipes(workspace)
+    fit = workspace.fits[recipes] = fit_recipes(
+        table,
+        workspace.prepared,
+        recipes,
+        seed=study.seed,
+        device=workspace.device,
+        stacked=workspace.stacked,
     )
     draws = draw_groups(table.groups, seed=study.seed)
     scores = score(table.targets, fit.probabilities, table.labels, draws)
     own = official(table, fit.probabilities, scores, draws)
     histories = [member.model.history for member in fit.ensemble.members]
-    drop_checkpoint(job.folder / "model")  # scores of one training never lie beside another's model
-    write_history(job.folder / "history.csv", histories)
-    plot_history(histories, job.folder / "history.png")
-    kept = scores.as_dict() | {"metric": job.metric, job.metric: asdict(own)}
-    write_json(job.folder / "scores.json", kept)
-    save_checkpoint(job.folder / "model", build_checkpoint(job, fit, kept))
-    other = job.metric not in ("macro_f1", "accuracy")
-    also = f", {METRIC_NAMES[job.metric]} {in_words(own)}" if other else ""
-    kind = "stack" if fit.ensemble.blend else "ensemble"
+    drop_checkpoint(
+        workspace.folder / "model"
+    )  # scores of one training never lie beside another's model
+    write_history(workspace.folder / "history.csv", histories)
+    plot_history(histories, workspace.folder / "history.png")
+    kept = scores.as_dict() | {"metric": workspace.metric, workspace.metric: asdict(own)}
+    write_json(workspace.folder / "scores.json", kept)
+    save_checkpoint(workspace.folder / "model", build_checkpoint(workspace, fit, kept))
+    other = workspace.metric not in ("macro_f1", "accuracy")
+    also = f", {METRIC_NAMES[workspace.metric]} {in_words(own)}" if other else ""
+    kind = "stack" if fit.ensemble.final_estimator else "ensemble"
     say(
         f"train     {len(histories)} models kept as one {kind}; out-of-fold "
         f"macro-F1 {in_words(scores.macro_f1)}, accuracy {scores.accuracy.value:.3f}{also}"
@@ -108,118 +115,122 @@ def train_stage(job: Job) -> Scores:
     return scores
 
 
-def ablate_stage(job: Job) -> Evidence:
+def ablate_stage(workspace: Workspace) -> Evidence:
     """Compare all arms under the same folds and the same budget; say whether the image helps."""
-    job.begin()
-    drop_evidence(job.folder)
-    arms = _run_arms(job)
+    workspace.begin()
+    drop_evidence(workspace.folder)
+    arms = _run_arms(workspace)
     found = gather(
         arms,
-        job.table,
-        job.prepared,
-        study=job.config.study,
-        texts=[pair.text for pair in job.dataset.split("train", "val")],
-        encoders=job.encoder_costs(),
+        workspace.table,
+        workspace.prepared,
+        study=workspace.config.study,
+        texts=[pair.text for pair in workspace.dataset.split("train", "val")],
+        encoders=workspace.encoder_costs(),
     )
     text_only = next(arm for arm in arms if arm.name == TEXT_ONLY)
     assert text_only.fit is not None
     scores = found.scores_of(TEXT_ONLY).as_dict()
-    save_checkpoint(job.folder / TEXT_ONLY, build_checkpoint(job, text_only.fit, scores))
-    write_ablation(job.folder, found)
-    write_predictions(job.folder, arms, job.table)
+    save_checkpoint(
+        workspace.folder / TEXT_ONLY, build_checkpoint(workspace, text_only.fit, scores)
+    )
+    write_ablation(workspace.folder, found)
+    write_predictions(workspace.folder, arms, workspace.table)
     plot_arms(
         [arm.name for arm in arms],
         [scores.macro_f1.value for scores in found.scores],
         [(scores.macro_f1.low, scores.macro_f1.high) for scores in found.scores],
-        job.folder / "ablation.png",
+        workspace.folder / "ablation.png",
     )
-    write_evidence(job.folder, found)
+    write_evidence(workspace.folder, found)
     for line in evidence_lines(found):
         say(line)
     return found
 
 
-def predict_stage(job: Job, out: Path | None, *, cascade: bool = False) -> Path:
+def predict_stage(workspace: Workspace, out: Path | None, *, cascade: bool = False) -> Path:
     """Label the test pairs with the trained ensemble.
 
     In a cascade the text-only ensemble answers where it is sure enough, and only the images of
     the other pairs are encoded.
     """
-    checkpoint = load_checkpoint(job.folder / "model")
-    pairs = job.dataset.split("test")
+    checkpoint = load_checkpoint(workspace.folder / "model")
+    pairs = workspace.dataset.split("test")
     labels = checkpoint.ensemble.labels
-    check_fits(job, checkpoint, pairs)
-    found = (answer_cheaply if cascade else answer)(job, checkpoint, pairs)
-    guesses = [labels[guess] for guess in found.probabilities.argmax(axis=1)]
-    place = out or job.folder / "test_labels.csv"
-    write_csv(place, ("guid", "tag"), [(p.guid, g) for p, g in zip(pairs, guesses, strict=True)])
+    check_fits(workspace, checkpoint, pairs)
+    found = (answer_cheaply if cascade else answer)(workspace, checkpoint, pairs)
+    y_pred = [labels[guess] for guess in found.probabilities.argmax(axis=1)]
+    place = out or workspace.folder / "test_labels.csv"
+    write_csv(place, ("guid", "tag"), [(p.guid, g) for p, g in zip(pairs, y_pred, strict=True)])
     write_csv(
         place.with_name("test_probabilities.csv"),
         ("guid", "tag", *(f"p_{label}" for label in labels), "set", "flags"),
         [
             (pair.guid, guess, *(f"{p:.6f}" for p in row), _set_words(labels, inside), flag)
             for pair, guess, row, inside, flag in zip(
-                pairs, guesses, found.probabilities, found.sets, found.flags, strict=True
+                pairs, y_pred, found.probabilities, found.sets, found.flags, strict=True
             )
         ],
     )
-    counts = ", ".join(f"{label} {guesses.count(label)}" for label in labels)
+    counts = ", ".join(f"{label} {y_pred.count(label)}" for label in labels)
     say(f"predict   {len(pairs)} labels in {place} ({counts})")
     return place
 
 
-def report_stage(job: Job) -> Path:
+def report_stage(workspace: Workspace) -> Path:
     """The run's evidence as one HTML page that needs nothing beside it."""
-    place = job.folder / "report.html"
-    write_report(report_input(job), place)
+    place = workspace.folder / "report.html"
+    write_report(report_input(workspace), place)
     say(f"report    {place} ({place.stat().st_size / 2**20:.1f} MB)")
     return place
 
 
-def run_stage(job: Job) -> None:
+def run_stage(workspace: Workspace) -> None:
     """The whole pipeline, then a summary."""
-    if Path(job.config.data.root) == DEMO:
+    if Path(workspace.config.data.root) == DEMO:
         demo_stage(DEMO)
-    features_stage(job)
-    tune_stage(job)
-    train_stage(job)
-    found = ablate_stage(job)
-    labels = predict_stage(job, None)
-    page = report_stage(job)
+    features_stage(workspace)
+    tune_stage(workspace)
+    train_stage(workspace)
+    found = ablate_stage(workspace)
+    labels = predict_stage(workspace, None)
+    page = report_stage(workspace)
     say("")
     say(f"verdict   {OUTCOMES[found.verdict.outcome]}")
     say(f"labels    {labels}")
     say(f"report    {page}")
-    say(f"run       {job.folder}")
+    say(f"run       {workspace.folder}")
 
 
-def _run_arms(job: Job) -> list[Arm]:
-    study, table, prepared = job.config.study, job.table, job.prepared
+def _run_arms(workspace: Workspace) -> list[Arm]:
+    study, table, prepared = workspace.config.study, workspace.table, workspace.prepared
     budget = Budget(
-        study.storage or str(job.folder / "study.log"),
-        *(study.trials, study.members, study.seed, job.device, study.heads or SEARCHED),
+        study.storage or str(workspace.folder / "study.log"),
+        *(study.n_trials, study.n_models, study.seed, workspace.device, study.heads or SEARCHED),
     )
     arms = [
         run_arm(
             *(name, views, table, prepared),
-            job.config.recipe if name == FUSED else replace(job.config.recipe, views=()),
+            workspace.config.recipe
+            if name == FUSED
+            else replace(workspace.config.recipe, views=()),
             budget,
-            inner=job.inner if study.nested else [],
-            stacked=job.stacked,
-            known=job.fits if name == FUSED else {},
+            inner=workspace.inner if study.nested else [],
+            stacked=workspace.stacked,
+            known=workspace.fits if name == FUSED else {},
         )
         for name, views in arm_views(table).items()
     ]
     return arms + baselines(table, prepared)
 
 
-def _best_recipes(job: Job) -> tuple[Recipe, ...]:
+def _best_recipes(workspace: Workspace) -> tuple[Recipe, ...]:
     """The tuned recipes, or the configured one where nothing was tuned."""
-    path = job.folder / "best.toml"
+    path = workspace.folder / "best.toml"
     if path.is_file():
-        return read_best(path, list(job.table.views.features))
+        return read_best(path, list(workspace.table.views.features))
     say(f"train     no {path}: taking the default recipe (`pairfuse tune` finds a better one)")
-    return (job.config.recipe,)
+    return (workspace.config.recipe,)
 
 
 def _set_words(labels: Sequence[str], inside: Bools) -> str:
@@ -228,4 +239,4 @@ def _set_words(labels: Sequence[str], inside: Bools) -> str:
 
 def _in_words(recipe: Recipe) -> str:
     views = " + ".join(recipe.views)
-    return f"{recipe.head} head of width {recipe.width} on {views}, balance {recipe.balance}"
+    return f"{recipe.head} head of width {recipe.hidden_dim} on {views}, balance {recipe.balance}"

@@ -1,4 +1,4 @@
-"""Job: one command's data set, encoders, stores and table, each made once, when first asked for."""
+"""Workspace: one command's data set, encoders, stores and table, each made once, when asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pairfuse.data.image_facts import note_bad
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import Dataset, Pair
 from pairfuse.data.readers import DEFAULT_METRIC
-from pairfuse.data.soft_labels import credit_of
+from pairfuse.data.soft_labels import soft_labels_of
 from pairfuse.encoders import Encoder, build_encoders, fingerprint, resolve_device
 from pairfuse.errors import ConfigError, DataError, StoreError
 from pairfuse.features.extraction import Extraction, contents, extract
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Job:
+class Workspace:
     """What the stages of one command share."""
 
     config: Config
@@ -133,7 +133,7 @@ class Job:
             tuple(pair.guid for pair in pairs),
             labels,
             metric,
-            credit_of(pairs, labels, answers) if answers else None,
+            soft_labels_of(pairs, labels, answers) if answers else None,
         )
 
     @cached_property
@@ -147,7 +147,7 @@ class Job:
             self.table.labels,
             folds=study.folds,
             repeats=study.repeats,
-            members=study.members,
+            members=study.n_models,
             seed=study.seed,
         )
 
@@ -169,15 +169,15 @@ class Job:
         from pairfuse.study.nested import prepare_inner
 
         study = self.config.study
-        return prepare_inner(self.table, self.prepared, members=study.members, seed=study.seed)
+        return prepare_inner(self.table, self.prepared, members=study.n_models, seed=study.seed)
 
     @property
     def stacked(self) -> list[Inner]:
         """The same where the study stacks its recipes, else none."""
-        return self.inner if self.config.study.vote == "stack" else []
+        return self.inner if self.config.study.ensemble == "stacking" else []
 
     def encoder_costs(self, encoders: Sequence[Encoder] = ()) -> list[EncoderCost]:
-        """What these, or the job's own encoders take on this machine; measured once."""
+        """What these, or the workspace's own encoders take on this machine; measured once."""
         from pairfuse.study.cost import measure_encoders
 
         wanted = encoders or self.encoders

@@ -1,4 +1,4 @@
-"""Credit: how right each class is for a pair that several annotators answered."""
+"""SoftLabels: how right each class is for a pair that several annotators answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pairfuse.data.readers.vqa_accuracy import answer_accuracy, normalised, soft
 
 
 @dataclass(frozen=True)
-class Credit:
+class SoftLabels:
     """The classes that the annotators of N pairs named, at most A a pair, -1 where there are fewer.
 
     `right` is the VQA accuracy of guessing that class; `shares` are the classes' soft scores,
@@ -25,32 +25,32 @@ class Credit:
     right: Floats  # (N, A)
     shares: Floats  # (N, A), rows sum to 1
 
-    def rows(self, index: Ints) -> Credit:
+    def rows(self, index: Ints) -> SoftLabels:
         """The chosen rows."""
-        return Credit(self.classes[index], self.right[index], self.shares[index])
+        return SoftLabels(self.classes[index], self.right[index], self.shares[index])
 
-    def and_labels(self, targets: Ints) -> Credit:
+    def and_labels(self, targets: Ints) -> SoftLabels:
         """More rows behind these, each of which has its target alone."""
         width = self.classes.shape[1]
         classes = np.full((len(targets), width), -1, dtype=np.int64)
         classes[:, 0] = targets
         alone = np.zeros((len(targets), width), dtype=np.float32)
         alone[:, 0] = 1
-        return Credit(
+        return SoftLabels(
             np.concatenate([self.classes, classes]),
             np.concatenate([self.right, alone]),
             np.concatenate([self.shares, alone]),
         )
 
-    def right_of(self, guesses: Ints) -> Floats:
+    def right_of(self, y_pred: Ints) -> Floats:
         """How right each pair's guess is, shape (N,)."""
-        same = self.classes == guesses[:, None]
+        same = self.classes == y_pred[:, None]
         return np.asarray((self.right * same).sum(axis=1), dtype=np.float32)
 
 
-def credit_of(
+def soft_labels_of(
     pairs: Sequence[Pair], labels: Sequence[str], answers: Mapping[str, Sequence[str]]
-) -> Credit:
+) -> SoftLabels:
     """What each class is worth for each labelled pair.
 
     Args:
@@ -77,4 +77,4 @@ def credit_of(
         for column, (target, share) in enumerate(worth):
             classes[row, column], shares[row, column] = target, share / total
             right[row, column] = answer_accuracy(labels[target], given)
-    return Credit(classes, right, shares)
+    return SoftLabels(classes, right, shares)

@@ -30,7 +30,7 @@ class Family:
         others: Parts that a tower does without.
         pooling: `projected` is the output that the checkpoint compares; `cls` is the first state
             of a tower whose projection no trained head reads.
-        padded: Trained on texts padded to their full length, without a mask.
+        padded: FittedModel on texts padded to their full length, without a mask.
         untrained: Parts that may lack weights, since no tower uses them.
     """
 

@@ -33,7 +33,7 @@ class HeadShape:
     dims: Mapping[str, int]
     modality: Mapping[str, Modality]
     num_classes: int
-    width: int
+    hidden_dim: int
 
     @property
     def members(self) -> dict[str, list[str]]:
@@ -55,14 +55,14 @@ class Corner(nn.Module):
         self.names = tuple(shape.dims)
         self.padded = False
         self.register_buffer("unused", torch.zeros(models, 1, len(self.names)), persistent=False)
-        self.register_buffer("columns", torch.ones(models, 1, shape.width), persistent=False)
+        self.register_buffer("columns", torch.ones(models, 1, shape.hidden_dim), persistent=False)
 
     def fit(self, shapes: Sequence[HeadShape]) -> None:
         """Take each model's own shape; it fits into the stack's."""
         for model, shape in enumerate(shapes):
             lacks = [view not in shape.dims for view in self.names]
             self.unused[model, 0, torch.tensor(lacks)] = -torch.inf
-            self.columns[model, 0, shape.width :] = 0
+            self.columns[model, 0, shape.hidden_dim :] = 0
         self.padded = bool((self.columns == 0).any())
 
     def mean(self, tokens: Tensor) -> Tensor:
@@ -77,7 +77,10 @@ class Projections(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.layers = nn.ModuleDict(
-            {safe(view): StackedLinear(dim, shape.width, seeds) for view, dim in shape.dims.items()}
+            {
+                safe(view): StackedLinear(dim, shape.hidden_dim, seeds)
+                for view, dim in shape.dims.items()
+            }
         )
 
     def forward(self, views: Stack, drop: Drop) -> dict[str, Tensor]:
@@ -93,8 +96,8 @@ class Norm(nn.Module):
     def __init__(self, shape: HeadShape, models: int) -> None:
         super().__init__()
         self.own = Corner(shape, models)
-        self.gain = nn.Parameter(torch.ones(models, 1, shape.width))
-        self.bias = nn.Parameter(torch.zeros(models, 1, shape.width))
+        self.gain = nn.Parameter(torch.ones(models, 1, shape.hidden_dim))
+        self.bias = nn.Parameter(torch.zeros(models, 1, shape.hidden_dim))
 
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.own.padded:
@@ -119,14 +122,14 @@ class Attention(nn.Module):
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
-        inner = ATTENTION_HEADS * math.ceil(shape.width / ATTENTION_HEADS)
+        inner = ATTENTION_HEADS * math.ceil(shape.hidden_dim / ATTENTION_HEADS)
         self.own = Corner(shape, len(seeds))
-        self.query = StackedLinear(shape.width, inner, seeds)
-        self.key = StackedLinear(shape.width, inner, seeds)
+        self.query = StackedLinear(shape.hidden_dim, inner, seeds)
+        self.key = StackedLinear(shape.hidden_dim, inner, seeds)
         # The softmax over keys cancels it; AdamW would make steps of its rounding errors.
         self.key.bias.requires_grad_(False)
-        self.value = StackedLinear(shape.width, inner, seeds)
-        self.out = StackedLinear(inner, shape.width, seeds)
+        self.value = StackedLinear(shape.hidden_dim, inner, seeds)
+        self.out = StackedLinear(inner, shape.hidden_dim, seeds)
 
     def forward(self, asking: Tensor, asked: Tensor, closed: Tensor) -> Tensor:
         """What each asking token (M, B, T, W) takes from those asked (M, B, S, W): (M, B, T, W).
@@ -156,8 +159,8 @@ class FeedForward(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.norm = Norm(shape, len(seeds))
-        self.wide = StackedLinear(shape.width, 2 * shape.width, seeds)
-        self.narrow = StackedLinear(2 * shape.width, shape.width, seeds)
+        self.wide = StackedLinear(shape.hidden_dim, 2 * shape.hidden_dim, seeds)
+        self.narrow = StackedLinear(2 * shape.hidden_dim, shape.hidden_dim, seeds)
 
     def forward(self, tokens: Tensor) -> Tensor:
         added: Tensor = self.narrow(functional.gelu(self.wide(self.norm(tokens))))

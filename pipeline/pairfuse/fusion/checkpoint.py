@@ -20,21 +20,21 @@ from pairfuse.errors import CheckpointError, ConfigError, shown
 from pairfuse.files import write_bytes, write_json
 from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.ensemble import Ensemble, Member
-from pairfuse.fusion.final_estimator import Blend
+from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.fusion.scaling import ViewScaling
 from pairfuse.fusion.token_heads import TOKEN_HEADS
-from pairfuse.fusion.training import Trained, build_network
+from pairfuse.fusion.training import FittedModel, build_network
 from pairfuse.recipe import Recipe
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What rebuilding raises from a description that lacks something or is of other types.
 _MISFITS = (
     *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
     *(MemoryError, ConfigError),
 )
-#: How members may vote, and whether the checkpoint then holds a blend.
-_VOTES = {"mean": False, "stack": True}
+#: How members answer together, and whether the checkpoint then holds a final estimator.
+_ENSEMBLES = {"average": False, "stacking": True}
 #: What `build_encoders` takes, with the type of each.
 _OPTIONS = {"encoders": list, "pooling": str, "max_length": int, "precision": str}
 _OPTIONS |= {"truncation": str, "tokens": bool}
@@ -76,7 +76,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             "modality": dict(ensemble.modality),
             "dims": dict(ensemble.dims),
             "recipes": recipes,
-            "vote": "mean" if ensemble.blend is None else "stack",
+            "ensemble": "average" if ensemble.final_estimator is None else "stacking",
             "fingerprints": dict(checkpoint.fingerprints),
             "encoder_options": dict(checkpoint.encoder_options),
             "scores": dict(checkpoint.scores),
@@ -150,9 +150,9 @@ def _tensors(ensemble: Ensemble) -> dict[str, Any]:
             out[f"{number}/mean/{view}"] = np.ascontiguousarray(part.mean)
             out[f"{number}/axes/{view}"] = np.ascontiguousarray(part.axes)
             out[f"{number}/deviation/{view}"] = np.ascontiguousarray(part.deviation)
-    if ensemble.blend is not None:
-        out["blend/weights"] = np.ascontiguousarray(ensemble.blend.weights)
-        out["blend/bias"] = np.ascontiguousarray(ensemble.blend.bias)
+    if ensemble.final_estimator is not None:
+        out["final_estimator/weights"] = np.ascontiguousarray(ensemble.final_estimator.weights)
+        out["final_estimator/bias"] = np.ascontiguousarray(ensemble.final_estimator.bias)
     return out
 
 
@@ -167,7 +167,7 @@ def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Chec
         prior=np.asarray(description["prior"], dtype=np.float32),
         modality=dict(description["modality"]),
         dims={view: int(dim) for view, dim in description["dims"].items()},
-        blend=_blend(description, tensors),
+        final_estimator=_final_estimator(description, tensors),
     )
     if ensemble.prior.shape != (len(labels),) or not ensemble.members:
         raise ValueError("labels, prior and members do not agree")
@@ -190,21 +190,23 @@ def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Chec
     )
 
 
-def _blend(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Blend | None:
-    """What the members vote by; a checkpoint that does not say holds none."""
-    blended = _VOTES[description.get("vote", "mean")]
-    if blended != ("blend/weights" in tensors):
-        raise ValueError("its vote is not that of its weights")
-    if not blended:
+def _final_estimator(
+    description: Mapping[str, Any], tensors: Mapping[str, Any]
+) -> FinalEstimator | None:
+    """What makes one prediction of the members'; none where they are averaged."""
+    is_stacked = _ENSEMBLES[description["ensemble"]]
+    if is_stacked != ("final_estimator/weights" in tensors):
+        raise ValueError("its ensemble is not that of its weights")
+    if not is_stacked:
         return None
-    weights, bias = tensors["blend/weights"], tensors["blend/bias"]
+    weights, bias = tensors["final_estimator/weights"], tensors["final_estimator/bias"]
     members, classes = len(description["recipes"]), len(description["labels"])
     heads = len(weights) // classes
     if weights.shape != (heads * classes, classes) or bias.shape != (classes,):
-        raise ValueError("its blend is of another shape than its labels")
+        raise ValueError("its final_estimator is of another shape than its labels")
     if not heads or members % heads:
-        raise ValueError(f"a blend of {heads} heads does not fit {members} members")
-    return Blend(weights, bias)
+        raise ValueError(f"a final_estimator of {heads} heads does not fit {members} members")
+    return FinalEstimator(weights, bias)
 
 
 def _check_encoders(description: Mapping[str, Any]) -> None:
@@ -242,7 +244,7 @@ def _member(
         {view: part.axes.shape[1] for view, part in sorted(scaling.items())},
         dict(description["modality"]),
         len(description["labels"]),
-        recipe.width,
+        recipe.hidden_dim,
     )
     start = f"{number}/model/"
     parameters = {
@@ -250,8 +252,10 @@ def _member(
         for name, values in tensors.items()
         if name.startswith(start)
     }
-    if recipe.head != "linear" and not any(recipe.width in p.shape for p in parameters.values()):
-        raise ValueError(f"no weights are of width {recipe.width}")  # before they take memory
-    model = Trained(shape, recipe, parameters)
+    if recipe.head != "linear" and not any(
+        recipe.hidden_dim in p.shape for p in parameters.values()
+    ):
+        raise ValueError(f"no weights are of width {recipe.hidden_dim}")  # before they take memory
+    model = FittedModel(shape, recipe, parameters)
     build_network(model)  # refuses parameters that do not fit the shape
     return Member(model, scaling)

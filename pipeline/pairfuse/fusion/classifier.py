@@ -88,8 +88,8 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Inputs) -> NDArray[Any]:  # noqa: N803
         """The most probable label of each row."""
-        guesses = self.predict_proba(X).argmax(axis=1)
-        chosen: NDArray[Any] = self.classes_[guesses]
+        y_pred = self.predict_proba(X).argmax(axis=1)
+        chosen: NDArray[Any] = self.classes_[y_pred]
         return chosen
 
     def _views(self, inputs: Inputs) -> Views:

@@ -10,11 +10,11 @@ import numpy as np
 
 from pairfuse.arrays import Floats, Ints
 from pairfuse.data.pairs import Modality
-from pairfuse.data.soft_labels import Credit
+from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.errors import CheckpointError, ConfigError
 from pairfuse.features.views import Views
 from pairfuse.fusion.balance import smote
-from pairfuse.fusion.final_estimator import Blend
+from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.fusion.heads import check_head
 from pairfuse.fusion.scaling import (
     ViewScaling,
@@ -25,7 +25,7 @@ from pairfuse.fusion.scaling import (
     scale_tokens,
 )
 from pairfuse.fusion.token_heads import TOKEN_HEADS
-from pairfuse.fusion.training import Task, Trained, Watch, predict_logits, train_stack
+from pairfuse.fusion.training import FittedModel, TrainingSpec, Watch, predict_logits, train_stack
 from pairfuse.recipe import Recipe
 
 #: Rows that are scaled and classified at a time.
@@ -43,7 +43,7 @@ WIDE = 64
 class Member:
     """One trained model and the scaling that was fitted on its training rows."""
 
-    model: Trained
+    model: FittedModel
     scaling: Mapping[str, ViewScaling]
 
     def predict_proba(self, views: Views) -> Floats:
@@ -59,9 +59,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members that vote by mean probability, or by a blend; `prior` answers where no view is.
+    """Members that vote by mean probability, or by a final_estimator; `prior` answers where no view is.
 
-    Those that a blend answers for lie recipe by recipe, as many for each.
+    Those that a final_estimator answers for lie recipe by recipe, as many for each.
     """
 
     members: tuple[Member, ...]
@@ -69,7 +69,7 @@ class Ensemble:
     prior: Floats  # (C,), class frequencies in training
     modality: Mapping[str, Modality]
     dims: Mapping[str, int]
-    blend: Blend | None = None
+    final_estimator: FinalEstimator | None = None
 
     def predict_proba(self, views: Views) -> Floats:
         """Class probabilities, shape (N, C).
@@ -84,23 +84,29 @@ class Ensemble:
                 "name the same encoders as in training"
             )
         chosen = views.only(list(self.dims))
-        chances = vote(self.members, chosen, prior=self.prior, blend=self.blend)
+        chances = vote(self.members, chosen, prior=self.prior, final_estimator=self.final_estimator)
         lost = ~np.any(list(chosen.present.values()), axis=0)
         chances[lost] = self.prior
         return chances
 
 
-def vote(members: Sequence[Member], views: Views, *, prior: Floats, blend: Blend | None) -> Floats:
-    """The mean of the members' probabilities, or what the blend makes of them, shape (N, C).
+def vote(
+    members: Sequence[Member],
+    views: Views,
+    *,
+    prior: Floats,
+    final_estimator: FinalEstimator | None,
+) -> Floats:
+    """The mean of the members' probabilities, or what the final_estimator makes of them, shape (N, C).
 
-    To the blend a member that sees nothing of a row says the prior, as where the blend was fitted.
+    To the final_estimator a member that sees nothing of a row says the prior, as where the final_estimator was fitted.
     """
     each = np.stack([member.predict_proba(views) for member in members])  # (M, N, C)
-    if blend is None:
+    if final_estimator is None:
         return np.asarray(each.mean(axis=0), dtype=np.float32)
     for member, chances in zip(members, each, strict=True):
         chances[~np.any([views.present[view] for view in member.scaling], axis=0)] = prior
-    return softmax(blend.logits(each))
+    return softmax(final_estimator.logits(each))
 
 
 @dataclass(frozen=True)
@@ -143,18 +149,18 @@ class Prepared:
             return scale(views, self._narrowed(views, recipe))
         features = {}
         for view in views.features:
-            gains = self.scaling[view].gains(recipe.reduce, recipe.whitening)
+            gains = self.scaling[view].gains(recipe.n_components, recipe.whitening)
             features[view] = self.projected.features[view][:, : len(gains)] * gains
         return Views(features, views.present, views.modality, views.tokens)
 
-    def member(self, model: Trained, views: Views) -> Member:
+    def member(self, model: FittedModel, views: Views) -> Member:
         """The trained model with its scaling."""
         return Member(model, self._narrowed(views, model.recipe))
 
     def _narrowed(self, views: Views, recipe: Recipe) -> dict[str, ViewScaling]:
         every = self.token_scaling if recipe.head in TOKEN_HEADS else self.scaling
         own = {view: every[view] for view in views.features}
-        return narrow(own, recipe.reduce, recipe.whitening)
+        return narrow(own, recipe.n_components, recipe.whitening)
 
 
 def prepare_rows(views: Views, rows: Sequence[Rows], *, seed: int) -> list[Prepared]:
@@ -192,7 +198,7 @@ def fit_members(
     seed: int,
     device: str = "cpu",
     watch: RecipeWatch | None = None,
-    answers: Credit | None = None,
+    answers: SoftLabels | None = None,
 ) -> list[list[Member]]:
     """Train each recipe on each set of rows, as many models at once as fit together.
 
@@ -217,7 +223,7 @@ def fit_members(
         check_recipe(recipe, views)
     fewest = min(len(part.rows.train) for part in prepared)
     recipes = [_for_rows(recipe, fewest) for recipe in recipes]
-    models: dict[tuple[int, int], Trained] = {}
+    models: dict[tuple[int, int], FittedModel] = {}
     for chunk in _chunks(recipes, views, prepared):
         keys = [(number, part) for number in chunk for part in range(len(prepared))]
         tasks = [
@@ -241,7 +247,7 @@ def fit_members(
 def _for_rows(recipe: Recipe, rows: int) -> Recipe:
     """The recipe with batches small enough that an epoch has `STEPS` of them."""
     most = max(LEAST_BATCH, rows // STEPS)
-    return replace(recipe, batch=min(recipe.batch, most))
+    return replace(recipe, batch_size=min(recipe.batch_size, most))
 
 
 def _task(
@@ -251,8 +257,8 @@ def _task(
     recipe: Recipe,
     num_classes: int,
     seed: int,
-    answers: Credit | None,
-) -> Task:
+    answers: SoftLabels | None,
+) -> TrainingSpec:
     """Scale all rows by the training rows, then balance the training rows alone.
 
     Rows that SMOTE makes have no answers, but the label that they were made for.
@@ -261,11 +267,15 @@ def _task(
     train, train_targets = inputs.rows(part.rows.train), targets[part.rows.train]
     soft = answers.rows(part.rows.train) if answers else None
     if recipe.balance == "smote":
-        train, train_targets = smote(train, train_targets, strength=recipe.strength, seed=seed)
+        train, train_targets = smote(
+            train, train_targets, strength=recipe.balance_strength, seed=seed
+        )
         soft = soft.and_labels(train_targets[len(part.rows.train) :]) if soft else None
     val, held = inputs.rows(part.rows.val), inputs.rows(part.rows.held)
     val_targets = targets[part.rows.val]
-    return Task(recipe, train, train_targets, val, val_targets, num_classes, seed, held, soft)
+    return TrainingSpec(
+        recipe, train, train_targets, val, val_targets, num_classes, seed, held, soft
+    )
 
 
 def _chunks(
@@ -275,15 +285,17 @@ def _chunks(
     groups: dict[tuple[object, ...], list[int]] = {}
     for number, recipe in enumerate(recipes):
         kinds = tuple(sorted(set(_chosen(views, recipe).modality.values())))
-        is_wide = max(recipe.width, recipe.reduce) > WIDE  # padding the narrow to it would cost
-        key = (recipe.head, kinds, recipe.batch, recipe.accumulate, is_wide)
+        is_wide = (
+            max(recipe.hidden_dim, recipe.n_components) > WIDE
+        )  # padding the narrow to it would cost
+        key = (recipe.head, kinds, recipe.batch_size, recipe.grad_accumulation_steps, is_wide)
         groups.setdefault(key, []).append(number)
     out: list[list[int]] = []
     for numbers in groups.values():
         if recipes[numbers[0]].head in TOKEN_HEADS:  # a batch of each model is in memory
             out += [[number] for number in numbers]
             continue
-        widest = max(recipes[number].reduce for number in numbers)
+        widest = max(recipes[number].n_components for number in numbers)
         row_bytes = 4 * sum(min(widest, dim) for dim in views.dims.values())
         recipe_bytes = max(1, len(views) * len(prepared) * row_bytes)
         together = max(1, STACK_BYTES // recipe_bytes)

@@ -1,4 +1,4 @@
-"""Blend: a linear model makes one answer of several heads' probabilities (Wolpert 1992)."""
+"""FinalEstimator: a linear model makes one answer of several heads' probabilities (Wolpert 1992)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class Blend:
+class FinalEstimator:
     """An affine map of the logarithms of H heads' probabilities to logits."""
 
     weights: Floats  # (H * C, C)
@@ -23,7 +23,7 @@ class Blend:
 
     @property
     def size(self) -> int:
-        """Trained numbers."""
+        """FittedModel numbers."""
         return self.weights.size + self.bias.size
 
     def logits(self, chances: Floats) -> Floats:
@@ -42,7 +42,7 @@ class Blend:
         return np.asarray(found, dtype=np.float32)
 
 
-def fit_blend(chances: Floats, targets: Ints, *, strength: float = 0.0) -> Blend:
+def fit_final_estimator(chances: Floats, targets: Ints, *, strength: float = 0.0) -> FinalEstimator:
     """Multinomial logistic regression with a ridge of 1.
 
     Args:
@@ -59,7 +59,7 @@ def fit_blend(chances: Floats, targets: Ints, *, strength: float = 0.0) -> Blend
     if classes == 2:  # scikit-learn gives the second class alone
         coefficients = np.hstack([np.zeros_like(coefficients), coefficients])
         bias = np.concatenate([[0], bias])
-    return Blend(coefficients.astype(np.float32), bias.astype(np.float32))
+    return FinalEstimator(coefficients.astype(np.float32), bias.astype(np.float32))
 
 
 def _logs(chances: Floats) -> NDArray[np.float64]:

@@ -38,8 +38,8 @@ class ConcatHead(nn.Module):
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
-        self.hidden = JoinedLinear(shape.dims, shape.width, seeds)
-        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.hidden = JoinedLinear(shape.dims, shape.hidden_dim, seeds)
+        self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
         dropped = {view: drop(values, view) for view, values in views.items()}
@@ -65,8 +65,10 @@ class ProjectedHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
-        self.hidden = JoinedLinear(dict.fromkeys(shape.dims, shape.width), shape.width, seeds)
-        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.hidden = JoinedLinear(
+            dict.fromkeys(shape.dims, shape.hidden_dim), shape.hidden_dim, seeds
+        )
+        self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
         projected = self.project(views, drop)
@@ -84,11 +86,11 @@ class AttentionHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
-        self.key = StackedLinear(shape.width, shape.width, seeds)
-        self.score = StackedLinear(shape.width, 1, seeds)
+        self.key = StackedLinear(shape.hidden_dim, shape.hidden_dim, seeds)
+        self.score = StackedLinear(shape.hidden_dim, 1, seeds)
         # The softmax over views cancels it; AdamW would make steps of its rounding errors.
         self.score.bias.requires_grad_(False)
-        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
         self.own = Corner(shape, len(seeds))
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
@@ -107,12 +109,15 @@ class GatedHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.layers = nn.ModuleDict(
-            {safe(view): StackedLinear(dim, shape.width, seeds) for view, dim in shape.dims.items()}
+            {
+                safe(view): StackedLinear(dim, shape.hidden_dim, seeds)
+                for view, dim in shape.dims.items()
+            }
         )
         self.gates = nn.ModuleDict(
-            {safe(view): JoinedLinear(shape.dims, shape.width, seeds) for view in shape.dims}
+            {safe(view): JoinedLinear(shape.dims, shape.hidden_dim, seeds) for view in shape.dims}
         )
-        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
         self.own = Corner(shape, len(seeds))
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
@@ -172,14 +177,16 @@ class BilinearHead(nn.Module):
         self.members = shape.members
         self.project = Projections(shape, seeds)
         factors = {
-            modality: JoinedLinear(dict.fromkeys(views, shape.width), shape.width * RANK, seeds)
+            modality: JoinedLinear(
+                dict.fromkeys(views, shape.hidden_dim), shape.hidden_dim * RANK, seeds
+            )
             for modality, views in self.members.items()
         }
         with torch.no_grad():  # around one the product begins nearly additive, around zero flat
             for factor in factors.values():
                 factor.bias.add_(1)
         self.factors = nn.ModuleDict(factors)
-        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
         projected = self.project(views, drop)
@@ -206,22 +213,26 @@ class FilmHead(nn.Module):
         self.members = shape.members
         self.project = nn.ModuleDict(
             {
-                modality: JoinedLinear({v: shape.dims[v] for v in views}, shape.width, seeds)
+                modality: JoinedLinear({v: shape.dims[v] for v in views}, shape.hidden_dim, seeds)
                 for modality, views in self.members.items()
             }
         )
         others = {
-            modality: {other: shape.width for other in self.members if other != modality}
+            modality: {other: shape.hidden_dim for other in self.members if other != modality}
             for modality in self.members
         }
         self.gains, self.shifts = (
             nn.ModuleDict(
-                {m: JoinedLinear(told, shape.width, seeds) for m, told in others.items() if told}
+                {
+                    m: JoinedLinear(told, shape.hidden_dim, seeds)
+                    for m, told in others.items()
+                    if told
+                }
             )
             for _ in range(2)
         )
         self.classify = JoinedLinear(
-            dict.fromkeys(self.members, shape.width), shape.num_classes, seeds
+            dict.fromkeys(self.members, shape.hidden_dim), shape.num_classes, seeds
         )
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
@@ -254,8 +265,8 @@ class DeepsetHead(nn.Module):
         super().__init__()
         self.project = Projections(shape, seeds)
         self.own = Corner(shape, len(seeds))
-        self.hidden = StackedLinear(shape.width, shape.width, seeds)
-        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.hidden = StackedLinear(shape.hidden_dim, shape.hidden_dim, seeds)
+        self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
         pooled = self.own.mean(torch.stack(list(self.project(views, drop).values()), dim=2))
@@ -278,7 +289,7 @@ class TransformerHead(nn.Module):
         self.attend = Attention(shape, seeds)
         self.think = FeedForward(shape, seeds)
         self.last = Norm(shape, len(seeds))
-        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
         projected = self.project(views, drop)
@@ -320,7 +331,7 @@ def check_head(name: str) -> None:
     if name == "stack":
         raise ConfigError(
             "stack joins other heads: name it beside two of them in `pairfuse matrix`, or use "
-            "--set study.vote=stack"
+            "--set study.ensemble=stacking"
         )
     if name not in HEADS:
         raise ConfigError(f"no head {name!r}; choose one of {', '.join(HEADS)}")

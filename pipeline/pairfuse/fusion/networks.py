@@ -34,7 +34,7 @@ def enclosing(shapes: Sequence[HeadShape]) -> HeadShape:
         for view, dim in shape.dims.items():
             dims[view] = max(dim, dims.get(view, 0))
     modality = {view: kind for shape in shapes for view, kind in shape.modality.items()}
-    width = max(shape.width for shape in shapes)
+    width = max(shape.hidden_dim for shape in shapes)
     return HeadShape(dict(sorted(dims.items())), modality, shapes[0].num_classes, width)
 
 

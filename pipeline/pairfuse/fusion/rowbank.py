@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pairfuse.arrays import Ints
-from pairfuse.data.soft_labels import Credit
+from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.token_views import HeldTokens, TokenRows
 from pairfuse.features.views import Views
 
@@ -129,7 +129,7 @@ class TokenBank:
 class AnswerBank:
     """Classes and their shares of the rows of M models, one after the other."""
 
-    def __init__(self, rows: Sequence[Credit], device: torch.device) -> None:
+    def __init__(self, rows: Sequence[SoftLabels], device: torch.device) -> None:
         counts = [len(each.classes) for each in rows]
         self.starts = torch.tensor([sum(counts[:model]) for model in range(len(rows))]).to(device)
         classes = torch.cat([torch.from_numpy(each.classes) for each in rows])

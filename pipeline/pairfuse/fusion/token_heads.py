@@ -39,7 +39,10 @@ class CrossAttentionHead(nn.Module):
         self.members, models = shape.members, len(seeds)
         self.own = Corner(shape, models)
         self.layers = nn.ModuleDict(
-            {safe(view): StackedLinear(dim, shape.width, seeds) for view, dim in shape.dims.items()}
+            {
+                safe(view): StackedLinear(dim, shape.hidden_dim, seeds)
+                for view, dim in shape.dims.items()
+            }
         )
         self.norms, self.last = (
             nn.ModuleDict({modality: Norm(shape, models) for modality in self.members})
@@ -48,7 +51,7 @@ class CrossAttentionHead(nn.Module):
         self.attend = nn.ModuleDict({m: Attention(shape, seeds) for m in self.members})
         self.think = nn.ModuleDict({m: FeedForward(shape, seeds) for m in self.members})
         self.classify = JoinedLinear(
-            dict.fromkeys(self.members, shape.width), shape.num_classes, seeds
+            dict.fromkeys(self.members, shape.hidden_dim), shape.num_classes, seeds
         )
 
     def forward(self, views: Stack, there: Stack, drop: Drop) -> Tensor:
@@ -88,12 +91,12 @@ class PooledHead(nn.Module):
         super().__init__()
         self.pool = nn.ModuleDict(
             {
-                safe(view): AttentionPooling(dim, shape.width, seeds)
+                safe(view): AttentionPooling(dim, shape.hidden_dim, seeds)
                 for view, dim in shape.dims.items()
             }
         )
-        self.join = JoinedLinear(shape.dims, shape.width, seeds)
-        self.classify = StackedLinear(shape.width, shape.num_classes, seeds)
+        self.join = JoinedLinear(shape.dims, shape.hidden_dim, seeds)
+        self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
     def forward(self, views: Stack, there: Stack, drop: Drop) -> Tensor:
         pooled = {

@@ -1,6 +1,6 @@
 """Training: M models side by side, each with its own rows, rates, schedule and stopping.
 
-A model is a `Task`: its training rows, its validation rows, a recipe and a seed. What comes out
+A model is a `TrainingSpec`: its training rows, its validation rows, a recipe and a seed. What comes out
 depends on the task alone, not on its company in the stack. Models of other widths and views share
 a stack: each lies in the first rows and columns of it (see `layers`). Models that stop leave it.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pairfuse.arrays import Floats, Ints
-from pairfuse.data.soft_labels import Credit
+from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.views import Views
 from pairfuse.fusion.balance import class_weights
 from pairfuse.fusion.blocks import HeadShape
@@ -36,7 +36,7 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingSpec:
     """One model to train: scaled (and balanced) training rows, scaled validation rows.
 
     `held` are rows that training never looks at; the trained model's logits for them are kept.
@@ -51,25 +51,31 @@ class Task:
     num_classes: int
     seed: int
     held: Views | None = None
-    soft: Credit | None = None
+    soft: SoftLabels | None = None
 
     @property
     def shape(self) -> HeadShape:
         """What the model's own network is built from."""
         reads_tokens = self.recipe.head in TOKEN_HEADS
         dims = dict(sorted((self.train.token_dims if reads_tokens else self.train.dims).items()))
-        return HeadShape(dims, dict(self.train.modality), self.num_classes, self.recipe.width)
+        return HeadShape(dims, dict(self.train.modality), self.num_classes, self.recipe.hidden_dim)
 
     @property
     def stack_key(self) -> tuple[object, ...]:
         """Tasks with the same key can be trained in one stack."""
         recipe = self.recipe
         modalities = tuple(sorted(set(self.train.modality.values())))
-        return recipe.head, modalities, self.num_classes, recipe.batch, recipe.accumulate
+        return (
+            recipe.head,
+            modalities,
+            self.num_classes,
+            recipe.batch_size,
+            recipe.grad_accumulation_steps,
+        )
 
 
 @dataclass
-class Trained:
+class FittedModel:
     """One model at its best epoch: parameters by name (no M), history as rows."""
 
     shape: HeadShape
@@ -86,8 +92,8 @@ Watch = Callable[[int, Sequence[float]], Collection[int] | None]
 
 
 def train_stack(
-    tasks: Sequence[Task], *, device: str = "cpu", watch: Watch | None = None
-) -> list[Trained]:
+    tasks: Sequence[TrainingSpec], *, device: str = "cpu", watch: Watch | None = None
+) -> list[FittedModel]:
     """Train all tasks together; all must have the same `stack_key`.
 
     Args:
@@ -110,7 +116,7 @@ def train_stack(
     return stack.finish()
 
 
-def build_network(model: Trained) -> FusionNetwork | TokenNetwork:
+def build_network(model: FittedModel) -> FusionNetwork | TokenNetwork:
     """The trained network, as a stack of one."""
     network = new_network(model.recipe.head, model.shape, [0])
     network.load_state_dict(
@@ -119,7 +125,7 @@ def build_network(model: Trained) -> FusionNetwork | TokenNetwork:
     return network.eval()
 
 
-def predict_logits(model: Trained, rows: Views) -> Floats:
+def predict_logits(model: FittedModel, rows: Views) -> Floats:
     """Logits for scaled rows, shape (N, C); a row's logits do not depend on the other rows."""
     network = build_network(model)
     if model.recipe.head in TOKEN_HEADS:
@@ -148,12 +154,12 @@ def _token_logits(network: FusionNetwork | TokenNetwork, bank: TokenBank, place:
 class _Stack:
     """The state of a stack in training; `alive` are the numbers of the tasks still in it."""
 
-    def __init__(self, tasks: Sequence[Task], device: str) -> None:
+    def __init__(self, tasks: Sequence[TrainingSpec], device: str) -> None:
         self.tasks = list(tasks)
         self.device = torch.device(device)
         self.alive = list(range(len(tasks)))
         self.epoch = 0
-        self.trained = [Trained(task.shape, task.recipe, {}) for task in tasks]
+        self.trained = [FittedModel(task.shape, task.recipe, {}) for task in tasks]
         head = tasks[0].recipe.head
         own = [new_network(head, t.shape, [t.seed]) for t in tasks]
         self.own_shapes = [shapes_of(network) for network in own]
@@ -163,12 +169,12 @@ class _Stack:
         self.optimiser = StackedAdamW(
             {n: p for n, p in self.network.named_parameters() if p.requires_grad},
             decay=[task.recipe.weight_decay for task in tasks],
-            clip=[task.recipe.clip for task in tasks],
+            clip=[task.recipe.max_grad_norm for task in tasks],
         )
         self.best = self.optimiser.values.clone()  # (M, n), of all tasks
         self.order = [torch.Generator().manual_seed(task.seed + 1) for task in tasks]
         rates = torch.tensor([task.recipe.dropout for task in tasks], device=self.device)
-        self.drop = Dropout(rates, tasks[0].recipe.batch)
+        self.drop = Dropout(rates, tasks[0].recipe.batch_size)
         losses = torch.tensor([t.recipe.modality_dropout for t in tasks], device=self.device)
         modality = {view: shape.modality[view] for view in shape.dims}
         self.lose = ModalityDropout(losses, [task.train.dims for task in tasks], modality)
@@ -182,7 +188,7 @@ class _Stack:
         soft = [task.soft for task in tasks if task.soft is not None]
         self.soft = AnswerBank(soft, self.device) if soft else None
         self.weights = torch.stack([_weights(task) for task in tasks]).to(self.device)  # (M, C)
-        smoothing = [task.recipe.smoothing for task in tasks]
+        smoothing = [task.recipe.label_smoothing for task in tasks]
         self.smoothing = torch.tensor(smoothing, device=self.device)[:, None]  # (M, 1)
         self.step = [0] * len(tasks)
         self.reads_tokens = head in TOKEN_HEADS
@@ -190,7 +196,7 @@ class _Stack:
     def run_epoch(self) -> None:
         """One pass of every model over its own rows, then validation, stopping, snapshots."""
         self.epoch += 1
-        batch = self.tasks[0].recipe.batch
+        batch = self.tasks[0].recipe.batch_size
         counts = [self.rows.counts[m] for m in self.alive]
         plan = batches(counts, batch, [self.order[m] for m in self.alive])  # (steps, M, B)
         places = plan.to(self.device)
@@ -221,7 +227,7 @@ class _Stack:
         real = (place >= 0).sum(dim=1)  # (M,)
         losses = torch.zeros(len(place), device=self.device)
         cells = torch.zeros(len(place), self.tasks[0].num_classes ** 2, device=self.device)
-        pieces = self.tasks[0].recipe.accumulate
+        pieces = self.tasks[0].recipe.grad_accumulation_steps
         drawn = self.lose.draw(place.shape[1]).chunk(pieces)
         for piece, chances in zip(place.chunk(pieces, dim=1), drawn, strict=True):
             loss, seen = self._loss(piece, chances)
@@ -253,7 +259,7 @@ class _Stack:
             total = recipe.epochs * count
             for number in range(count):
                 at = self.step[model] + number
-                out[number, place] = recipe.lr * _schedule(at, total, recipe.warmup)
+                out[number, place] = recipe.lr * _schedule(at, total, recipe.warmup_ratio)
             self.step[model] += count
         return out
 
@@ -316,7 +322,7 @@ class _Stack:
         self.lose.select(chosen)
         self.weights, self.smoothing = self.weights[chosen], self.smoothing[chosen]
 
-    def finish(self) -> list[Trained]:
+    def finish(self) -> list[FittedModel]:
         """Unpack each model's best parameters; predict the rows that were held out."""
         for name, values in self.optimiser.windows(self.best).items():
             for trained, shapes, own in zip(self.trained, self.own_shapes, values, strict=True):
@@ -354,10 +360,10 @@ def _smoothed_loss(
     return -(1 - smoothing) * right - smoothing * logs.mean(dim=-1)
 
 
-def _confusion(targets: Tensor, guesses: Tensor, mask: Tensor, num_classes: int) -> Tensor:
+def _confusion(targets: Tensor, y_pred: Tensor, mask: Tensor, num_classes: int) -> Tensor:
     """Counts of (target, guess) over the rows in the mask, shape (M, C * C)."""
     cells = torch.zeros(len(targets), num_classes**2, device=targets.device)
-    return cells.scatter_add_(1, targets * num_classes + guesses, mask.float())
+    return cells.scatter_add_(1, targets * num_classes + y_pred, mask.float())
 
 
 def _hits(confusion: Tensor) -> Tensor:
@@ -371,10 +377,12 @@ def _macro_f1(confusion: Tensor) -> Tensor:
     return (2 * both / total.clamp(min=1)).mean(dim=-1)
 
 
-def _weights(task: Task) -> Tensor:
+def _weights(task: TrainingSpec) -> Tensor:
     if task.recipe.balance != "weights":
         return torch.ones(task.num_classes)
-    return torch.from_numpy(class_weights(task.targets, task.num_classes, task.recipe.strength))
+    return torch.from_numpy(
+        class_weights(task.targets, task.num_classes, task.recipe.balance_strength)
+    )
 
 
 def _schedule(step: int, total: int, warmup: float) -> float:

@@ -64,7 +64,7 @@ def _guesses(found: ReportInput, arm: str) -> dict[str, Guess]:
     if given is None or given.probabilities is None:
         return {}
     place = {label: at for at, label in enumerate(given.labels)}
-    rows = zip(given.guids, given.truth, given.guesses, given.probabilities, strict=True)
+    rows = zip(given.guids, given.truth, given.y_pred, given.probabilities, strict=True)
     return {
         guid: Guess(truth, label, float(row[place[label]]), float(row[place[truth]]))
         for guid, truth, label, row in rows

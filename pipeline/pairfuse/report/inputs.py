@@ -24,7 +24,7 @@ class Predictions(Protocol):
     @property
     def truth(self) -> Sequence[str]: ...
     @property
-    def guesses(self) -> Sequence[str]: ...
+    def y_pred(self) -> Sequence[str]: ...
     @property
     def probabilities(self) -> NDArray[Any] | None: ...
 
@@ -38,7 +38,7 @@ class ReportInput:
         evidence: What evidence.json holds.
         predictions: Arm to its out-of-fold predictions.
         pairs: Guid to pair.
-        history: One list of epoch rows for each model, as `Trained.history`.
+        history: One list of epoch rows for each model, as `FittedModel.history`.
         trials: The fused arm's trials: number, value (or None), state, params.
         metric: What the trials' values are.
         importances: Parameter to its share of the variance between trials.

@@ -125,7 +125,7 @@ def plot_history(histories: Sequence[Sequence[Mapping[str, float]]], path: Path)
     """Draw loss, accuracy and macro-F1 over epochs: each model thin, their mean thick.
 
     Args:
-        histories: One list of epoch rows for each model, as `Trained.history`.
+        histories: One list of epoch rows for each model, as `FittedModel.history`.
         path: The PNG.
     """
     from matplotlib.figure import Figure

@@ -241,13 +241,13 @@ def abstention(probabilities: Floats, targets: Ints) -> list[Answered]:
         targets: Shape (N,).
     """
     classes = probabilities.shape[-1]
-    guesses, order = probabilities.argmax(axis=-1), np.argsort(-probabilities.max(axis=-1), axis=-1)
+    y_pred, order = probabilities.argmax(axis=-1), np.argsort(-probabilities.max(axis=-1), axis=-1)
     out = []
     for share in SHARES:
         count = max(1, round(share * len(targets)))
         found = [
             _scored(confusion(targets[chosen[:count]], guess[chosen[:count]], classes))
-            for guess, chosen in zip(guesses, order, strict=True)
+            for guess, chosen in zip(y_pred, order, strict=True)
         ]
         accuracy, macro = np.mean(found, axis=0).tolist()
         out.append(Answered(share, accuracy, macro))
@@ -272,14 +272,14 @@ def cascade(text_only: Floats, fused: Floats, targets: Ints, folds: Ints, draws:
     levels = np.quantile(sure, np.arange(1, STEPS) / STEPS)
     thresholds = np.unique(np.concatenate([[0.0], levels, [NEVER]]))
     kept = sure >= thresholds[:, None, None]  # (T, R, N)
-    guesses = np.where(kept, text_only.argmax(axis=-1), dear)
+    y_pred = np.where(kept, text_only.argmax(axis=-1), dear)
     chosen, saved = np.empty_like(dear), np.empty(dear.shape)
     for repeat, rows in _parts(folds):
-        macro = _mean_f1(guesses[:, [repeat]][..., ~rows], targets[~rows], classes)
+        macro = _mean_f1(y_pred[:, [repeat]][..., ~rows], targets[~rows], classes)
         place = _cheapest(kept[:, [repeat]][..., ~rows], macro)
-        chosen[repeat, rows] = guesses[place, repeat, rows]
+        chosen[repeat, rows] = y_pred[place, repeat, rows]
         saved[repeat, rows] = kept[place, repeat, rows]
-    macro = _mean_f1(guesses, targets, classes)
+    macro = _mean_f1(y_pred, targets, classes)
     points = zip(thresholds.tolist(), kept.mean(axis=(1, 2)).tolist(), macro.tolist(), strict=True)
     return Cascade(
         float(thresholds[_cheapest(kept, macro)]),
@@ -299,9 +299,9 @@ def _cheapest(kept: Bools, macro: Doubles) -> int:
     return int(np.where(good, kept.mean(axis=(1, 2)), -1.0).argmax())
 
 
-def _mean_f1(guesses: Ints, targets: Ints, classes: int) -> Doubles:
-    """Macro-F1, mean over repeats, (T,), of guesses (T, R, n)."""
-    matrices = [[confusion(targets, each, classes) for each in repeats] for repeats in guesses]
+def _mean_f1(y_pred: Ints, targets: Ints, classes: int) -> Doubles:
+    """Macro-F1, mean over repeats, (T,), of y_pred (T, R, n)."""
+    matrices = [[confusion(targets, each, classes) for each in repeats] for repeats in y_pred]
     return np.asarray(class_f1(np.array(matrices)).mean(axis=(1, 2)))
 
 

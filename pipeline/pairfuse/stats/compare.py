@@ -148,7 +148,7 @@ def _rows_of(predictions: Predictions, index: Mapping[str, int]) -> Floats:
     """Probabilities (N, C) by the common labels; a guess alone has probability 1."""
     out = np.zeros((len(predictions.guids), len(index)), dtype=np.float32)
     if predictions.probabilities is None:
-        out[np.arange(len(out)), [index[guess] for guess in predictions.guesses]] = 1
+        out[np.arange(len(out)), [index[guess] for guess in predictions.y_pred]] = 1
     else:
         out[:, [index[label] for label in predictions.labels]] = predictions.probabilities
     return out

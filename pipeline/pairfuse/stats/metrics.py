@@ -96,9 +96,9 @@ class Scores:
         return asdict(self)
 
 
-def confusion(targets: Ints, guesses: Ints, num_classes: int) -> Doubles:
+def confusion(targets: Ints, y_pred: Ints, num_classes: int) -> Doubles:
     """Counts of (target, guess), shape (C, C)."""
-    cells = np.bincount(targets * num_classes + guesses, minlength=num_classes**2)
+    cells = np.bincount(targets * num_classes + y_pred, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes).astype(np.float64)
 
 
@@ -112,9 +112,9 @@ def class_f1(matrices: Values) -> Doubles:
     return np.asarray(2 * both / np.maximum(total, _TINY), dtype=np.float64)
 
 
-def macro_f1(targets: Ints, guesses: Ints, num_classes: int) -> float:
+def macro_f1(targets: Ints, y_pred: Ints, num_classes: int) -> float:
     """Mean F1 over all classes of the vocabulary."""
-    return float(class_f1(confusion(targets, guesses, num_classes)).mean())
+    return float(class_f1(confusion(targets, y_pred, num_classes)).mean())
 
 
 def auroc(targets: Ints, probabilities: Floats) -> float:
@@ -154,8 +154,8 @@ def score(targets: Ints, probabilities: Floats, labels: Sequence[str], draws: Dr
         name: _within(estimate, name)
         for name, estimate in zip(METRICS, estimates[: len(METRICS)], strict=True)
     }
-    guesses = probabilities.argmax(axis=-1)
-    named["macro_f1"] = macro_f1_estimate(targets, guesses, len(labels), draws)
+    y_pred = probabilities.argmax(axis=-1)
+    named["macro_f1"] = macro_f1_estimate(targets, y_pred, len(labels), draws)
     matrix = cells.matrices(total)[..., 0].mean(axis=0)  # (C, C)
     rest, count = estimates[len(METRICS) :], len(labels)
     of_classes = zip(rest[:count], rest[count : 2 * count], rest[2 * count :], strict=True)
@@ -171,11 +171,11 @@ def score(targets: Ints, probabilities: Floats, labels: Sequence[str], draws: Dr
     )
 
 
-def guess_cells(targets: Ints, guesses: Ints, num_classes: int) -> sparse.csr_array:
-    """Confusion cells of each row, (N, R * C * C), from guesses (R, N)."""
+def guess_cells(targets: Ints, y_pred: Ints, num_classes: int) -> sparse.csr_array:
+    """Confusion cells of each row, (N, R * C * C), from y_pred (R, N)."""
     width = num_classes**2
     return sparse.hstack(
-        [indicator(targets * num_classes + each, width) for each in guesses], format="csr"
+        [indicator(targets * num_classes + each, width) for each in y_pred], format="csr"
     )
 
 
@@ -186,17 +186,17 @@ def mean_f1(sums: Values, num_classes: int, *, arms: int = 1) -> Doubles:
     return np.asarray(class_f1(matrices).mean(axis=(-2, -1)))
 
 
-def drawn_macro_f1(targets: Ints, guesses: Ints, num_classes: int, draws: Draws) -> Doubles:
-    """Macro-F1 of guesses (R, N) in each resample: (R, resamples)."""
-    cells, repeats = guess_cells(targets, guesses, num_classes), len(guesses)
+def drawn_macro_f1(targets: Ints, y_pred: Ints, num_classes: int, draws: Draws) -> Doubles:
+    """Macro-F1 of y_pred (R, N) in each resample: (R, resamples)."""
+    cells, repeats = guess_cells(targets, y_pred, num_classes), len(y_pred)
     resampled = [mean_f1(sums, num_classes, arms=repeats) for sums in draws.each(cells)]
     return np.concatenate(resampled, axis=1)
 
 
-def macro_f1_estimate(targets: Ints, guesses: Ints, num_classes: int, draws: Draws) -> Estimate:
-    """Macro-F1 of guesses (R, N), mean over repeats, with its interval; see `over_repeats`."""
-    found = np.array([macro_f1(targets, each, num_classes) for each in guesses])
-    return over_repeats(found, drawn_macro_f1(targets, guesses, num_classes, draws))[0]
+def macro_f1_estimate(targets: Ints, y_pred: Ints, num_classes: int, draws: Draws) -> Estimate:
+    """Macro-F1 of y_pred (R, N), mean over repeats, with its interval; see `over_repeats`."""
+    found = np.array([macro_f1(targets, each, num_classes) for each in y_pred])
+    return over_repeats(found, drawn_macro_f1(targets, y_pred, num_classes, draws))[0]
 
 
 @dataclass(frozen=True)
@@ -219,10 +219,10 @@ class _Cells:
     def of(self, targets: Ints, probabilities: Floats) -> sparse.csr_array:
         """Cells of each row, (N, Q)."""
         confidence = probabilities.max(axis=-1)
-        guesses = probabilities.argmax(axis=-1)
-        gaps = (guesses == targets) - confidence.astype(np.float64)
+        y_pred = probabilities.argmax(axis=-1)
+        gaps = (y_pred == targets) - confidence.astype(np.float64)
         bins = _confidence_bins(confidence)
-        parts = [guess_cells(targets, guesses, self.num_classes)]
+        parts = [guess_cells(targets, y_pred, self.num_classes)]
         parts += [indicator(at, ECE_BINS, gap) for at, gap in zip(bins, gaps, strict=True)]
         for each in probabilities:
             for target in self.ranked:

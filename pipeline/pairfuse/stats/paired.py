@@ -28,7 +28,7 @@ class Comparison:
 
     Attributes:
         difference: Macro-F1 of the first arm less that of the second.
-        mcnemar: Exact two-sided p of McNemar's test, on the guesses of the mean probabilities;
+        mcnemar: Exact two-sided p of McNemar's test, on the y_pred of the mean probabilities;
             it takes rows, not groups, for independent.
         permutation: p of swapping the arms' predictions group by group (two-sided, macro-F1).
         holm: The latter, adjusted for all pairs that were compared (Holm 1979).
@@ -65,11 +65,11 @@ def compare_all(
         seed: Seed of the swaps.
     """
     names, tables = list(arms), list(arms.values())
-    guesses = np.stack([table.argmax(axis=-1) for table in tables])  # (A, R, N)
+    y_pred = np.stack([table.argmax(axis=-1) for table in tables])  # (A, R, N)
     merged = [table.mean(axis=0, dtype=np.float64).argmax(axis=-1) for table in tables]
     classes = tables[0].shape[-1]
-    cells = guess_cells(targets, guesses.reshape(-1, len(targets)), classes)  # (N, A * R * C * C)
-    found = np.array([[macro_f1(targets, each, classes) for each in arm] for arm in guesses])
+    cells = guess_cells(targets, y_pred.reshape(-1, len(targets)), classes)  # (N, A * R * C * C)
+    found = np.array([[macro_f1(targets, each, classes) for each in arm] for arm in y_pred])
     drawn = np.concatenate(
         [mean_f1(sums, classes, arms=found.size) for sums in draws.each(cells)], axis=1
     ).reshape(*found.shape, -1)  # (A, R, resamples)

@@ -53,7 +53,7 @@ class Predictions:
     name: str
     guids: tuple[str, ...]
     truth: tuple[str, ...]
-    guesses: tuple[str, ...]
+    y_pred: tuple[str, ...]
     labels: tuple[str, ...]
     probabilities: Doubles | None
     groups: tuple[str, ...] | None
@@ -81,18 +81,18 @@ def load_predictions(path: Path, truth: Path | None = None) -> Predictions:
         probabilities = _probabilities(path, guids, [table[name] for name in chances.values()])
     true = _labels_of(path, guids, _truth(path, truth, guids, table, parts), "truth")
     if "guess" in parts:
-        guesses = _labels_of(path, guids, table[parts["guess"]], "tag")
+        y_pred = _labels_of(path, guids, table[parts["guess"]], "tag")
     else:
         assert probabilities is not None
-        guesses = [labels[at] for at in probabilities.argmax(axis=1).tolist()]
+        y_pred = [labels[at] for at in probabilities.argmax(axis=1).tolist()]
     if probabilities is None:
-        labels = tuple(sorted({*true, *guesses}))
+        labels = tuple(sorted({*true, *y_pred}))
     else:
-        _check_known(path, guids, [*true, *guesses], labels)
-        _let_tag_win(path, guids, guesses, labels, probabilities)
+        _check_known(path, guids, [*true, *y_pred], labels)
+        _let_tag_win(path, guids, y_pred, labels, probabilities)
     groups = tuple(table[parts["group"]]) if "group" in parts else None
     return Predictions(
-        str(path), tuple(guids), tuple(true), tuple(guesses), labels, probabilities, groups
+        str(path), tuple(guids), tuple(true), tuple(y_pred), labels, probabilities, groups
     )
 
 
@@ -261,13 +261,13 @@ def _check_known(
 def _let_tag_win(
     path: Path,
     guids: Sequence[str],
-    guesses: Sequence[str],
+    y_pred: Sequence[str],
     labels: Sequence[str],
     probabilities: Doubles,
 ) -> None:
     """Where rounding made a tie, let the tag's probability be the largest, in place."""
     index = {label: number for number, label in enumerate(labels)}
-    tags = np.array([index[guess] for guess in guesses])
+    tags = np.array([index[guess] for guess in y_pred])
     rows = np.arange(len(tags))
     tops = probabilities.argmax(axis=1)
     own, top = probabilities[rows, tags], probabilities[rows, tops]

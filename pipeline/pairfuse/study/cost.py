@@ -80,7 +80,7 @@ class ArmCost:
 
     Attributes:
         encode_ms: For one pair, all its views one after the other.
-        parameters: Trained, in all heads of the ensemble.
+        parameters: FittedModel, in all heads of the ensemble.
         peak_mib: Of the encoder that takes most.
         cache_mib: Features of all rows in the stores, with their tokens.
     """
@@ -156,7 +156,7 @@ def measure(encoder: Encoder, sample: Sequence[Content], *, device: str) -> Enco
 
 
 def head_parameters(members: Sequence[Member]) -> int:
-    """Trained numbers in all heads of an ensemble."""
+    """FittedModel numbers in all heads of an ensemble."""
     return sum(values.size for member in members for values in member.model.parameters.values())
 
 

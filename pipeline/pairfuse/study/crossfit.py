@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pairfuse.arrays import Floats, Ints
-from pairfuse.data.soft_labels import Credit
+from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import (
     Ensemble,
@@ -20,7 +20,7 @@ from pairfuse.fusion.ensemble import (
     fit_members,
     softmax,
 )
-from pairfuse.fusion.final_estimator import Blend
+from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.recipe import Recipe
 
 
@@ -38,7 +38,7 @@ class Table:
     guids: tuple[str, ...]
     labels: tuple[str, ...]
     metric: str = "macro_f1"
-    answers: Credit | None = None
+    answers: SoftLabels | None = None
 
     def rows(self, index: Ints) -> Table:
         """The chosen rows."""
@@ -58,14 +58,14 @@ class CrossFit:
     """All members, and the probabilities of rows that none of their makers saw.
 
     The members of the ensemble lie recipe by recipe, for each recipe row set by row set;
-    `seconds` is the time that fitting them took. Where the recipes are stacked, `blends` are those
+    `seconds` is the time that fitting them took. Where the recipes are stacked, `final_estimators` are those
     that gave the probabilities, one for each fold of each repeat.
     """
 
     ensemble: Ensemble
     probabilities: Floats  # (R, N, C), out-of-fold, of each repeat of the folds
     seconds: float = 0.0
-    blends: tuple[Blend, ...] = ()
+    final_estimators: tuple[FinalEstimator, ...] = ()
 
     @property
     def mean(self) -> Floats:
@@ -73,7 +73,7 @@ class CrossFit:
         return np.asarray(self.probabilities.mean(axis=0), dtype=np.float32)
 
     @property
-    def guesses(self) -> Ints:
+    def y_pred(self) -> Ints:
         """The most probable class by the mean over the repeats, shape (N,)."""
         return np.asarray(self.mean.argmax(axis=1), dtype=np.int64)
 

@@ -21,7 +21,7 @@ from pairfuse.arrays import Floats, Ints
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, softmax, vote
-from pairfuse.fusion.final_estimator import Blend
+from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.scaling import scale
 from pairfuse.fusion.token_heads import TOKEN_HEADS
@@ -100,7 +100,7 @@ def emap(
     prepared: Sequence[Prepared],
     *,
     partners: int = PARTNERS,
-    blends: Sequence[Blend] = (),
+    final_estimators: Sequence[FinalEstimator] = (),
     seed: int,
 ) -> Projection:
     """Project every fold of every repeat.
@@ -110,7 +110,7 @@ def emap(
         ensemble: Member k was trained on row set `k % len(prepared)`.
         prepared: Row sets; those of one fold hold the same rows out.
         partners: See `additive_logits`.
-        blends: Of each fold, where the recipes are stacked; else all vote as the ensemble does.
+        final_estimators: Of each fold, where the recipes are stacked; else all vote as the ensemble does.
         seed: Fold number f draws its partners with `seed + f`.
 
     Returns:
@@ -135,12 +135,15 @@ def emap(
     fused, additive = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
     for number, fold in enumerate(folds):
         members = fold_members(ensemble, fold, len(prepared))
-        blend = blends[number] if blends else ensemble.blend
+        final_estimator = final_estimators[number] if final_estimators else ensemble.final_estimator
         fused[fold.repeat, fold.held] = vote(
-            members, views.rows(fold.held), prior=ensemble.prior, blend=blend
+            members, views.rows(fold.held), prior=ensemble.prior, final_estimator=final_estimator
         )
         logits = additive_logits(
-            *(views, members, fold.held), partners=partners, blend=blend, seed=seed + number
+            *(views, members, fold.held),
+            partners=partners,
+            final_estimator=final_estimator,
+            seed=seed + number,
         )
         additive[fold.repeat, fold.held] = softmax(logits)
     lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
@@ -187,7 +190,7 @@ def additive_logits(
     rows: Ints,
     *,
     partners: int = PARTNERS,
-    blend: Blend | None = None,
+    final_estimator: FinalEstimator | None = None,
     seed: int,
 ) -> Floats:
     """The best additive stand-in for what the members say together, for these rows.
@@ -201,7 +204,7 @@ def additive_logits(
         members: Models that were not trained on these rows.
         rows: Shape (n,), rows of one fold.
         partners: Rows that are drawn to average over; exact where n is not larger.
-        blend: What makes one probability of the members'; none for their mean.
+        final_estimator: What makes one probability of the members'; none for their mean.
         seed: Seed of that draw.
 
     Returns:
@@ -211,11 +214,11 @@ def additive_logits(
     fold = views.rows(rows)
     crossings = [_Crossing.of(member, fold) for member in members]
     everyone, partner = torch.arange(len(rows)), torch.from_numpy(np.sort(drawn))
-    over_images = _log_votes(crossings, blend, everyone, partner)  # (n, P, C)
+    over_images = _log_votes(crossings, final_estimator, everyone, partner)  # (n, P, C)
     if len(partner) == len(rows):
         over_texts = over_images.transpose(0, 1)
     else:
-        over_texts = _log_votes(crossings, blend, partner, everyone).transpose(0, 1)
+        over_texts = _log_votes(crossings, final_estimator, partner, everyone).transpose(0, 1)
     overall = over_images[partner].mean(dim=(0, 1))
     out: Floats = (over_images.mean(dim=1) + over_texts.mean(dim=1) - overall).numpy()
     return out
@@ -285,18 +288,21 @@ def _taken(
 
 
 def _log_votes(
-    crossings: Sequence[_Crossing], blend: Blend | None, texts: Tensor, images: Tensor
+    crossings: Sequence[_Crossing],
+    final_estimator: FinalEstimator | None,
+    texts: Tensor,
+    images: Tensor,
 ) -> Tensor:
     """Log of the members' joint probability of each text with each image, (T, I, C)."""
     parts = []
     for block in torch.split(texts, max(1, _CHUNK // len(images))):
         each = torch.stack([member.probabilities(block, images) for member in crossings])
-        found = each.mean(dim=0) if blend is None else _blended(each, blend)
+        found = each.mean(dim=0) if final_estimator is None else _blended(each, final_estimator)
         parts.append(found.clamp_min(_LEAST).log())
     return torch.cat(parts)
 
 
-def _blended(chances: Tensor, blend: Blend) -> Tensor:
+def _blended(chances: Tensor, final_estimator: FinalEstimator) -> Tensor:
     """From all members' probabilities, (M, T, I, C), to (T, I, C)."""
-    found = softmax(blend.logits(chances.flatten(1, 2).numpy()))
+    found = softmax(final_estimator.logits(chances.flatten(1, 2).numpy()))
     return torch.from_numpy(found).reshape(chances.shape[1:])

@@ -76,9 +76,9 @@ class Evidence:
             "groups": self.groups,
             "folds": study.folds,
             "repeats": study.repeats,
-            "members": study.members,
-            "trials": study.trials,
-            "vote": study.vote,
+            "n_models": study.n_models,
+            "n_trials": study.n_trials,
+            "ensemble": study.ensemble,
             "nested": study.nested,
             "seed": study.seed,
             "resamples": self.resamples,
@@ -134,7 +134,13 @@ def gather(
     together = None  # a joint view is known for the pairs that there are, and cannot be crossed;
     # nor are tokens
     if not joint_views(fit.ensemble) and not reads_tokens(fit.ensemble):
-        projection = emap(table.views, fit.ensemble, prepared, blends=fit.blends, seed=study.seed)
+        projection = emap(
+            table.views,
+            fit.ensemble,
+            prepared,
+            final_estimators=fit.final_estimators,
+            seed=study.seed,
+        )
         together = interaction(projection, targets, draws)
     text_only, image_only = chances[TEXT_ONLY], chances[IMAGE_ONLY]
     three = text_only, image_only, chances[FUSED]
@@ -157,7 +163,7 @@ def gather(
         tuple(scores.values()),
         tuple(comparisons),
         together,
-        removal_scores(table, fit.ensemble, prepared, draws, blends=fit.blends),
+        removal_scores(table, fit.ensemble, prepared, draws, final_estimators=fit.final_estimators),
         tuple(places),
         agreement(targets, text_only, image_only),
         tuple(costs),
@@ -174,7 +180,7 @@ def gather(
 
 
 def _text_arms(arms: Sequence[Arm], table: Table) -> list[str]:
-    """Trained arms that may use texts alone."""
+    """FittedModel arms that may use texts alone."""
     texts = set(table.views.of("text"))
     return [arm.name for arm in arms if arm.views and set(arm.views) <= texts]
 
@@ -183,8 +189,10 @@ def _parts(arm: Arm) -> ArmParts:
     """What a trained arm is made of; only the views that its recipes use have to be encoded."""
     assert arm.fit is not None
     used = tuple(view for view in arm.views if view in arm.fit.ensemble.dims)
-    blend = arm.fit.ensemble.blend
-    parameters = head_parameters(arm.fit.ensemble.members) + (blend.size if blend else 0)
+    final_estimator = arm.fit.ensemble.final_estimator
+    parameters = head_parameters(arm.fit.ensemble.members) + (
+        final_estimator.size if final_estimator else 0
+    )
     return ArmParts(arm.name, used, parameters, arm.fit.seconds)
 
 

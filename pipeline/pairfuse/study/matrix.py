@@ -248,7 +248,7 @@ def _stacked(
     return Row(
         model,
         found.probabilities,
-        sum(row.parameters for row in parts) + found.blends[0].size,
+        sum(row.parameters for row in parts) + found.final_estimators[0].size,
         sum(row.seconds for row in parts) + found.seconds,
     )
 

@@ -14,7 +14,7 @@ from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import Ensemble, Prepared, vote
-from pairfuse.fusion.final_estimator import Blend
+from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.stats.bootstrap import Draws
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.study.crossfit import Table
@@ -30,7 +30,7 @@ def removal_scores(
     prepared: Sequence[Prepared],
     draws: Draws,
     *,
-    blends: Sequence[Blend] = (),
+    final_estimators: Sequence[FinalEstimator] = (),
 ) -> dict[str, Scores]:
     """Scores with nothing removed, then with each modality removed, on the same draws of rows.
 
@@ -39,14 +39,19 @@ def removal_scores(
         ensemble: Member k was trained on row set `k % len(prepared)`.
         prepared: Row sets.
         draws: Bootstrap draws of the table's groups.
-        blends: Of each fold, where the recipes are stacked.
+        final_estimators: Of each fold, where the recipes are stacked.
     """
     kinds = sorted({ensemble.modality[view] for view in ensemble.dims})
     given = {NOTHING: table.views}
     for kind in kinds:
         given[kind] = without(table.views, kind)
     return {
-        name: score(table.targets, held_out(views, ensemble, prepared, blends), table.labels, draws)
+        name: score(
+            table.targets,
+            held_out(views, ensemble, prepared, final_estimators),
+            table.labels,
+            draws,
+        )
         for name, views in given.items()
     }
 
@@ -64,7 +69,7 @@ def held_out(
     views: Views,
     ensemble: Ensemble,
     prepared: Sequence[Prepared],
-    blends: Sequence[Blend] = (),
+    final_estimators: Sequence[FinalEstimator] = (),
 ) -> Floats:
     """Vote of the members that held a row out, (R, N, C); the prior for rows without any view."""
     repeats = 1 + max(part.rows.repeat for part in prepared)
@@ -74,7 +79,9 @@ def held_out(
             fold_members(ensemble, fold, len(prepared)),
             views.rows(fold.held),
             prior=ensemble.prior,
-            blend=blends[number] if blends else ensemble.blend,
+            final_estimator=final_estimators[number]
+            if final_estimators
+            else ensemble.final_estimator,
         )
     lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
     out[:, lost] = ensemble.prior

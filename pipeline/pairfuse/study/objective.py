@@ -17,10 +17,10 @@ def objective(table: Table, rows: Ints, fit: CrossFit) -> float:
     """The table's metric of these rows, all of which the fit held out."""
     if table.metric == "auroc":
         return auroc(table.targets[rows], fit.mean[None, rows])
-    guesses = fit.guesses[rows]
+    y_pred = fit.y_pred[rows]
     if table.metric == "macro_f1":
-        return macro_f1(table.targets[rows], guesses, len(table.labels))
-    return float(_right(table, guesses, rows).mean())
+        return macro_f1(table.targets[rows], y_pred, len(table.labels))
+    return float(_right(table, y_pred, rows).mean())
 
 
 def official(table: Table, probabilities: Floats, scores: Scores, draws: Draws) -> Estimate:
@@ -35,9 +35,9 @@ def official(table: Table, probabilities: Floats, scores: Scores, draws: Draws) 
     return percentile(float(right.mean()), sums[:, 0] / sums[:, 1])
 
 
-def _right(table: Table, guesses: Ints, rows: Ints) -> Floats:
+def _right(table: Table, y_pred: Ints, rows: Ints) -> Floats:
     """How right each guess is, 0 to 1, shape (n,)."""
     if table.metric == "vqa_accuracy":
         assert table.answers is not None
-        return table.answers.rows(rows).right_of(guesses)
-    return np.asarray(guesses == table.targets[rows], dtype=np.float32)
+        return table.answers.rows(rows).right_of(y_pred)
+    return np.asarray(y_pred == table.targets[rows], dtype=np.float32)

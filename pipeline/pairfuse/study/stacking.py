@@ -15,7 +15,7 @@ import numpy as np
 from pairfuse.arrays import Floats
 from pairfuse.console import progress
 from pairfuse.fusion.ensemble import Prepared, class_prior, softmax
-from pairfuse.fusion.final_estimator import Blend, fit_blend
+from pairfuse.fusion.final_estimator import FinalEstimator, fit_final_estimator
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.nested import Inner
@@ -23,10 +23,10 @@ from pairfuse.study.nested import Inner
 
 @dataclass(frozen=True)
 class Stacked:
-    """Out-of-fold probabilities, (R, N, C), the blend of each outer fold, the time that it took."""
+    """Out-of-fold probabilities, (R, N, C), the final_estimator of each outer fold, the time that it took."""
 
     probabilities: Floats
-    blends: tuple[Blend, ...]
+    final_estimators: tuple[FinalEstimator, ...]
     seconds: float
 
 
@@ -40,7 +40,7 @@ def stack(
     seed: int,
     device: str = "cpu",
 ) -> Stacked:
-    """Fit a blend inside each fold and let it answer for the rows held out.
+    """Fit a final_estimator inside each fold and let it answer for the rows held out.
 
     Args:
         table: Labelled rows.
@@ -56,23 +56,23 @@ def stack(
     """
     start = time.perf_counter()
     out: Floats = np.zeros_like(outer[0])
-    blends = []
+    final_estimators = []
     with progress("stacking folds", len(inner), unit="folds") as bar:
         for fold in inner:
             inside = table.rows(fold.inside)
             base = cross_fit(
                 inside, fold.prepared, recipes, seed=seed + fold.outer[0], device=device
             )
-            blend = _blend_of(base, recipes, inside)
+            final_estimator = _final_estimator_of(base, recipes, inside)
             rows = prepared[fold.outer[0]].rows
             held = outer[:, rows.repeat, rows.held]  # (H, n, C)
-            out[rows.repeat, rows.held] = softmax(blend.logits(held))
-            blends.append(blend)
+            out[rows.repeat, rows.held] = softmax(final_estimator.logits(held))
+            final_estimators.append(final_estimator)
             bar.update()
     used = {view for recipe in recipes for view in recipe.views or table.views.features}
     lost = ~np.any([table.views.present[view] for view in used], axis=0)
     out[:, lost] = class_prior(table.targets, len(table.labels))
-    return Stacked(out, tuple(blends), time.perf_counter() - start)
+    return Stacked(out, tuple(final_estimators), time.perf_counter() - start)
 
 
 def stacked_fit(
@@ -87,8 +87,8 @@ def stacked_fit(
 ) -> CrossFit:
     """One ensemble of several recipes' members, as `combine`, but blended.
 
-    The ensemble's own blend learns from the out-of-fold probabilities of all rows; the scores are
-    those of the blends of the folds.
+    The ensemble's own final_estimator learns from the out-of-fold probabilities of all rows; the scores are
+    those of the final_estimators of the folds.
 
     Args:
         table: Labelled rows.
@@ -103,14 +103,18 @@ def stacked_fit(
     found = stack(table, prepared, inner, recipes, outer, seed=seed, device=device)
     whole = combine(fits)
     return CrossFit(
-        replace(whole.ensemble, blend=_blend_of(fits, recipes, table)),
+        replace(whole.ensemble, final_estimator=_final_estimator_of(fits, recipes, table)),
         found.probabilities,
         whole.seconds + found.seconds,
-        found.blends,
+        found.final_estimators,
     )
 
 
-def _blend_of(fits: Sequence[CrossFit], recipes: Sequence[Recipe], table: Table) -> Blend:
+def _final_estimator_of(
+    fits: Sequence[CrossFit], recipes: Sequence[Recipe], table: Table
+) -> FinalEstimator:
     """Rows are weighed as far as the recipes do on average."""
-    strength = float(np.mean([r.strength if r.balance != "none" else 0.0 for r in recipes]))
-    return fit_blend(np.stack([fit.mean for fit in fits]), table.targets, strength=strength)
+    strength = float(np.mean([r.balance_strength if r.balance != "none" else 0.0 for r in recipes]))
+    return fit_final_estimator(
+        np.stack([fit.mean for fit in fits]), table.targets, strength=strength
+    )

@@ -194,7 +194,7 @@ def _by_cluster(views: Views, seed: int) -> Iterator[_Kind]:
 
 
 def _by_agreement(text_only: Floats, image_only: Floats) -> Iterator[_Kind]:
-    """By the guesses of the mean over repeats."""
+    """By the y_pred of the mean over repeats."""
     text, image = (each.mean(axis=0).argmax(axis=-1) for each in (text_only, image_only))
     yield "single modalities", "they agree", text == image
     yield "single modalities", "they differ", text != image

@@ -47,9 +47,9 @@ _RANGES = {
     "dropout": (0.0, 0.7),
     "lr": (5e-4, 1e-2),
     "weight_decay": (1e-3, 1.0),
-    "smoothing": (0.0, 0.2),
+    "label_smoothing": (0.0, 0.2),
 }
-_SIZES = {"width": (32, 64, 128), "reduce": (32, 64, 128)}
+_SIZES = {"hidden_dim": (32, 64, 128), "n_components": (32, 64, 128)}
 
 
 @dataclass(frozen=True)
@@ -222,14 +222,20 @@ def suggest(trial: optuna.Trial, space: Space) -> Recipe:
         base,
         views=tuple(str(views).split(" ")),
         head=head,
-        width=trial.suggest_categorical("width", sorted({*_SIZES["width"], base.width})),
+        hidden_dim=trial.suggest_categorical(
+            "hidden_dim", sorted({*_SIZES["hidden_dim"], base.hidden_dim})
+        ),
         dropout=trial.suggest_float("dropout", *_RANGES["dropout"]),
         lr=trial.suggest_float("lr", *_RANGES["lr"], log=True),
         weight_decay=trial.suggest_float("weight_decay", *_RANGES["weight_decay"], log=True),
-        smoothing=trial.suggest_float("smoothing", *_RANGES["smoothing"]),
+        label_smoothing=trial.suggest_float("label_smoothing", *_RANGES["label_smoothing"]),
         balance=balance,
-        strength=trial.suggest_float("strength", 0.0, 1.0) if balance != "none" else 0.0,
-        reduce=trial.suggest_categorical("reduce", sorted({*_SIZES["reduce"], base.reduce})),
+        balance_strength=trial.suggest_float("balance_strength", 0.0, 1.0)
+        if balance != "none"
+        else 0.0,
+        n_components=trial.suggest_categorical(
+            "n_components", sorted({*_SIZES["n_components"], base.n_components})
+        ),
         whitening=trial.suggest_float("whitening", 0.0, 1.0),
     )
 
@@ -237,11 +243,14 @@ def suggest(trial: optuna.Trial, space: Space) -> Recipe:
 def _point(base: Recipe, space: Space) -> dict[str, Any]:
     """The base recipe as a point of the search space, the nearest one if it lies outside."""
     values = asdict(base)
-    point = {name: values[name] for name in ("head", "width", "balance", "reduce", "whitening")}
+    point = {
+        name: values[name]
+        for name in ("head", "hidden_dim", "balance", "n_components", "whitening")
+    }
     point |= {name: min(max(values[name], low), high) for name, (low, high) in _RANGES.items()}
     point["views"] = " ".join(tuple(sorted(base.views)) or space.subsets[0])
     if base.balance != "none":
-        point["strength"] = base.strength
+        point["balance_strength"] = base.balance_strength
     return point
 
 

@@ -191,6 +191,6 @@ def test_accuracy_is_over_all_questions_and_a_missing_guess_is_wrong() -> None:
 
 def test_the_label_scores_well_on_the_answers_that_were_read(root: Path) -> None:
     dataset = load_dataset(root)
-    guesses = {pair.guid: pair.label for pair in dataset.pairs if pair.label}
-    assert vqa_accuracy(guesses, dataset.answers) == 1.0
+    y_pred = {pair.guid: pair.label for pair in dataset.pairs if pair.label}
+    assert vqa_accuracy(y_pred, dataset.answers) == 1.0
     assert json.dumps(dataset.answers)

@@ -77,12 +77,12 @@ def answer_accuracy(guess: str, answers: Sequence[str]) -> float:
     return (same * with_one_less + (len(given) - same) * with_all) / len(given)
 
 
-def vqa_accuracy(guesses: Mapping[str, str], answers: Mapping[str, Sequence[str]]) -> float:
+def vqa_accuracy(y_pred: Mapping[str, str], answers: Mapping[str, Sequence[str]]) -> float:
     """The mean over all questions that have answers; one that has no guess counts as wrong.
 
     Args:
-        guesses: Guid to guessed answer.
+        y_pred: Guid to guessed answer.
         answers: Guid to what the annotators said, as `Dataset.answers` holds it.
     """
-    scores = (answer_accuracy(guesses[q], given) for q, given in answers.items() if q in guesses)
+    scores = (answer_accuracy(y_pred[q], given) for q, given in answers.items() if q in y_pred)
     return sum(scores) / len(answers) if answers else 0.0
