@@ -17,41 +17,135 @@ from pairfuse.errors import ConfigError, DataError
 __all__ = ["DEFAULT_METRIC", "NO_LABEL", "READERS", "RawRow", "Reader", "find_reader", "read_rows"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reader:
-    """One layout: how it is read, how it is known, what it is scored by.
+    """One layout: how it is read, how it is recognised, and what the manual says of it.
 
-    `parts` are what --columns may name; `metric` is what the publishers score by.
+    Attributes:
+        read: From the data set's folder and the columns that the user named to raw rows.
+        fits: Whether a folder is of this layout.
+        about: Which data sets are written so.
+        files: What lies in the folder.
+        label: Which column or file gives the label, and which the text.
+        columns: What --columns may name.
+        metric: What the publishers score by; a search maximises it unless told otherwise.
     """
 
     read: Callable[[Path, Mapping[str, str]], Iterable[RawRow]]
     fits: Callable[[Path], bool]
-    parts: tuple[str, ...] = ()
+    about: str
+    files: str
+    label: str
+    columns: tuple[str, ...] = ()
     metric: str = "macro_f1"
 
 
 _COLUMNS = ("id", "text", "image", "label")
 
-#: In the order in which they are tried: a layout that says more of itself comes first.
+#: In the order in which they are tried: the layouts that are easiest to tell apart come first.
 READERS: Mapping[str, Reader] = {
-    "guid-tag": Reader(folders.read_guid_tag, folders.is_guid_tag),
-    "mvsa": Reader(mvsa.read_mvsa, mvsa.is_mvsa, metric="accuracy"),
+    "guid-tag": Reader(
+        read=folders.read_guid_tag,
+        fits=folders.is_guid_tag,
+        about="one file of labels, texts and images named by guid; the demo set",
+        files="`train.txt`, `test_without_label.txt` (`guid,tag`), `data/<guid>.txt`, `.jpg`",
+        label="the tag",
+    ),
+    "mvsa": Reader(
+        read=mvsa.read_mvsa,
+        fits=mvsa.is_mvsa,
+        about="MVSA-Single and MVSA-Multiple: sentiment of tweets",
+        files="`labelResultAll.txt`, `data/<ID>.txt`, `.jpg`",
+        label="made from the labels of text and image; no splits are published",
+        metric="accuracy",
+    ),
     "hateful-memes": Reader(
-        published.read_hateful_memes, published.has_hateful_memes, _COLUMNS, "auroc"
+        read=published.read_hateful_memes,
+        fits=published.has_hateful_memes,
+        about="Hateful Memes",
+        files="`train.jsonl`, `dev_seen.jsonl`, `test_seen.jsonl` (and `*_unseen`, or `dev.jsonl`, "
+        "`test.jsonl`), `img/`",
+        label="`label` 0 or 1, `text`; a meme that two files hold is read once",
+        columns=_COLUMNS,
+        metric="auroc",
     ),
-    "snli-ve": Reader(published.read_snli_ve, published.has_snli_ve, _COLUMNS, "accuracy"),
-    "vqa": Reader(vqa.read_vqa, vqa.has_vqa, ("answers",), "vqa_accuracy"),
-    "fakeddit": Reader(published.read_fakeddit, published.has_fakeddit, _COLUMNS, "accuracy"),
+    "snli-ve": Reader(
+        read=published.read_snli_ve,
+        fits=published.has_snli_ve,
+        about="SNLI-VE: does the picture entail the sentence?",
+        files="`snli_ve_train.jsonl`, `_dev`, `_test`, `flickr30k_images/` "
+        "(or `flickr30k-images/`, `images/`)",
+        label="`gold_label`, `sentence2` (the hypothesis); rows labelled `-` are left out",
+        columns=_COLUMNS,
+        metric="accuracy",
+    ),
+    "vqa": Reader(
+        read=vqa.read_vqa,
+        fits=vqa.has_vqa,
+        about="VQA v2: questions about pictures, answered by ten annotators",
+        files="`v2_OpenEnded_mscoco_train2014_questions.json`, "
+        "`v2_mscoco_train2014_annotations.json`, the same of `val2014`, questions of `test2015`, "
+        "`train2014/COCO_train2014_000000000009.jpg` (or below `images/`)",
+        label="`multiple_choice_answer`, one of the 1,000 most frequent of the training questions; "
+        "other questions are left out",
+        columns=("answers",),
+        metric="vqa_accuracy",
+    ),
+    "fakeddit": Reader(
+        read=published.read_fakeddit,
+        fits=published.has_fakeddit,
+        about="Fakeddit: fake news on Reddit",
+        files="`multimodal_train.tsv`, `_validate`, `_test_public` (here or in "
+        "`multimodal_only_samples/`), `public_image_set/<id>.jpg` (or `images/`)",
+        label="`2_way_label`, `clean_title`",
+        columns=_COLUMNS,
+        metric="accuracy",
+    ),
     "crisis-mmd": Reader(
-        published.read_crisis_mmd,
-        lambda root: bool(published.crisis_tasks(root)),
-        (*_COLUMNS, "task"),
-        "accuracy",
+        read=published.read_crisis_mmd,
+        fits=lambda root: bool(published.crisis_tasks(root)),
+        about="CrisisMMD: tweets about natural disasters",
+        files="`task_<task>_text_img_<split>.tsv` (here or in `crisismmd_datasplit_*/`), "
+        "`data_image/`",
+        label="`label`, `tweet_text`; quotation marks do not enclose cells",
+        columns=(*_COLUMNS, "task"),
+        metric="accuracy",
     ),
-    "parquet": Reader(parquet.read_parquet, parquet.is_parquet, parquet.PARTS),
-    "news": Reader(tables.read_news, tables.is_news, tables.PARTS, "accuracy"),
-    "table": Reader(tables.read_table, tables.is_table, tables.PARTS),
-    "class-folders": Reader(folders.read_class_folders, folders.has_class_folders),
+    "parquet": Reader(
+        read=parquet.read_parquet,
+        fits=parquet.is_parquet,
+        about="a set of the Hugging Face `datasets` library",
+        files="what `save_to_disk` wrote, or `train-*.parquet`, `test-*.parquet` (here, in "
+        "`data/`, or in a folder for each split)",
+        label="`label` or the first `ClassLabel`, by its names; `text`",
+        columns=parquet.PARTS,
+    ),
+    "news": Reader(
+        read=tables.read_news,
+        fits=tables.is_news,
+        about="a table of news articles",
+        files="one table, or `train.csv`, `dev.csv`, `test.csv`, with `title`, `body`, `category`, "
+        "perhaps `image`, `id`, `split`",
+        label="`category`; title and body",
+        columns=tables.PARTS,
+        metric="accuracy",
+    ),
+    "table": Reader(
+        read=tables.read_table,
+        fits=tables.is_table,
+        about="a CSV, TSV or JSONL table under any column names",
+        files="one table, or `train.csv`, `dev.csv`, `test.csv`",
+        label="the columns `label` and `text`, or those that --columns names",
+        columns=tables.PARTS,
+    ),
+    "class-folders": Reader(
+        read=folders.read_class_folders,
+        fits=folders.has_class_folders,
+        about="one folder for each class",
+        files="`<class>/<name>.txt`, `.jpg`, perhaps below `train/`, `val/`, `test/`; files in "
+        "`test/` itself have no label",
+        label="the folder's name; the guid is the path with dots",
+    ),
 }
 #: The measure that a layout's publishers score by, which a search maximises unless told otherwise.
 DEFAULT_METRIC: Mapping[str, str] = {name: reader.metric for name, reader in READERS.items()}
@@ -81,15 +175,15 @@ def read_rows(root: Path, reader: str, columns: Mapping[str, str]) -> Iterable[R
         ConfigError: Unknown reader or column.
     """
     name = find_reader(root, reader)
-    parts = READERS[name].parts
-    if columns and not parts:
+    allowed = READERS[name].columns
+    if columns and not allowed:
         raise ConfigError(
             f"{root} is not a table: leave out --columns, or name a table file "
             f"(it is read as {name})"
         )
-    unknown = sorted(columns.keys() - set(parts))
+    unknown = sorted(columns.keys() - set(allowed))
     if unknown:
-        raise ConfigError(f"no column part {unknown[0]!r}; parts are {', '.join(parts)}")
+        raise ConfigError(f"no column part {unknown[0]!r}; parts are {', '.join(allowed)}")
     return READERS[name].read(root, columns)
 
 
