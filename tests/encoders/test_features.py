@@ -169,7 +169,7 @@ def test_poolings_are_those_of_the_network_itself(pooling: str, checkpoint: Make
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese-clip"])
-def test_towers_give_what_the_library_gives(kind: str, checkpoint: Make) -> None:
+def test_dual_encoders_give_what_the_library_gives(kind: str, checkpoint: Make) -> None:
     from transformers import AutoImageProcessor, AutoModel
 
     folder, picture = checkpoint(kind), images()[0]
@@ -223,7 +223,7 @@ def test_a_joint_view_sees_the_text_and_the_image(view: str, checkpoint: Make) -
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "chinese-clip"])
-def test_agreement_is_the_cosine_and_the_product_of_the_towers(kind: str, checkpoint: Make) -> None:
+def test_agreement_is_the_cosine_and_the_product_of_both_vectors(kind: str, checkpoint: Make) -> None:
     raws = list(zip(TEXTS, images(), strict=True))
     text, image = (
         encode(build(f"{kind}-{part}", checkpoint), [raw[place] for raw in raws])

@@ -11,7 +11,7 @@ import torch
 
 from encoders.test_features import build, cosine_distance, encode
 from pairfuse.data.pairs import BETWEEN
-from pairfuse.encoders.sequence import TokenEncoder
+from pairfuse.encoders.token_encoder import TokenEncoder
 from toys.checkpoints import images
 
 Make = Callable[[str], Path]

@@ -12,7 +12,7 @@ import torch
 from encoders.test_features import CASES, TEXTS, build, cosine_distance, encode, inputs
 from pairfuse.encoders import Encoder, build_encoders, fingerprint
 from pairfuse.encoders.network import with_tokens
-from pairfuse.encoders.sequence import TokenEncoder
+from pairfuse.encoders.token_encoder import TokenEncoder
 from pairfuse.encoders.tokens import Encoded, Tokens, join_found, offsets_of, pool_tokens
 from pairfuse.errors import ConfigError, EncoderError
 from toys.checkpoints import images

@@ -73,7 +73,7 @@ DAMAGES = [
     ("text", "vit", lambda folder: None, "holds no tokenizer files"),
     ("image", "bert", lambda folder: None, "holds no preprocessor_config.json"),
     ("image", "vit", drop("preprocessor_config.json"), "holds no preprocessor_config.json"),
-    ("clip", "bert", lambda folder: None, "expected one with two towers"),
+    ("clip", "bert", lambda folder: None, "expected a dual encoder"),
     ("clip", "clip", cut(WEIGHTS), "model.safetensors is cut short"),
     ("joint", "bert", lambda folder: None, "expected one that reads a text with its image"),
     ("flava", "flava", drop("preprocessor_config.json"), "holds no preprocessor_config.json"),

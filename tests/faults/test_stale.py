@@ -16,8 +16,7 @@ from PIL import Image
 
 from pairfuse.commands.workspace import Workspace
 from pairfuse.config import load_config
-from pairfuse.encoders import base
-from pairfuse.encoders import folder as folders
+from pairfuse.encoders import base, checkpoint_folder
 from pairfuse.features.extraction import Extraction
 from pairfuse.features.views import Views, load_views
 from toys import checkpoints
@@ -133,9 +132,11 @@ def other_words(world: World) -> None:
 
 
 def other_backend(world: World) -> None:
-    settings = folders.image_settings
+    settings = checkpoint_folder.image_settings
     world.patch.setattr(
-        folders, "image_settings", lambda folder: {**settings(folder), "backend": "torchvision"}
+        checkpoint_folder,
+        "image_settings",
+        lambda folder: {**settings(folder), "backend": "torchvision"},
     )
 
 

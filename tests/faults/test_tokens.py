@@ -10,7 +10,7 @@ import pytest
 
 from pairfuse.cli import main
 from pairfuse.data.pairs import text_key
-from pairfuse.encoders.sequence import TokenEncoder
+from pairfuse.encoders.token_encoder import TokenEncoder
 from pairfuse.features import extraction
 from pairfuse.features.extraction import extract
 from pairfuse.features.store import COMPACT_ABOVE, open_store

@@ -12,7 +12,7 @@ import pytest
 
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import text_key
-from pairfuse.encoders.sequence import TokenEncoder
+from pairfuse.encoders.token_encoder import TokenEncoder
 from pairfuse.encoders.tokens import Tokens, offsets_of, pool_tokens
 from pairfuse.errors import StoreError
 from pairfuse.features import extraction, store

@@ -13,7 +13,7 @@ from pairfuse.data.pairs import Modality, one_text
 from pairfuse.encoders.tokens import Encoded
 
 #: What a batch gives: features (B, D), or these with the tokens behind them.
-Found = Floats | Encoded
+EncoderOutput = Floats | Encoded
 Precision = Literal["fp32", "bf16", "fp16"]
 
 #: Part of every fingerprint: raise it when our own preparation of text or images changes.
@@ -40,7 +40,7 @@ class LoadedEncoder(Protocol):
         """Turn one text (str) or one RGB image (PIL) into an input; runs in worker threads."""
         ...
 
-    def encode(self, batch: Sequence[Prepared]) -> Found:
+    def encode(self, batch: Sequence[Prepared]) -> EncoderOutput:
         """Features of a batch, shape (B, D), float32; must not depend on the batch's company.
 
         With tokens where it was told to keep them.
@@ -52,7 +52,7 @@ class LoadedEncoder(Protocol):
 class LaunchingEncoder(LoadedEncoder, Protocol):
     """A network whose device computes while the host goes on."""
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Found]:
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], EncoderOutput]:
         """Begin a batch; the result waits for its features, as `encode` gives them."""
         ...
 

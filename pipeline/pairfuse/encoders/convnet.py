@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.pairs import Modality
-from pairfuse.encoders import folder as folders
+from pairfuse.encoders import checkpoint_folder
 from pairfuse.encoders.base import Precision
 from pairfuse.encoders.image import LoadedImage
 from pairfuse.encoders.network import quiet, torch_dtype
@@ -78,7 +78,7 @@ class ConvEncoder:
         """The weight file's digest and how an image is cut, scaled and standardised."""
         return {
             "kind": self.architecture,
-            "weights": folders.file_digest(self.file),
+            "weights": checkpoint_folder.file_digest(self.file),
             "image": {"backend": "pil", **_plain(self.net.crop)},
             "pooling": "mean",
             "precision": self.precision,
@@ -96,7 +96,7 @@ class ConvEncoder:
         except Exception as error:
             raise EncoderError(
                 f"encoder {self.name}: {self.file} holds no {self.architecture} weights "
-                f"({folders.first_line(error)}); copy it again or give another file"
+                f"({checkpoint_folder.first_line(error)}); copy it again or give another file"
             ) from None
         from pairfuse.encoders.fast_inference import fold_batch_norm, fold_padding
 
@@ -106,12 +106,12 @@ class ConvEncoder:
         dtype = torch_dtype(self.precision)
         network = network.to(device, dtype, memory_format=torch.channels_last)
         return LoadedImage(
-            self.name,
-            self.dim,
-            device,
-            self.precision,
-            lambda image: cropped(image, net.crop),
-            lambda pixels: net.features(network, pixels),
+            name=self.name,
+            dim=self.dim,
+            device=device,
+            precision=self.precision,
+            pixels=lambda image: cropped(image, net.crop),
+            features=lambda pixels: net.features(network, pixels),
             crop=net.crop,
         )
 
@@ -126,7 +126,7 @@ def _state_dict(file: Path, *, without: str = "") -> Mapping[str, Any]:
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        folders.safetensors_header(file)
+        checkpoint_folder.safetensors_header(file)
         loaded: Mapping[str, Any] = load_file(file)
     else:
         import torch

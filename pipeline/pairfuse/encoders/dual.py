@@ -1,4 +1,7 @@
-"""Two towers in one checkpoint (CLIP, SigLIP, Chinese-CLIP, FLAVA): each is a view of its own."""
+"""Dual encoders: a text encoder and an image encoder in one checkpoint, each a view of its own.
+
+CLIP, SigLIP, Chinese-CLIP and FLAVA.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.pairs import Modality
-from pairfuse.encoders import folder as folders
+from pairfuse.encoders import checkpoint_folder
 from pairfuse.encoders.base import Encoder, Precision
 from pairfuse.encoders.image import LoadedImage, load_processor
 from pairfuse.encoders.network import load_network
@@ -21,61 +24,68 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Family:
+@dataclass(frozen=True, kw_only=True)
+class DualFamily:
     """What a kind of checkpoint calls its parts.
 
     Attributes:
-        widths: Where its config gives the width of a tower, first found first taken.
-        others: Parts that a tower does without.
+        widths: Where its config gives the width of each encoder; the first key that is there.
+        unused: Parts that each encoder does without.
         pooling: `projected` is the output that the checkpoint compares; `cls` is the first state
-            of a tower whose projection no trained head reads.
-        padded: FittedModel on texts padded to their full length, without a mask.
-        untrained: Parts that may lack weights, since no tower uses them.
+            of an encoder whose projection no trained head reads.
+        padded: Trained on texts padded to their full length, without a mask.
+        untrained: Parts that may lack weights, since neither encoder uses them.
     """
 
     widths: Mapping[Modality, tuple[str, ...]]
-    others: Mapping[Modality, tuple[str, ...]]
+    unused: Mapping[Modality, tuple[str, ...]]
     pooling: str = "projected"
     padded: bool = False
     untrained: tuple[str, ...] = ()
 
 
-_OTHER: Mapping[Modality, tuple[str, ...]] = {"text": ("vision_model",), "image": ("text_model",)}
+_UNUSED: Mapping[Modality, tuple[str, ...]] = {"text": ("vision_model",), "image": ("text_model",)}
 _PROJECTED: Mapping[Modality, tuple[str, ...]] = {
     "text": ("projection_dim",),
     "image": ("projection_dim",),
 }
-FAMILIES: Mapping[str, Family] = {
-    "clip": Family(_PROJECTED, _OTHER),
-    "chinese_clip": Family(_PROJECTED, _OTHER),
+DUAL_FAMILIES: Mapping[str, DualFamily] = {
+    "clip": DualFamily(widths=_PROJECTED, unused=_UNUSED),
+    "chinese_clip": DualFamily(widths=_PROJECTED, unused=_UNUSED),
     # SigLIP 2 of fixed resolution is a siglip too, with another tokenizer
-    "siglip": Family(
-        {
+    "siglip": DualFamily(
+        widths={
             "text": ("text_config.projection_size", "text_config.hidden_size"),
             "image": ("vision_config.hidden_size",),
         },
-        _OTHER,
+        unused=_UNUSED,
         padded=True,
     ),
-    "flava": Family(
-        {"text": ("text_config.hidden_size",), "image": ("image_config.hidden_size",)},
-        {
+    "flava": DualFamily(
+        widths={"text": ("text_config.hidden_size",), "image": ("image_config.hidden_size",)},
+        unused={
             "text": ("image_model", "multimodal_model"),
             "image": ("text_model", "multimodal_model"),
         },
         pooling="cls",
         untrained=(
-            *("text_model.pooler.", "image_model.pooler.", "multimodal_model.pooler."),
-            *("text_projection.", "image_projection.", "logit_scale"),
+            "text_model.pooler.",
+            "image_model.pooler.",
+            "multimodal_model.pooler.",
+            "text_projection.",
+            "image_projection.",
+            "logit_scale",
         ),
     ),
 }
 
 
 @dataclass(frozen=True)
-class TowerEncoder:
-    """One tower of a checkpoint with two: its output as the checkpoint compares it."""
+class DualEncoder:
+    """The text encoder or the image encoder of a checkpoint that holds both.
+
+    Its features are the output that the checkpoint compares.
+    """
 
     name: str
     modality: Modality
@@ -87,17 +97,19 @@ class TowerEncoder:
 
     @cached_property
     def dim(self) -> int:
-        """Width of the space that the tower projects to."""
-        return tower_width(self.folder, self.modality)
+        """Width of the space that it projects to."""
+        return dual_width(self.folder, self.modality)
 
     @property
     def token_dim(self) -> int:
-        """Width of the tower's last layer, before any projection."""
+        """Width of its last layer, before any projection."""
         keys = {
             "text": ("text_config.hidden_size",),
             "image": ("vision_config.hidden_size", "image_config.hidden_size"),
         }[self.modality]
-        width = folders.setting(self.folder, folders.read_config(self.folder), *keys)
+        width = checkpoint_folder.setting(
+            self.folder, checkpoint_folder.read_config(self.folder), *keys
+        )
         if width is None:
             raise EncoderError(f"{self.folder}/config.json gives no width ({keys[0]})")
         return width
@@ -105,66 +117,76 @@ class TowerEncoder:
     @property
     def has_summary(self) -> bool:
         """Pictures have a class token but in SigLIP; CLIP's texts end in theirs."""
-        family = FAMILIES[folders.read_config(self.folder)["model_type"]]
+        family = DUAL_FAMILIES[checkpoint_folder.read_config(self.folder)["model_type"]]
         return family.pooling == "cls" or (self.modality == "image" and not family.padded)
 
     @cached_property
     def made_from(self) -> dict[str, Any]:
-        """Digests of weights and config, and how this tower's input is prepared."""
+        """Digests of weights and config, and how its input is prepared."""
         if self.modality == "text":
-            tokenizer = folders.tokenizer_digest(self.folder)
+            tokenizer = checkpoint_folder.tokenizer_digest(self.folder)
             inputs: dict[str, Any] = {"tokenizer": tokenizer, "max_length": self.max_length}
             inputs |= in_fingerprint(self.truncation)
         else:
-            inputs = {"image": {"backend": "pil", **folders.image_settings(self.folder)}}
-        config = folders.read_config(self.folder)
+            inputs = {"image": {"backend": "pil", **checkpoint_folder.image_settings(self.folder)}}
+        config = checkpoint_folder.read_config(self.folder)
         return {
             "kind": f"joint {self.modality}",
-            "weights": folders.weights_digest(folders.weight_files(self.folder)),
-            "config": folders.config_digest(config),
-            "pooling": FAMILIES[config["model_type"]].pooling,
+            "weights": checkpoint_folder.weights_digest(
+                checkpoint_folder.weight_files(self.folder)
+            ),
+            "config": checkpoint_folder.config_digest(config),
+            "pooling": DUAL_FAMILIES[config["model_type"]].pooling,
             "precision": self.precision,
             **inputs,
         }
 
     def load(self, device: str) -> LoadedText | LoadedImage:
-        """Read the checkpoint, keep one tower, frozen on a device."""
-        family = FAMILIES[folders.read_config(self.folder)["model_type"]]
+        """Read the checkpoint, keep one encoder of it, frozen on a device."""
+        family = DUAL_FAMILIES[checkpoint_folder.read_config(self.folder)["model_type"]]
         network = load_network(
             self.folder,
             self.precision,
             device,
             untrained=family.untrained,
-            without=family.others[self.modality],
+            without=family.unused[self.modality],
         )
         if self.modality == "image":
             pixels, crop = load_processor(self.folder)
             return LoadedImage(
-                *(self.name, self.dim, device, self.precision, pixels),
-                lambda pixels: image_features(network, pixels),
+                name=self.name,
+                dim=self.dim,
+                device=device,
+                precision=self.precision,
+                pixels=pixels,
+                features=lambda pixels: image_features(network, pixels),
                 crop=crop,
             )
         tokenizer, pad_id = load_tokenizer(self.folder, self.max_length, self.truncation)
         return LoadedText(
-            *(self.name, self.dim, device, tokenizer, pad_id),
-            lambda ids, mask: text_features(network, ids, mask),
+            name=self.name,
+            dim=self.dim,
+            device=device,
+            tokenizer=tokenizer,
+            pad_id=pad_id,
+            features=lambda ids, mask: text_features(network, ids, mask),
             pad_to=full_length(network),
         )
 
 
-def tower_width(folder: Path, modality: Modality) -> int:
-    """Width of what one tower of a checkpoint gives."""
-    config = folders.read_config(folder)
-    keys = FAMILIES[config["model_type"]].widths[modality]
-    width = folders.setting(folder, config, *keys)
+def dual_width(folder: Path, modality: Modality) -> int:
+    """Width of what the text or the image encoder of a checkpoint gives."""
+    config = checkpoint_folder.read_config(folder)
+    keys = DUAL_FAMILIES[config["model_type"]].widths[modality]
+    width = checkpoint_folder.setting(folder, config, *keys)
     if width is None:
         raise EncoderError(f"{folder}/config.json gives no width ({keys[0]})")
     return width
 
 
 def text_features(network: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Output of the text tower, (B, D), and its last states, (B, T, D')."""
-    family = FAMILIES[network.config.model_type]
+    """Output of the text encoder, (B, D), and its last states, (B, T, D')."""
+    family = DUAL_FAMILIES[network.config.model_type]
     if family.pooling == "cls":
         states: Tensor = network.text_model(input_ids=ids, attention_mask=mask).last_hidden_state
         return states[:, 0], states
@@ -175,8 +197,8 @@ def text_features(network: Any, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tens
 
 
 def image_features(network: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Output of the image tower, (B, D), and its last states, (B, T, D')."""
-    if FAMILIES[network.config.model_type].pooling == "cls":
+    """Output of the image encoder, (B, D), and its last states, (B, T, D')."""
+    if DUAL_FAMILIES[network.config.model_type].pooling == "cls":
         states: Tensor = network.image_model(pixel_values=pixels).last_hidden_state
         return states[:, 0], states
     output = network.get_image_features(pixel_values=pixels)
@@ -185,11 +207,11 @@ def image_features(network: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 def full_length(network: Any) -> int:
     """Tokens that a text must be padded to; 0 where it need not be."""
-    padded = FAMILIES[network.config.model_type].padded
+    padded = DUAL_FAMILIES[network.config.model_type].padded
     return int(network.config.text_config.max_position_embeddings) if padded else 0
 
 
-def build_towers(
+def build_dual(
     views: Sequence[tuple[str, Modality]],
     folder: Path,
     *,
@@ -197,23 +219,29 @@ def build_towers(
     precision: Precision,
     truncation: Truncation = "head",
 ) -> list[Encoder]:
-    """Describe the wanted towers, (view name, modality), of the checkpoint in a folder."""
-    config = folders.read_config(folder)
-    if config["model_type"] not in FAMILIES:
+    """Describe the wanted encoders, (view name, modality), of the checkpoint in a folder."""
+    config = checkpoint_folder.read_config(folder)
+    if config["model_type"] not in DUAL_FAMILIES:
         raise EncoderError(
-            f"{folder} holds a {config['model_type']} model, expected one with two towers "
-            f"({', '.join(sorted(FAMILIES))}); give it as text=... or image=..."
+            f"{folder} holds a {config['model_type']} model, expected a dual encoder "
+            f"({', '.join(sorted(DUAL_FAMILIES))}); give it as text=... or image=..."
         )
-    folders.weight_files(folder)
-    positions = folders.setting(folder, config, "text_config.max_position_embeddings")
+    checkpoint_folder.weight_files(folder)
+    positions = checkpoint_folder.setting(folder, config, "text_config.max_position_embeddings")
     length = usable_length(max_length, positions)
-    for _, modality in views:
-        _ = (
-            folders.tokenizer_digest(folder)
-            if modality == "text"
-            else folders.image_settings(folder)
-        )
+    for _, modality in views:  # what their input needs is there
+        if modality == "text":
+            checkpoint_folder.tokenizer_digest(folder)
+        else:
+            checkpoint_folder.image_settings(folder)
     return [
-        TowerEncoder(name, modality, folder, length, precision, truncation=truncation)
+        DualEncoder(
+            name=name,
+            modality=modality,
+            folder=folder,
+            max_length=length,
+            precision=precision,
+            truncation=truncation,
+        )
         for name, modality in views
     ]

@@ -13,8 +13,8 @@ import numpy as np
 
 from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
-from pairfuse.encoders import folder as folders
-from pairfuse.encoders.base import Found, Precision, Prepared
+from pairfuse.encoders import checkpoint_folder
+from pairfuse.encoders.base import EncoderOutput, Precision, Prepared
 from pairfuse.encoders.network import (
     load_network,
     quiet,
@@ -58,7 +58,9 @@ class ImageEncoder:
     @cached_property
     def dim(self) -> int:
         """Width of the network's last layer."""
-        width = folders.setting(self.folder, folders.read_config(self.folder), *WIDTH_KEYS)
+        width = checkpoint_folder.setting(
+            self.folder, checkpoint_folder.read_config(self.folder), *WIDTH_KEYS
+        )
         if width is None:
             raise EncoderError(f"{self.folder}/config.json gives no width ({WIDTH_KEYS[0]})")
         return width
@@ -70,16 +72,18 @@ class ImageEncoder:
 
     @property
     def has_summary(self) -> bool:
-        return folders.read_config(self.folder)["model_type"] in CLASS_TOKEN_TYPES
+        return checkpoint_folder.read_config(self.folder)["model_type"] in CLASS_TOKEN_TYPES
 
     @cached_property
     def made_from(self) -> dict[str, Any]:
         """Digests of weights and config, image settings, and how patches become one vector."""
         return {
             "kind": "image",
-            "weights": folders.weights_digest(folders.weight_files(self.folder)),
-            "config": folders.config_digest(folders.read_config(self.folder)),
-            "image": {"backend": "pil", **folders.image_settings(self.folder)},
+            "weights": checkpoint_folder.weights_digest(
+                checkpoint_folder.weight_files(self.folder)
+            ),
+            "config": checkpoint_folder.config_digest(checkpoint_folder.read_config(self.folder)),
+            "image": {"backend": "pil", **checkpoint_folder.image_settings(self.folder)},
             "pooling": self.pooling,
             "precision": self.precision,
         }
@@ -94,7 +98,15 @@ class ImageEncoder:
             output = network(pixel_values=pixels)
             return pool(output, self.pooling), output.last_hidden_state
 
-        return LoadedImage(self.name, self.dim, device, self.precision, pixels, features, crop=crop)
+        return LoadedImage(
+            name=self.name,
+            dim=self.dim,
+            device=device,
+            precision=self.precision,
+            pixels=pixels,
+            features=features,
+            crop=crop,
+        )
 
 
 @dataclass(frozen=True)
@@ -128,11 +140,11 @@ class LoadedImage:
         """Pixels of one image; safe in threads."""
         return Prepared(self.pixels(raw if raw.mode == "RGB" else raw.convert("RGB")))
 
-    def encode(self, batch: Sequence[Prepared]) -> Found:
+    def encode(self, batch: Sequence[Prepared]) -> EncoderOutput:
         """Features (B, D) of prepared images."""
         return self.launch(batch)()
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Found]:
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], EncoderOutput]:
         """Begin to encode prepared images; the result waits for their features."""
         import torch
 
@@ -165,16 +177,16 @@ def image_errors(name: str, pixels: Tensor) -> Iterator[None]:
     except (ValueError, TypeError, IndexError) as error:
         raise EncoderError(
             f"encoder {name} cannot take images of {tuple(pixels.shape[2:])} pixels "
-            f"({folders.first_line(error)}); its preprocessor_config.json does not "
+            f"({checkpoint_folder.first_line(error)}); its preprocessor_config.json does not "
             "describe what its network reads"
         ) from None
 
 
 def build_image(name: str, folder: Path, *, precision: Precision) -> ImageEncoder:
     """Describe the image network in a folder."""
-    config = folders.read_config(folder)
-    tensors = folders.tensor_names(folders.weight_files(folder))
-    folders.image_settings(folder)
+    config = checkpoint_folder.read_config(folder)
+    tensors = checkpoint_folder.tensor_names(checkpoint_folder.weight_files(folder))
+    checkpoint_folder.image_settings(folder)
     untrained = config["model_type"] in TRAINED_POOLER_TYPES and not any(
         "pooler." in tensor for tensor in tensors
     )
@@ -197,7 +209,8 @@ def load_processor(folder: Path) -> tuple[Callable[[Image], Floats | Bytes], Cro
             )
         except Exception as error:
             raise EncoderError(
-                f"{folder} does not say how to prepare images: {folders.first_line(error)}"
+                f"{folder} does not say how to prepare images: "
+                f"{checkpoint_folder.first_line(error)}"
             ) from None
 
     if (crop := plain_crop(processor)) is not None:
@@ -211,7 +224,7 @@ def load_processor(folder: Path) -> tuple[Callable[[Image], Floats | Bytes], Cro
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise EncoderError(
                 f"{folder}/preprocessor_config.json cannot prepare an image of "
-                f"{image.width}x{image.height} pixels: {folders.first_line(error)}"
+                f"{image.width}x{image.height} pixels: {checkpoint_folder.first_line(error)}"
             ) from None
         return values
 

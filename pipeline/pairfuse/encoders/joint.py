@@ -1,7 +1,7 @@
 """Joint encoders: one pass over a text with its image, one vector for the pair.
 
-FLAVA's multimodal state, ViLT, BLIP's image-text state; and how far the two towers of a CLIP-like
-checkpoint agree. A pair of which either is missing has no features.
+FLAVA's multimodal state, ViLT, BLIP's image-text state; and how far text and image vector of a
+dual encoder agree. A pair that lacks its text or its image has no features.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 
 from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
-from pairfuse.encoders import folder as folders
+from pairfuse.encoders import checkpoint_folder
 from pairfuse.encoders.base import LoadedEncoder, Precision, Prepared
 from pairfuse.encoders.dual import (
-    FAMILIES,
+    DUAL_FAMILIES,
+    dual_width,
     full_length,
     image_features,
     text_features,
-    tower_width,
 )
 from pairfuse.encoders.image import as_input, image_errors, load_processor
 from pairfuse.encoders.network import load_network, stack, to_device, to_host
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a network gets of B pairs.
+    """B pairs as a network takes them.
 
     Shapes are (B, T) for ids and mask, (B, 3, H, W) for pixels; `seen` (B, H, W) is 1 where a
     picture is and 0 where a smaller one was padded.
@@ -51,14 +51,14 @@ class Batch:
     seen: Tensor
 
 
-@dataclass(frozen=True)
-class Pass:
+@dataclass(frozen=True, kw_only=True)
+class JointNetwork:
     """How a kind of checkpoint makes one vector of a pair.
 
     Attributes:
         width: Of that vector, for the checkpoint in a folder.
-        features: The network's answer to a batch, (B, D).
-        pooling: What that answer is, for the fingerprint.
+        features: From the network and a batch to features, (B, D).
+        pooling: What those are, for the fingerprint.
         positions: Where the config says how many tokens a text may have.
         family: The class of transformers that has all the weights that are needed.
         untrained: Parts that may lack weights, since they are not used.
@@ -73,7 +73,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class PairEncoder:
+class JointEncoder:
     """A network over pairs known by its checkpoint folder."""
 
     name: str
@@ -85,24 +85,26 @@ class PairEncoder:
     truncation: Truncation = "head"
 
     @property
-    def _pass(self) -> Pass:
-        return PASSES[folders.read_config(self.folder)["model_type"]]
+    def _spec(self) -> JointNetwork:
+        return JOINT_NETWORKS[checkpoint_folder.read_config(self.folder)["model_type"]]
 
     @cached_property
     def dim(self) -> int:
         """Width of the vector of a pair."""
-        return self._pass.width(self.folder)
+        return self._spec.width(self.folder)
 
     @cached_property
     def made_from(self) -> dict[str, Any]:
         """Digests of weights, tokenizer and config, and how text and image are prepared."""
         return {
             "kind": "pair",
-            "weights": folders.weights_digest(folders.weight_files(self.folder)),
-            "tokenizer": folders.tokenizer_digest(self.folder),
-            "config": folders.config_digest(folders.read_config(self.folder)),
-            "image": {"backend": "pil", **folders.image_settings(self.folder)},
-            "pooling": self._pass.pooling,
+            "weights": checkpoint_folder.weights_digest(
+                checkpoint_folder.weight_files(self.folder)
+            ),
+            "tokenizer": checkpoint_folder.tokenizer_digest(self.folder),
+            "config": checkpoint_folder.config_digest(checkpoint_folder.read_config(self.folder)),
+            "image": {"backend": "pil", **checkpoint_folder.image_settings(self.folder)},
+            "pooling": self._spec.pooling,
             "max_length": self.max_length,
             **in_fingerprint(self.truncation),
             "precision": self.precision,
@@ -110,23 +112,29 @@ class PairEncoder:
 
     def load(self, device: str) -> LoadedEncoder:
         """Read the weights onto a device, frozen."""
-        found = self._pass
+        spec = self._spec
         network = load_network(
-            *(self.folder, self.precision, device), untrained=found.untrained, family=found.family
+            self.folder, self.precision, device, untrained=spec.untrained, family=spec.family
         )
         tokenizer, pad_id = load_tokenizer(self.folder, self.max_length, self.truncation)
         pixels, crop = load_processor(self.folder)
-        towers = network.config.model_type in FAMILIES
-        return LoadedPair(
-            *(self.name, self.dim, device, self.precision, tokenizer, pad_id, pixels),
-            lambda batch: found.features(network, batch),
+        is_dual = network.config.model_type in DUAL_FAMILIES
+        return LoadedJoint(
+            name=self.name,
+            dim=self.dim,
+            device=device,
+            precision=self.precision,
+            tokenizer=tokenizer,
+            pad_id=pad_id,
+            pixels=pixels,
+            features=lambda batch: spec.features(network, batch),
             crop=crop,
-            pad_to=full_length(network) if towers else 0,
+            pad_to=full_length(network) if is_dual else 0,
         )
 
 
 @dataclass(frozen=True)
-class LoadedPair:
+class LoadedJoint:
     """From a text and an image to tokens and pixels, from those to features."""
 
     name: str
@@ -171,27 +179,29 @@ class LoadedPair:
             return to_host(features, self.name, self.dim)
 
 
-def build_pair(
+def build_joint(
     name: str,
     folder: Path,
     *,
     max_length: int,
     precision: Precision,
     truncation: Truncation = "head",
-) -> PairEncoder:
+) -> JointEncoder:
     """Describe the network over pairs in a folder."""
-    config = folders.read_config(folder)
-    if config["model_type"] not in PASSES:
+    config = checkpoint_folder.read_config(folder)
+    if config["model_type"] not in JOINT_NETWORKS:
         raise EncoderError(
             f"{folder} holds a {config['model_type']} model, expected one that reads a text with "
-            f"its image ({', '.join(sorted(PASSES))})"
+            f"its image ({', '.join(sorted(JOINT_NETWORKS))})"
         )
-    folders.weight_files(folder)
-    folders.tokenizer_digest(folder)
-    folders.image_settings(folder)
-    positions = folders.setting(folder, config, PASSES[config["model_type"]].positions)
+    checkpoint_folder.weight_files(folder)
+    checkpoint_folder.tokenizer_digest(folder)
+    checkpoint_folder.image_settings(folder)
+    positions = checkpoint_folder.setting(
+        folder, config, JOINT_NETWORKS[config["model_type"]].positions
+    )
     length = usable_length(max_length, positions)
-    return PairEncoder(name, folder, length, precision, truncation=truncation)
+    return JointEncoder(name, folder, length, precision, truncation=truncation)
 
 
 def _one_shape(images: Sequence[Floats | Bytes]) -> tuple[list[Any], Bytes]:
@@ -215,7 +225,7 @@ def _one_shape(images: Sequence[Floats | Bytes]) -> tuple[list[Any], Bytes]:
 
 def _config_width(*keys: str) -> Callable[[Path], int]:
     def width(folder: Path) -> int:
-        found = folders.setting(folder, folders.read_config(folder), *keys)
+        found = checkpoint_folder.setting(folder, checkpoint_folder.read_config(folder), *keys)
         if found is None:
             raise EncoderError(f"{folder}/config.json gives no width ({keys[0]})")
         return found
@@ -224,16 +234,17 @@ def _config_width(*keys: str) -> Callable[[Path], int]:
 
 
 def _agreement_width(folder: Path) -> int:
-    text, image = (tower_width(folder, modality) for modality in ("text", "image"))
+    text, image = (dual_width(folder, modality) for modality in ("text", "image"))
     if text != image:
         raise EncoderError(
-            f"the towers in {folder} give {text} and {image} numbers, which cannot be compared"
+            f"{folder} gives text vectors of {text} and image vectors of {image} numbers, "
+            "which cannot be compared"
         )
     return 1 + text
 
 
 def _agreement(network: Any, batch: Batch) -> Tensor:
-    """Cosine of the towers' outputs, then the product of their unit vectors, (B, 1 + D)."""
+    """Cosine of text and image vector, then the product of their unit vectors, (B, 1 + D)."""
     import torch
 
     text, image = (
@@ -276,22 +287,27 @@ def _blip(network: Any, batch: Batch) -> Tensor:
     return states[:, 0]
 
 
-_AGREEMENT = Pass(_agreement_width, _agreement, "cosine and product")
-PASSES: Mapping[str, Pass] = {
+_AGREEMENT = JointNetwork(width=_agreement_width, features=_agreement, pooling="cosine and product")
+JOINT_NETWORKS: Mapping[str, JointNetwork] = {
     "clip": _AGREEMENT,
     "chinese_clip": _AGREEMENT,
     "siglip": _AGREEMENT,
-    "flava": Pass(
-        _config_width("multimodal_config.hidden_size"),
-        _flava,
-        "multimodal cls",
-        untrained=FAMILIES["flava"].untrained,
+    "flava": JointNetwork(
+        width=_config_width("multimodal_config.hidden_size"),
+        features=_flava,
+        pooling="multimodal cls",
+        untrained=DUAL_FAMILIES["flava"].untrained,
     ),
-    "vilt": Pass(_config_width("hidden_size"), _vilt, "pooler", "max_position_embeddings"),
-    "blip": Pass(
-        _config_width("text_config.hidden_size"),
-        _blip,
-        "image-text cls",
+    "vilt": JointNetwork(
+        width=_config_width("hidden_size"),
+        features=_vilt,
+        pooling="pooler",
+        positions="max_position_embeddings",
+    ),
+    "blip": JointNetwork(
+        width=_config_width("text_config.hidden_size"),
+        features=_blip,
+        pooling="image-text cls",
         family="BlipForImageTextRetrieval",
         untrained=("vision_proj.", "text_proj.", "itm_head."),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from pairfuse.encoders import ENCODERS, Entry
+from pairfuse.encoders import ENCODERS, EncoderSpec
 from pairfuse.encoders.weights import is_here
 
 BUNDLED, CACHED, DOWNLOAD, NO_WEIGHTS = "bundled", "cached", "download", "no weights"
@@ -42,16 +42,16 @@ def list_encoders() -> list[Listed]:
     """All rows of the table, in its order; nothing is loaded and no server is asked."""
     return [
         Listed(
-            name,
-            tuple(modality for modality, _ in entry.views.values()),
-            tuple(width for _, width in entry.views.values()),
-            entry.parameters,
-            entry.licence or None,
-            _weights(entry),
-            entry.source,
-            entry.about,
+            name=name,
+            modality=tuple(modality for modality, _ in spec.views.values()),
+            width=tuple(width for _, width in spec.views.values()),
+            parameters=spec.parameters,
+            licence=spec.licence or None,
+            weights=_weights(spec),
+            source=spec.source,
+            about=spec.about,
         )
-        for name, entry in ENCODERS.items()
+        for name, spec in ENCODERS.items()
     ]
 
 
@@ -77,9 +77,9 @@ def _cells(each: Listed) -> tuple[str, ...]:
     )
 
 
-def _weights(entry: Entry) -> str:
-    if not entry.source:
+def _weights(spec: EncoderSpec) -> str:
+    if not spec.source:
         return NO_WEIGHTS
-    if not is_here(entry.source):
+    if not is_here(spec.source):
         return DOWNLOAD
-    return BUNDLED if entry.source.startswith("package:") else CACHED
+    return BUNDLED if spec.source.startswith("package:") else CACHED

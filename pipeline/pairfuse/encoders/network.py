@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse.arrays import Floats
-from pairfuse.encoders.base import Found, Precision
+from pairfuse.encoders.base import EncoderOutput, Precision
 from pairfuse.encoders.bf16_probe import bf16_is_faster
-from pairfuse.encoders.folder import first_line
+from pairfuse.encoders.checkpoint_folder import first_line
 from pairfuse.encoders.tokens import Encoded, Tokens, offsets_of
 from pairfuse.errors import EncoderError
 
@@ -166,7 +166,7 @@ def to_host(features: Tensor, name: str, dim: int) -> Callable[[], Floats]:
 
 def with_tokens(
     fetch: Callable[[], Floats], hidden: Tensor | None, lengths: Sequence[int], name: str, dim: int
-) -> Callable[[], Found]:
+) -> Callable[[], EncoderOutput]:
     """Begin to bring the sequences, too, to the host, as float16; the result waits for both.
 
     Args:

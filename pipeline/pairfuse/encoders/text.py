@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from pairfuse.data.pairs import BETWEEN, Modality
-from pairfuse.encoders import folder as folders
-from pairfuse.encoders.base import Found, Precision, Prepared, plain_text
+from pairfuse.encoders import checkpoint_folder
+from pairfuse.encoders.base import EncoderOutput, Precision, Prepared, plain_text
 from pairfuse.encoders.network import load_network, quiet, to_device, to_host, with_tokens
 from pairfuse.encoders.truncation import (
     TextTokenizer,
@@ -85,7 +85,9 @@ class TextEncoder:
     @cached_property
     def dim(self) -> int:
         """Width of the network's last layer."""
-        width = folders.setting(self.folder, folders.read_config(self.folder), *WIDTH_KEYS)
+        width = checkpoint_folder.setting(
+            self.folder, checkpoint_folder.read_config(self.folder), *WIDTH_KEYS
+        )
         if width is None:
             raise EncoderError(f"{self.folder}/config.json gives no width ({WIDTH_KEYS[0]})")
         return width
@@ -105,9 +107,11 @@ class TextEncoder:
         """Digests of weights, tokenizer and config, and how tokens become one vector."""
         return {
             "kind": "text",
-            "weights": folders.weights_digest(folders.weight_files(self.folder)),
-            "tokenizer": folders.tokenizer_digest(self.folder),
-            "config": folders.config_digest(folders.read_config(self.folder)),
+            "weights": checkpoint_folder.weights_digest(
+                checkpoint_folder.weight_files(self.folder)
+            ),
+            "tokenizer": checkpoint_folder.tokenizer_digest(self.folder),
+            "config": checkpoint_folder.config_digest(checkpoint_folder.read_config(self.folder)),
             "pooling": self.pooling,
             "normalize": self.normalize,
             "max_length": self.max_length,
@@ -131,7 +135,12 @@ class TextEncoder:
         typed = (getattr(network.config, "type_vocab_size", 0) or 0) > 1
         tokenizer, pad_id = load_tokenizer(self.folder, self.max_length, self.truncation)
         return LoadedText(
-            *(self.name, self.dim, device, tokenizer, pad_id, features),
+            name=self.name,
+            dim=self.dim,
+            device=device,
+            tokenizer=tokenizer,
+            pad_id=pad_id,
+            features=features,
             normalize=self.normalize,
             reads_pairs=marks_pairs(tokenizer),
         )
@@ -165,11 +174,11 @@ class LoadedText:
         """Token ids of one text, cut at the maximal length; sets nothing, so safe in threads."""
         return tokenised(raw, self.tokenizer, self.pad_id, self.name, pairs=self.reads_pairs)
 
-    def encode(self, batch: Sequence[Prepared]) -> Found:
+    def encode(self, batch: Sequence[Prepared]) -> EncoderOutput:
         """Features (B, D) of texts padded to the longest among them, or to `pad_to`."""
         return self.launch(batch)()
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Found]:
+    def launch(self, batch: Sequence[Prepared]) -> Callable[[], EncoderOutput]:
         """Begin to encode prepared texts; the result waits for their features."""
         import torch
 
@@ -196,7 +205,7 @@ def tokenised(
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise EncoderError(
             f"the tokenizer of encoder {name} cannot read a text "
-            f"({folders.first_line(error)}); copy its checkpoint again"
+            f"({checkpoint_folder.first_line(error)}); copy its checkpoint again"
         ) from None
     ids = encoding.ids or [pad_id]
     types = encoding.type_ids if len(parts) > 1 else ()
@@ -235,14 +244,14 @@ def build_text(
     truncation: Truncation = "head",
 ) -> TextEncoder:
     """Describe the text network in a folder; its own recipe decides what `auto` pooling means."""
-    config = folders.read_config(folder)
+    config = checkpoint_folder.read_config(folder)
     if config.get("is_encoder_decoder"):
         raise EncoderError(f"encoder {name}: {config['model_type']} needs a decoder's input")
-    folders.weight_files(folder)
-    folders.tokenizer_digest(folder)
+    checkpoint_folder.weight_files(folder)
+    checkpoint_folder.tokenizer_digest(folder)
     own, normalize = own_recipe(folder, config, strict=pooling == "auto")
     chosen = own if pooling == "auto" else cast(Pooling, pooling)
-    positions = folders.setting(folder, config, "max_position_embeddings", "n_positions")
+    positions = checkpoint_folder.setting(folder, config, "max_position_embeddings", "n_positions")
     if positions and config["model_type"] in OFFSET_TYPES:
         padding = config.get("pad_token_id")
         positions -= (padding if isinstance(padding, int) else 1) + 1
@@ -270,7 +279,7 @@ def own_recipe(folder: Path, config: dict[str, Any], *, strict: bool) -> tuple[P
     settings = folder / "1_Pooling" / "config.json"
     if not settings.is_file():
         return fallback, normalize
-    found = folders.read_json(settings)
+    found = checkpoint_folder.read_json(settings)
     if found.get("pooling_mode_mean_tokens") or found.get("pooling_mode") == "mean":
         return "mean", normalize
     if found.get("pooling_mode_cls_token") or found.get("pooling_mode") == "cls":
@@ -294,7 +303,7 @@ def load_tokenizer(
     try:
         # SigLIP's own class needs sentencepiece; its tokenizer.json says the same without
         has_json = (folder / "tokenizer.json").is_file()
-        siglip = folders.read_config(folder)["model_type"] == "siglip"
+        siglip = checkpoint_folder.read_config(folder)["model_type"] == "siglip"
         family: Any = PreTrainedTokenizerFast if has_json and siglip else AutoTokenizer
         with quiet():
             loaded = family.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -313,17 +322,17 @@ def load_tokenizer(
 
 
 def _why(folder: Path, error: Exception) -> str:
-    pieces = [name for name in folders.TOKENIZER_FILES if name.endswith(".model")]
+    pieces = [name for name in checkpoint_folder.TOKENIZER_FILES if name.endswith(".model")]
     found = [name for name in pieces if (folder / name).is_file()]
     if found and find_spec("sentencepiece") is None:
         return f"{found[0]} is read after `pip install sentencepiece protobuf`"
-    return folders.first_line(error)
+    return checkpoint_folder.first_line(error)
 
 
 def _is_gemma(folder: Path) -> bool:
     """Whether a tokenizer is Gemma's, as that of SigLIP 2 is."""
     path = folder / "tokenizer_config.json"
-    named = str(folders.read_json(path).get("tokenizer_class")) if path.is_file() else ""
+    named = str(checkpoint_folder.read_json(path).get("tokenizer_class")) if path.is_file() else ""
     return named.startswith(("Gemma", "Siglip2"))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pairfuse.encoders import folder as folders
+from pairfuse.encoders import checkpoint_folder
 from pairfuse.errors import EncoderError
 from pairfuse.files import temporary_name
 
@@ -92,7 +92,7 @@ def find_download(name: str, url: str) -> Path:
             raise _not_found(name, file_name, f"{looked}, {_unreachable(url, error)}") from None
         _fetch(name, url, target)
     expected = target.stem.rpartition("-")[2]
-    if not folders.file_digest(target).startswith(expected):
+    if not checkpoint_folder.file_digest(target).startswith(expected):
         raise EncoderError(f"encoder {name}: {target} is damaged; delete it and run again")
     return target
 
@@ -122,12 +122,16 @@ def _cached(repository: str) -> Path | None:
 
 
 def _complete(snapshot: Path) -> bool:
-    inputs = (*folders.TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json")
+    inputs = (
+        *checkpoint_folder.TOKENIZER_FILES,
+        "preprocessor_config.json",
+        "processor_config.json",
+    )
     if not any((snapshot / name).is_file() for name in inputs):
         return False
     try:
-        folders.read_config(snapshot)
-        folders.weight_files(snapshot)
+        checkpoint_folder.read_config(snapshot)
+        checkpoint_folder.weight_files(snapshot)
     except EncoderError:
         return False
     return True
@@ -160,7 +164,8 @@ def _downloaded(name: str, repository: str, key: str) -> Path:
     except Exception as error:
         raise EncoderError(
             f"encoder {name}: download of {repository} broke off "
-            f"({folders.first_line(error)}); run again to resume, or give {_folder_hint(name, key)}"
+            f"({checkpoint_folder.first_line(error)}); run again to resume, "
+            f"or give {_folder_hint(name, key)}"
         ) from None
     return Path(str(found))
 
@@ -229,7 +234,7 @@ def _fetch(name: str, url: str, target: Path) -> None:
         temporary.replace(target)
     except OSError as error:
         raise EncoderError(
-            f"encoder {name}: download of {url} broke off ({folders.first_line(error)}); "
+            f"encoder {name}: download of {url} broke off ({checkpoint_folder.first_line(error)}); "
             f"run again, or give {_folder_hint(name)}"
         ) from None
     finally:
@@ -250,7 +255,7 @@ def _torch_cache() -> Path:
 
 
 def _unreachable(server: str, error: BaseException) -> str:
-    return f"{server} not reachable ({folders.first_line(error)})"
+    return f"{server} not reachable ({checkpoint_folder.first_line(error)})"
 
 
 def _folder_hint(name: str, key: str = "") -> str:

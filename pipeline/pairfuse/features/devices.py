@@ -15,7 +15,7 @@ from queue import Empty, Queue
 from threading import Event, Lock, Thread
 
 from pairfuse.console import log
-from pairfuse.encoders.base import Found, LaunchingEncoder, LoadedEncoder, Prepared
+from pairfuse.encoders.base import EncoderOutput, LaunchingEncoder, LoadedEncoder, Prepared
 from pairfuse.errors import EncoderError
 from pairfuse.features.prefetch import Window
 
@@ -28,7 +28,7 @@ LEAST_FULL, FEW = 0.9, 8
 #: Batches whose features wait to be committed, for each device, while a commit goes on.
 WAITING = 4
 
-Rows = tuple[list[bytes], Found]
+Rows = tuple[list[bytes], EncoderOutput]
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Device:
         Raises:
             EncoderError: Memory runs out with a batch of one.
         """
-        begun: deque[tuple[list[bytes], Callable[[], Found]]] = deque()
+        begun: deque[tuple[list[bytes], Callable[[], EncoderOutput]]] = deque()
         for window in windows:
             left = by_length(window)
             while left:
@@ -64,7 +64,7 @@ class Device:
         for keys, fetch in begun:
             yield keys, fetch()
 
-    def _launch(self, batch: Sequence[Prepared]) -> Callable[[], Found]:
+    def _launch(self, batch: Sequence[Prepared]) -> Callable[[], EncoderOutput]:
         loaded = self.loading.result()
         if self.ahead and isinstance(loaded, LaunchingEncoder):
             return loaded.launch(batch)

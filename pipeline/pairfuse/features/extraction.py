@@ -19,7 +19,7 @@ from functools import partial
 
 from pairfuse.console import log, progress
 from pairfuse.data.pairs import Dataset, Modality, Pair
-from pairfuse.encoders.base import Encoder, Found
+from pairfuse.encoders.base import Encoder, EncoderOutput
 from pairfuse.encoders.network import resolve_devices
 from pairfuse.encoders.tokens import Encoded, join_found
 from pairfuse.errors import StoreError
@@ -140,7 +140,7 @@ def _compute(
     names, tally = resolve_devices(device), Tally(failed=result.failed)
     on_gpu = names[0].startswith("cuda")
     size = batch_size or encoder.batch_size * (GPU_BATCHES if on_gpu else 1)
-    pending: list[tuple[list[bytes], Found]] = []
+    pending: list[tuple[list[bytes], EncoderOutput]] = []
     per_row = 1.0
     last = start
     with (
@@ -182,7 +182,7 @@ def window_size(modality: Modality, batch_size: int, devices: int) -> int:
     return max(WINDOW[modality], BATCHES_AHEAD * devices * most)
 
 
-def _due(pending: Sequence[tuple[list[bytes], Found]], last: float) -> bool:
+def _due(pending: Sequence[tuple[list[bytes], EncoderOutput]], last: float) -> bool:
     size = sum(found.nbytes for _, found in pending)
     return time.perf_counter() - last > COMMIT_SECONDS or size > COMMIT_BYTES
 
@@ -199,7 +199,7 @@ def _tokens_a_row(wanted: Mapping[bytes, Content], modality: Modality, device: D
 
 def _commit(
     store: FeatureStore,
-    pending: list[tuple[list[bytes], Found]],
+    pending: list[tuple[list[bytes], EncoderOutput]],
     result: Extraction,
     missing: int,
     per_row: float,

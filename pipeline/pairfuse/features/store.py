@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pairfuse import __version__
 from pairfuse.arrays import Floats
 from pairfuse.encoders.base import Encoder, fingerprint
-from pairfuse.encoders.sequence import TokenEncoder
+from pairfuse.encoders.token_encoder import TokenEncoder
 from pairfuse.encoders.tokens import TokenPooling, Tokens, join_tokens, pool_tokens
 from pairfuse.errors import StoreError
 from pairfuse.features.hdf5_schema import SUFFIX

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from pairfuse.data.images import open_image
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders.base import Encoder, LoadedEncoder, Prepared
-from pairfuse.encoders.folder import first_line
-from pairfuse.encoders.sequence import TokenEncoder
+from pairfuse.encoders.checkpoint_folder import first_line
+from pairfuse.encoders.token_encoder import TokenEncoder
 from pairfuse.errors import DataError, EncoderError, PairfuseError
 from pairfuse.features.prefetch import Content
 from pairfuse.files import read_bytes
