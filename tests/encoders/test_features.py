@@ -223,7 +223,9 @@ def test_a_joint_view_sees_the_text_and_the_image(view: str, checkpoint: Make) -
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "chinese-clip"])
-def test_agreement_is_the_cosine_and_the_product_of_both_vectors(kind: str, checkpoint: Make) -> None:
+def test_agreement_is_the_cosine_and_the_product_of_the_vectors(
+    kind: str, checkpoint: Make
+) -> None:
     raws = list(zip(TEXTS, images(), strict=True))
     text, image = (
         encode(build(f"{kind}-{part}", checkpoint), [raw[place] for raw in raws])
