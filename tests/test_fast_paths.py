@@ -34,7 +34,7 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Table]:
     """The demo's texts through the real MiniLM, plain and fast."""
     root = tmp_path_factory.mktemp("fast")
-    draw_demo(root / "demo", pairs=900, test_pairs=0)
+    draw_demo(root / "demo", pairs=400, test_pairs=0)
     dataset = load_dataset(root / "demo")
     pairs = [pair for pair in dataset.pairs if pair.text is not None]
     kept = np.array([pair.text is not None for pair in dataset.pairs])
@@ -60,7 +60,7 @@ def test_out_of_fold_scores_are_those_of_the_plain_path(tables: dict[str, Table]
     arms = {}
     for name, table in tables.items():
         rows = make_folds(
-            *(table.targets, table.groups, table.labels), folds=5, repeats=3, members=2, seed=0
+            table.targets, table.groups, table.labels, folds=5, repeats=2, members=1, seed=0
         )
         prepared = prepare_rows(table.views, rows, seed=0)
         arms[name] = cross_fit(table, prepared, [Recipe()], seed=0)[0].probabilities
@@ -87,7 +87,7 @@ def test_a_large_photo_decoded_smaller_has_the_features_of_the_whole() -> None:
     [encoder] = build_encoders(["efficientnet-lite0"], device="cpu")
     loaded = encoder.load("cpu")
     rows: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for seed in range(6):
+    for seed in range(3):
         data = large_photo(seed)
         whole, smaller = open_image(data), open_image(data, draft=loaded.draft)  # type: ignore[attr-defined]
         assert smaller.width < whole.width

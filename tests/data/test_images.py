@@ -104,11 +104,11 @@ def test_exif_nonsense_does_not_lose_the_picture(exif: bytes) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF"])
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
-def test_a_truncated_file_is_an_error(file_format: str, share: float) -> None:
+def test_a_truncated_file_is_an_error(file_format: str) -> None:
     data = saved(picture(0, (64, 64)), file_format)
-    with pytest.raises(DataError, match=r"cannot be decoded|not a JPEG"):
-        open_image(data[: int(len(data) * share)])
+    for share in (0.05, 0.3, 0.6, 0.9):
+        with pytest.raises(DataError, match=r"cannot be decoded|not a JPEG"):
+            open_image(data[: int(len(data) * share)])
 
 
 NO_PICTURES = {

@@ -59,11 +59,11 @@ def test_efficientnet_does_not_bear_bf16_and_keeps_fp32() -> None:
     assert built[0].made_from == built[1].made_from
 
 
-@pytest.mark.parametrize("name", CONV_NETS)
+@pytest.mark.parametrize("name", sorted(CONV_NETS.keys() - {"resnet152"}))  # is as resnet50
 def test_folded_batch_norm_changes_nothing(name: str) -> None:
     net = CONV_NETS[name]
     torch.manual_seed(0)
-    network, pixels = net.build().eval(), torch.randn(2, 3, 224, 224)
+    network, pixels = net.build().eval(), torch.randn(2, 3, 96, 96)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.running_mean.uniform_(-0.1, 0.1)
@@ -82,7 +82,7 @@ def test_folded_padding_changes_nothing() -> None:
     torch.manual_seed(0)
     plain, ours = EfficientNet.from_name("efficientnet-lite0").eval(), net.build().eval()
     ours.load_state_dict(plain.state_dict())
-    pixels = torch.randn(2, 3, 224, 224)
+    pixels = torch.randn(2, 3, 96, 96)
     with torch.inference_mode():
         expected = net.features(plain, pixels)[0]
         found = net.features(fold_padding(ours), pixels)[0]
@@ -109,20 +109,20 @@ def test_fp32_layers_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "vit", "dinov2", "chinese-clip", "blip"])
-@pytest.mark.parametrize("size", [(64, 48), (33, 90), (32, 32), (200, 201)])
 def test_plain_processors_are_matched_up_to_a_grey_level(
-    kind: str, size: tuple[int, int], checkpoint: Callable[[str], Path]
+    kind: str, checkpoint: Callable[[str], Path]
 ) -> None:
     from transformers import AutoImageProcessor
 
-    picture = images(1)[0].resize(size, Image.Resampling.BICUBIC)
     processor = AutoImageProcessor.from_pretrained(checkpoint(kind), backend="pil")
     _, crop = load_processor(checkpoint(kind))
     assert crop is not None
-    expected = processor(picture, return_tensors="np")["pixel_values"][0]
-    difference = np.abs(standardised(picture, crop) - expected)
-    assert difference.max() < 2.1 / 255 / min(crop.std)
-    assert difference.mean() < 0.2 / 255 / min(crop.std)
+    for size in [(64, 48), (33, 90), (32, 32), (200, 201)]:
+        picture = images(1)[0].resize(size, Image.Resampling.BICUBIC)
+        expected = processor(picture, return_tensors="np")["pixel_values"][0]
+        difference = np.abs(standardised(picture, crop) - expected)
+        assert difference.max() < 2.1 / 255 / min(crop.std), size
+        assert difference.mean() < 0.2 / 255 / min(crop.std), size
 
 
 def test_a_processor_that_does_more_is_used_itself(own_copy: Callable[..., Path]) -> None:

@@ -64,12 +64,12 @@ def test_the_bundled_encoders_need_neither_cache_nor_hub() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", sorted(set(ENCODERS) - set(BUNDLED)))
-def test_every_other_name_says_how_to_get_its_weights(name: str) -> None:
-    with pytest.raises(EncoderError, match="HF_HUB_OFFLINE is set") as caught:
-        build_encoders([name], device="cpu")
-    assert f"{name}=./models/{name}" in str(caught.value)
-    assert 'ENCODERS="minilm ngram efficientnet-lite0"' in str(caught.value)
+def test_every_other_name_says_how_to_get_its_weights() -> None:
+    for name in set(ENCODERS) - set(BUNDLED):
+        with pytest.raises(EncoderError, match="HF_HUB_OFFLINE is set") as caught:
+            build_encoders([name], device="cpu")
+        assert f"{name}=./models/{name}" in str(caught.value)
+        assert 'ENCODERS="minilm ngram efficientnet-lite0"' in str(caught.value)
 
 
 @pytest.mark.parametrize("modality", ["text", "image", "joint"])

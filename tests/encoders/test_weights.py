@@ -7,7 +7,6 @@ import http.server
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,14 +143,14 @@ def test_an_unreachable_hub_ends_soon_and_writes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     endpoint = silent_server if silent else "http://127.0.0.1:9"
-    monkeypatch.setattr(weights, "PREFLIGHT_SECONDS", 4.0)
+    # The library's own retries would take minutes: what ends a silent server is our own limit.
+    monkeypatch.setattr(weights, "PREFLIGHT_SECONDS", 0.2 if silent else 4.0)
+    reason = "no answer within" if silent else ""
     _serve_from(endpoint, monkeypatch)
-    start = time.monotonic()
-    with pytest.raises(EncoderError, match=f"{endpoint}.* not reachable") as caught:
+    with pytest.raises(EncoderError, match=f"{endpoint}.* not reachable.*{reason}") as caught:
         weights.find_download("resnet50", f"{endpoint}/resnet50-11ad3fa6.pth") if (
             spec == "resnet50"
         ) else build_encoders([spec], device="cpu")
-    assert time.monotonic() - start < 8
     assert "./models/" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -244,7 +243,7 @@ def file_server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         def log_message(self, *args: object) -> None: ...
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield folder, f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 

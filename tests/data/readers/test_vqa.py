@@ -54,10 +54,10 @@ def test_of_equally_frequent_answers_the_first_by_name_is_a_class(root: Path) ->
     assert {row.label for row in rows if row.split == "train"} == {"a", "b", "d", None}
 
 
-@pytest.mark.parametrize("word", ["1", "0", "-5", "many", "", "1.5", "9" * 20, "²"])
-def test_a_number_of_answers_that_is_none_is_an_error(word: str, root: Path) -> None:
-    with pytest.raises(ConfigError, match=r"answers is .*; use 2 or more"):
-        list(read_rows(root, "auto", {"answers": word}))
+def test_a_number_of_answers_that_is_none_is_an_error(root: Path) -> None:
+    for word in ("1", "0", "-5", "many", "", "1.5", "9" * 20, "²"):
+        with pytest.raises(ConfigError, match=r"answers is .*; use 2 or more"):
+            list(read_rows(root, "auto", {"answers": word}))
 
 
 def test_pictures_have_the_names_that_coco_gives_them(root: Path) -> None:
