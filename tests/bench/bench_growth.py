@@ -140,9 +140,9 @@ class _Given:
         return self
 
     def prepare(self, raw: str) -> Any:
-        from pairfuse.encoders.base import Prepared
+        from pairfuse.encoders.base import EncoderInput
 
-        return Prepared(int(raw))
+        return EncoderInput(int(raw))
 
     def encode(self, batch: Sequence[Any]) -> np.ndarray:
         return self.values[[prepared.value for prepared in batch]]

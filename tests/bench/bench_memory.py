@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pairfuse.arrays import Floats
 
 if TYPE_CHECKING:
-    from pairfuse.encoders.base import LoadedEncoder, Prepared
+    from pairfuse.encoders.base import EncoderInput, LoadedEncoder
     from pairfuse.features.store import FeatureStore
 
 OUT = Path("cache/bench/memory.json")
@@ -45,12 +45,12 @@ class MadeImages:
     def load(self, device: str) -> LoadedEncoder:
         return self
 
-    def prepare(self, raw: Any) -> Prepared:
-        from pairfuse.encoders.base import Prepared
+    def prepare(self, raw: Any) -> EncoderInput:
+        from pairfuse.encoders.base import EncoderInput
 
-        return Prepared(int(raw))
+        return EncoderInput(int(raw))
 
-    def encode(self, batch: Sequence[Prepared]) -> Floats:
+    def encode(self, batch: Sequence[EncoderInput]) -> Floats:
         import numpy as np
 
         rows = [np.random.default_rng(item.value).random(self.dim, np.float32) for item in batch]

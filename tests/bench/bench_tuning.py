@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pairfuse.commands.workspace import Workspace
 from pairfuse.config import Config, FeaturesConfig
 from pairfuse.data.demo import draw_demo
-from pairfuse.fusion.ensemble import Prepared, Rows, prepare_rows
+from pairfuse.fusion.ensemble import EncoderInput, Rows, prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.stats.metrics import macro_f1
@@ -201,7 +201,7 @@ def our_study(
 ) -> tuple[np.ndarray, float, int]:
     """The whole study, scaling of the folds included; the single best recipe's y_pred."""
     start = time.perf_counter()
-    prepared: list[Prepared] = prepare_rows(table.views, rows, seed=0)
+    prepared: list[EncoderInput] = prepare_rows(table.views, rows, seed=0)
     storage = str(folder / "study.log")
     best = tune(table, prepared, Recipe(), storage=storage, name="bench", trials=trials, seed=0)
     taken = time.perf_counter() - start

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pairfuse.data import image_facts as census
-from pairfuse.data.image_facts import load_notes, note_bad, take_census
+from pairfuse.data import image_facts as facts_file
+from pairfuse.data.image_facts import load_facts, mark_unreadable, read_image_facts
 from pairfuse.data.images import MAX_PIXELS, look
 from pairfuse.data.pairs import ImageFacts
 from toys.data import picture, saved
@@ -14,14 +14,14 @@ from toys.data import picture, saved
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every content that the census decodes."""
+    """Every content that the facts_file decodes."""
     seen: list[bytes] = []
 
     def counting(data: bytes, *, max_pixels: int) -> ImageFacts:
         seen.append(data)
         return look(data, max_pixels=max_pixels)
 
-    monkeypatch.setattr(census, "look", counting)
+    monkeypatch.setattr(facts_file, "look", counting)
     return seen
 
 
@@ -36,9 +36,9 @@ def paths(tmp_path: Path) -> list[Path]:
 def test_a_second_census_decodes_nothing(
     paths: list[Path], tmp_path: Path, looked: list[bytes]
 ) -> None:
-    first = take_census(paths, tmp_path / "notes")
+    first = read_image_facts(paths, tmp_path / "notes")
     assert len(looked) == 4
-    assert take_census(paths, tmp_path / "notes") == first
+    assert read_image_facts(paths, tmp_path / "notes") == first
     assert len(looked) == 4
 
 
@@ -46,28 +46,28 @@ def test_a_census_of_another_set_forgets_nothing(
     paths: list[Path], tmp_path: Path, looked: list[bytes]
 ) -> None:
     for some in (paths[:3], paths[3:], paths):
-        take_census(some, tmp_path / "notes")
+        read_image_facts(some, tmp_path / "notes")
     assert len(looked) == 4
 
 
 def test_a_renamed_copy_is_known_by_its_content(
     paths: list[Path], tmp_path: Path, looked: list[bytes]
 ) -> None:
-    take_census(paths, tmp_path / "notes")
+    read_image_facts(paths, tmp_path / "notes")
     copy = tmp_path / "other.png"
     copy.write_bytes(paths[0].read_bytes())
-    take_census([copy], tmp_path / "notes")
+    read_image_facts([copy], tmp_path / "notes")
     assert len(looked) == 4
 
 
 def test_without_notes_nothing_is_kept(paths: list[Path], looked: list[bytes]) -> None:
-    assert take_census(paths, None) == take_census(paths, None)
+    assert read_image_facts(paths, None) == read_image_facts(paths, None)
     assert len(looked) == 8
 
 
 def test_facts_come_in_the_order_of_the_files(paths: list[Path]) -> None:
-    forth = take_census(paths, None)
-    back = take_census(paths[::-1], None)
+    forth = read_image_facts(paths, None)
+    back = read_image_facts(paths[::-1], None)
     assert [facts.digest for facts in back] == [facts.digest for facts in forth][::-1]
     assert len({facts.digest for facts in forth}) == 4
 
@@ -92,47 +92,47 @@ def test_notes_that_were_changed_are_not_trusted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     notes = tmp_path / "notes"
-    first = take_census(paths, notes)
+    first = read_image_facts(paths, notes)
     notes.write_bytes(CHANGES[change](notes.read_bytes()))
     with caplog.at_level(logging.WARNING, "pairfuse"):
-        assert take_census(paths, notes) == first
+        assert read_image_facts(paths, notes) == first
     assert len(looked) == 8
     assert "looked at again" in caplog.text
 
 
 def test_notes_taken_under_another_bound_are_not_trusted(paths: list[Path], tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    assert not any(facts.error for facts in take_census(paths, notes))
-    assert all(facts.error for facts in take_census(paths, notes, max_pixels=100))
+    assert not any(facts.error for facts in read_image_facts(paths, notes))
+    assert all(facts.error for facts in read_image_facts(paths, notes, max_pixels=100))
 
 
 def test_what_an_encoder_found_bad_stays_bad(paths: list[Path], tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    digest = take_census(paths, notes)[1].digest
-    note_bad(notes, {digest: "cannot be decoded in full"})
-    again = take_census(paths, notes)
+    digest = read_image_facts(paths, notes)[1].digest
+    mark_unreadable(notes, {digest: "cannot be decoded in full"})
+    again = read_image_facts(paths, notes)
     assert [facts.error for facts in again] == ["", "cannot be decoded in full", "", ""]
     assert again[1].width == 24
 
 
 def test_a_content_never_looked_at_can_be_noted_bad(tmp_path: Path) -> None:
-    note_bad(tmp_path / "notes", {"ab" * 32: "damaged"})
-    assert load_notes(tmp_path / "notes", MAX_PIXELS)["ab" * 32].error == "damaged"
+    mark_unreadable(tmp_path / "notes", {"ab" * 32: "damaged"})
+    assert load_facts(tmp_path / "notes", MAX_PIXELS)["ab" * 32].error == "damaged"
 
 
 def test_a_file_that_cannot_be_read_has_its_reason(paths: list[Path], tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     names = [tmp_path / "gone.png", tmp_path / "folder.png", paths[0]]
-    gone, folder, good = take_census(names, tmp_path / "notes")
+    gone, folder, good = read_image_facts(names, tmp_path / "notes")
     assert gone.error == "cannot be read (No such file or directory)"
     assert folder.error.startswith("cannot be read")
     assert not good.error
-    assert list(load_notes(tmp_path / "notes", MAX_PIXELS)) == [good.digest]
+    assert list(load_facts(tmp_path / "notes", MAX_PIXELS)) == [good.digest]
 
 
 def test_a_broken_picture_is_decoded_once_too(tmp_path: Path, looked: list[bytes]) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     for _ in range(2):
-        [facts] = take_census([tmp_path / "broken.jpg"], tmp_path / "notes")
+        [facts] = read_image_facts([tmp_path / "broken.jpg"], tmp_path / "notes")
         assert "not a JPEG" in facts.error
     assert len(looked) == 1

@@ -185,7 +185,7 @@ def test_a_bad_row_is_refused_before_any_image_is_looked_at(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "pairfuse.data.loading.take_census", lambda *_, **__: pytest.fail("looked at images")
+        "pairfuse.data.loading.read_image_facts", lambda *_, **__: pytest.fail("looked at images")
     )
     write_labels(root / "train.txt", {"a/b": "positive"})
     with pytest.raises(DataError):
@@ -261,8 +261,8 @@ def test_all_errors_of_a_table_are_named_together(tmp_path: Path) -> None:
 
 def test_a_second_load_with_notes_is_the_same_data_set(root: Path, tmp_path: Path) -> None:
     (root / "data" / "2.png").write_bytes(b"broken")
-    first = load_dataset(root, census=tmp_path / "notes")
-    assert load_dataset(root, census=tmp_path / "notes") == first
+    first = load_dataset(root, facts_file=tmp_path / "notes")
+    assert load_dataset(root, facts_file=tmp_path / "notes") == first
 
 
 def test_the_key_of_content_depends_on_content_alone(root: Path, tmp_path: Path) -> None:

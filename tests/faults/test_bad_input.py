@@ -32,7 +32,7 @@ from PIL import Image
 from pairfuse.cli import main
 from pairfuse.config import config_toml, load_config, parse_setting
 from pairfuse.data.decoding import decode_texts
-from pairfuse.data.image_facts import save_notes, take_census
+from pairfuse.data.image_facts import read_image_facts, save_facts
 from pairfuse.data.images import FORMATS, look, open_image
 from pairfuse.data.loading import load_dataset
 from pairfuse.encoders import build_encoders, fingerprint
@@ -339,13 +339,13 @@ def try_notes(data: bytes, folder: Path) -> str:
     """The notes vouch for themselves, as a forger's would."""
     notes, image = folder / "images.jsonl", folder / "1.png"
     image.write_bytes(saved(picture(1)))
-    save_notes(notes, {}, 1000)
+    save_facts(notes, {}, 1000)
     rules = notes.read_bytes().split(b"sha256=")[0]
     head = rules + b"sha256=" + hashlib.sha256(data).hexdigest().encode()
     notes.write_bytes(head + b"\n" + data)
 
     def read() -> None:
-        [facts] = take_census([image], notes, max_pixels=1000)
+        [facts] = read_image_facts([image], notes, max_pixels=1000)
         assert isinstance(facts.error, str)
         assert 0 <= facts.phash < 2**64
 
@@ -631,7 +631,7 @@ def test_a_file_that_is_none_does_not_hang(name: str, kind: str, tmp_path: Path)
             file.truncate(2**40)
     else:
         path.symlink_to("/dev/zero" if kind == "endless device" else "/no/such/file")
-    found = outcome(lambda: load_dataset(root, census=tmp_path / "notes"), tmp_path)
+    found = outcome(lambda: load_dataset(root, facts_file=tmp_path / "notes"), tmp_path)
     assert found == ("refused" if name == "train.txt" else "read")
 
 
@@ -681,7 +681,7 @@ class _Trap:
 PLACES: Mapping[str, tuple[str, str]] = {
     "a part": ("cache/features/{ngram}/parts/" + "0" * 32 + ".h5", "features --encoders ngram"),
     "a part that is proven": ("cache/features/{ngram}/parts/" + "0" * 32 + ".h5", "cache verify"),
-    "the notes": ("cache/census/images.jsonl", "check-data"),
+    "the notes": ("cache/image_facts/images.jsonl", "check-data"),
     "the weights": ("cache/runs/set/model/weights.safetensors", "predict"),
     "the description": ("cache/runs/set/model/model.json", "predict"),
     "the journal": ("cache/runs/set/study.log", "tune --encoders ngram --folds 2 --trials 1"),

@@ -16,7 +16,7 @@ from pairfuse.features import store as stores
 from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.upkeep import list_stores, remove_store
 from toys.encoders import ToyEncoder, toy_features
-from toys.faults import BATCH, PAIRS, Command, Faults, Place, Tally, new_place
+from toys.faults import BATCH, PAIRS, Command, FaultCounts, Faults, Place, new_place
 
 ROUNDS = [2, pytest.param(25, marks=pytest.mark.faults)]
 SECONDS = [pytest.param(20, marks=pytest.mark.faults)]  # races: too much luck for each run
@@ -40,7 +40,7 @@ def both_end(first: Command, second: Command) -> None:
 def test_two_that_fill_one_store_share_the_work(
     rounds: int, whole: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally, random = Tally("two features on one store"), Random(4)
+    counts, random = FaultCounts("two features on one store"), Random(4)
     for number in range(rounds):
         place = new_place(tmp_path / str(number), whole.root)
         first = place.start()
@@ -48,17 +48,17 @@ def test_two_that_fill_one_store_share_the_work(
         both_end(first, place.start())
         assert place.rows() == whole.rows()
         assert place.encoded - PAIRS <= BATCH
-        tally.tried, tally.survived = tally.tried + 1, tally.survived + 1
-        tally.twice.append(place.encoded - PAIRS)
+        counts.tried, counts.survived = counts.tried + 1, counts.survived + 1
+        counts.twice.append(place.encoded - PAIRS)
     with capsys.disabled():
-        print(tally)
+        print(counts)
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_one_store_through_two_paths_is_one_store(
     rounds: int, whole: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally = Tally("two features through two paths")
+    counts = FaultCounts("two features through two paths")
     for number in range(rounds):
         place = new_place(tmp_path / str(number), whole.root)
         place.cache.mkdir()
@@ -66,10 +66,10 @@ def test_one_store_through_two_paths_is_one_store(
         both_end(place.start(), place.start(cache=place.beside / "link"))
         assert place.rows() == whole.rows()
         assert place.encoded - PAIRS <= BATCH
-        tally.tried, tally.survived = tally.tried + 1, tally.survived + 1
-        tally.twice.append(place.encoded - PAIRS)
+        counts.tried, counts.survived = counts.tried + 1, counts.survived + 1
+        counts.twice.append(place.encoded - PAIRS)
     with capsys.disabled():
-        print(tally)
+        print(counts)
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
@@ -169,39 +169,43 @@ def all_rows(store: FeatureStore) -> set[bytes]:
 def test_readers_beside_two_that_join_parts_all_the_time_lose_no_row(
     seconds: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    processes, seen, tally = writers(tmp_path, 2), set(), Tally("reads beside two joining writers")
+    processes, seen, counts = (
+        writers(tmp_path, 2),
+        set(),
+        FaultCounts("reads beside two joining writers"),
+    )
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         rows = all_rows(open_store(tmp_path, ToyEncoder()))
         assert rows >= seen
         seen = rows
         list_stores(tmp_path)
-        tally.tried, tally.survived = tally.tried + 1, tally.survived + 1
+        counts.tried, counts.survived = counts.tried + 1, counts.survived + 1
     stop(processes)
     assert len(seen) > 30
     with capsys.disabled():
-        print(tally)
+        print(counts)
 
 
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_a_store_that_is_removed_while_it_is_read_and_written_gives_right_rows_or_says_so(
     seconds: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    processes, tally = writers(tmp_path, 1), Tally("reads beside cache rm and a writer")
+    processes, counts = writers(tmp_path, 1), FaultCounts("reads beside cache rm and a writer")
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         store = open_store(tmp_path, ToyEncoder())
         if not store.parts:
             continue
-        if tally.tried % 3 == 0:
+        if counts.tried % 3 == 0:
             remove_store(tmp_path, store.folder.parent.name)
         try:
             all_rows(store)
         except StoreError as error:
             if "does not hold" not in str(error):
                 raise
-            tally.refused += 1
-        tally.tried, tally.survived = tally.tried + 1, tally.survived + 1
+            counts.refused += 1
+        counts.tried, counts.survived = counts.tried + 1, counts.survived + 1
     stop(processes)
     with capsys.disabled():
-        print(tally)
+        print(counts)

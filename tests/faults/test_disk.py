@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from toys.faults import PAIRS, Faults, Place, Tally, new_place
+from toys.faults import PAIRS, FaultCounts, Faults, Place, new_place
 
 ROW = 4096 * 4 + 48
 
@@ -64,21 +64,24 @@ def kept_and_resumed(place: Place, whole: Place) -> int:
 def test_full_from_each_change_of_the_disk_on(
     count: int, whole: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally, every = Tally("features, disk full from each write on"), range(1, len(whole.steps) + 1)
+    counts, every = (
+        FaultCounts("features, disk full from each write on"),
+        range(1, len(whole.steps) + 1),
+    )
     for number in Random(3).sample(every, count) if count else every:
         place = new_place(tmp_path / str(number), whole.root)
         code, said = place.run(faults=Faults(full_at=number))
-        tally.tried += 1
+        counts.tried += 1
         if code:
             assert "No space left on device" in error_line(code, said)
-            tally.refused += 1
+            counts.refused += 1
         else:  # only the joining of parts found no room: every row is there
             assert len(place.rows()) == PAIRS
         kept_and_resumed(place, whole)
-        tally.survived += 1
+        counts.survived += 1
         shutil.rmtree(place.beside)
     with capsys.disabled():
-        print(tally)
+        print(counts)
 
 
 def test_too_little_room_is_said_with_the_space_needed_before_any_work(place: Place) -> None:
@@ -121,12 +124,12 @@ def file_for_features(place: Place) -> None:
     (place.cache / "features").write_text("a file")
 
 
-def file_for_census(place: Place) -> None:
+def file_for_image_facts(place: Place) -> None:
     place.cache.mkdir()
-    (place.cache / "census").write_text("a file")
+    (place.cache / "image_facts").write_text("a file")
 
 
-@pytest.mark.parametrize("block", [file_for_cache, file_for_features, file_for_census])
+@pytest.mark.parametrize("block", [file_for_cache, file_for_features, file_for_image_facts])
 def test_a_file_in_the_place_of_a_folder_is_named(
     block: Callable[[Place], None], place: Place
 ) -> None:
@@ -145,11 +148,11 @@ def closed_cache(place: Place) -> None:
 
 
 def closed_store(place: Place) -> None:
-    """The census can be kept, the features cannot."""
+    """The image facts can be kept, the features cannot."""
     place.cache.mkdir()
     (place.cache / "features").mkdir()
-    (place.cache / "census").mkdir()
-    (place.cache / "census").chmod(0o777)
+    (place.cache / "image_facts").mkdir()
+    (place.cache / "image_facts").chmod(0o777)
 
 
 def closed_parts(place: Place) -> None:

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from pairfuse.data.demo import draw_demo
 from pairfuse.errors import CheckpointError
 from pairfuse.fusion.checkpoint import load_checkpoint
-from toys.faults import Faults, Place, Tally
+from toys.faults import FaultCounts, Faults, Place
 
 ENCODERS = ("--encoders", "ngram", "--device", "cpu")
 STUDY = (*ENCODERS, "--folds", "2", "--n-models", "1", "--trials", "4", "--set", "recipe.epochs=3")
@@ -72,7 +72,7 @@ def lasts(drawn: Place, folder: Path, command: str) -> float:
     return perf_counter() - start
 
 
-def check_tuning(place: Place, whole: Place, tally: Tally) -> None:
+def check_tuning(place: Place, whole: Place, tally: FaultCounts) -> None:
     """The study goes on, keeps what was finished, ends where the undisturbed one ended."""
     before = finished(place)
     code, said = place.run("tune", *STUDY)
@@ -92,7 +92,7 @@ def check_tuning(place: Place, whole: Place, tally: Tally) -> None:
 def test_tuning_killed_at_random_moments_loses_no_finished_trial(
     kills: int, drawn: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally, random = Tally("tune, killed at random moments"), Random(6)
+    tally, random = FaultCounts("tune, killed at random moments"), Random(6)
     span = lasts(drawn, tmp_path / "timed", "tune")
     for number in range(kills):
         place = fresh(drawn, tmp_path / str(number), with_run=False)
@@ -102,7 +102,7 @@ def test_tuning_killed_at_random_moments_loses_no_finished_trial(
         print(tally)
 
 
-def check_training(place: Place, tally: Tally) -> None:
+def check_training(place: Place, tally: FaultCounts) -> None:
     """The model is whole and of the scores beside it, or it is refused; training then mends it."""
     run = run_folder(place)
     code, said = place.run("predict")
@@ -126,7 +126,7 @@ def check_training(place: Place, tally: Tally) -> None:
 def test_training_killed_at_random_moments_leaves_a_whole_model_or_none(
     kills: int, drawn: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally, random = Tally("train, killed at random moments"), Random(7)
+    tally, random = FaultCounts("train, killed at random moments"), Random(7)
     span = lasts(drawn, tmp_path / "timed", "train")
     for number in range(kills):
         place = fresh(drawn, tmp_path / str(number), with_run=True)
@@ -141,7 +141,7 @@ def test_training_killed_at_random_moments_leaves_a_whole_model_or_none(
 def test_training_killed_at_each_change_of_the_disk_leaves_a_whole_model_or_none(
     kills: int, drawn: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally = Tally("train, killed at each write, fsync, rename")
+    tally = FaultCounts("train, killed at each write, fsync, rename")
     timed = fresh(drawn, tmp_path / "timed", with_run=True)
     assert timed.run("train", *STUDY, "--seed", "1")[0] == 0
     every = range(1, len(timed.steps) + 1)

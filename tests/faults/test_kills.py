@@ -14,7 +14,7 @@ import pytest
 
 from pairfuse.features.store import COMPACT_ABOVE
 from pairfuse.files import TEMPORARY, temporary_name, write_bytes
-from toys.faults import BATCH, PAIRS, Faults, Place, Tally, new_place
+from toys.faults import BATCH, PAIRS, FaultCounts, Faults, Place, new_place
 
 #: A count of kills for every run of the tests, and the whole one.
 SOME_OR_ALL = {"moments": (4, 200), "steps": (5, 0), "cold": (1, 20)}
@@ -35,7 +35,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def check_and_resume(place: Place, whole: Place, tally: Tally, kills: int = 1) -> None:
+def check_and_resume(place: Place, whole: Place, counts: FaultCounts, kills: int = 1) -> None:
     """The store after a kill holds right rows only; the next run repeats no more than a part."""
     before, expected = place.encoded, whole.rows()
     kept = place.rows()
@@ -47,10 +47,10 @@ def check_and_resume(place: Place, whole: Place, tally: Tally, kills: int = 1) -
     assert place.encoded == before + PAIRS - len(kept)
     assert not place.rubbish()
     assert len(list((place.cache / "features").rglob("*.h5"))) <= COMPACT_ABOVE + 1
-    tally.tried += 1
-    tally.survived += 1
-    tally.lost_rows += PAIRS - len(place.rows())
-    tally.twice.append(place.encoded - PAIRS)
+    counts.tried += 1
+    counts.survived += 1
+    counts.lost_rows += PAIRS - len(place.rows())
+    counts.twice.append(place.encoded - PAIRS)
     shutil.rmtree(place.beside)
 
 
@@ -58,41 +58,41 @@ def check_and_resume(place: Place, whole: Place, tally: Tally, kills: int = 1) -
 def test_killed_at_random_moments(
     count: int, whole: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally, random = Tally("features, killed at random moments"), Random(0)
+    counts, random = FaultCounts("features, killed at random moments"), Random(0)
     spare = new_place(tmp_path / "spare", whole.root)
     start = perf_counter()
     assert spare.run()[0] == 0
     lasts = perf_counter() - start
     for number in range(4 * count):
-        if tally.killed == count:
+        if counts.killed == count:
             break  # a run that ended before its signal came does not count
         place = new_place(tmp_path / str(number), whole.root)
-        tally.killed += place.start().kill_after(random.uniform(0, lasts))
-        check_and_resume(place, whole, tally)
+        counts.killed += place.start().kill_after(random.uniform(0, lasts))
+        check_and_resume(place, whole, counts)
     with capsys.disabled():
-        print(tally)
+        print(counts)
 
 
 @pytest.mark.parametrize("count", counts("steps"))
 def test_killed_at_each_change_of_the_disk(
     count: int, whole: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally, last = Tally("features, killed at each write, fsync, rename"), len(whole.steps)
+    counts, last = FaultCounts("features, killed at each write, fsync, rename"), len(whole.steps)
     every = range(1, last + 1)
     for number in Random(1).sample(every, count) if count else every:
         place = new_place(tmp_path / str(number), whole.root)
         assert place.run(faults=Faults(kill_at=number))[0] == -9
-        tally.killed += 1
-        check_and_resume(place, whole, tally)
+        counts.killed += 1
+        check_and_resume(place, whole, counts)
     with capsys.disabled():
-        print(tally)
+        print(counts)
 
 
 @pytest.mark.parametrize("count", counts("cold"))
 def test_the_command_itself_killed_at_random_moments(
     count: int, whole: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally, random = Tally("pairfuse features, as typed, killed"), Random(2)
+    counts, random = FaultCounts("pairfuse features, as typed, killed"), Random(2)
     for number in range(count):
         place = new_place(tmp_path / str(number), whole.root)
         command = ("-m", "pairfuse", "features", "--encoders", "ngram", "--batch-size", str(BATCH))
@@ -100,21 +100,21 @@ def test_the_command_itself_killed_at_random_moments(
         with subprocess.Popen([sys.executable, *command, *where], stdout=-3, stderr=-3) as process:
             sleep(random.uniform(0.5, 3))
             process.kill()
-        tally.killed += process.returncode == -9
-        check_and_resume(place, whole, tally)
+        counts.killed += process.returncode == -9
+        check_and_resume(place, whole, counts)
     with capsys.disabled():
-        print(tally)
+        print(counts)
 
 
 def test_killed_again_and_again_it_ends_and_the_folder_does_not_grow(
     whole: Place, tmp_path: Path
 ) -> None:
-    place, tally = new_place(tmp_path / "own", whole.root), Tally("")
+    place, counts = new_place(tmp_path / "own", whole.root), FaultCounts("")
     writes = [number for number, step in enumerate(whole.steps, 1) if step.startswith("half")]
     for _ in range(5):
         assert place.run(faults=Faults(kill_at=writes[0]))[0] == -9
         assert len(place.rubbish()) <= 1
-    check_and_resume(place, whole, tally, kills=5)
+    check_and_resume(place, whole, counts, kills=5)
 
 
 def test_every_file_is_opened_under_a_temporary_name_and_gets_its_own_by_a_rename(
@@ -137,7 +137,7 @@ def test_the_kernel_sees_no_write_that_the_tests_do_not(whole: Place, tmp_path: 
     subprocess.run([*trace, *command, *where], check=True, stdout=-3, stderr=-3)
     lines = [line for line in log.read_text("utf-8", "replace").splitlines() if "open" in line]
     writes = [x for x in lines if str(place.cache) in x and ("O_WRONLY" in x or "O_RDWR" in x)]
-    assert len(writes) == 3  # census, one part, the lock
+    assert len(writes) == 3  # image facts, one part, the lock
     assert all(TEMPORARY in line or "/.lock" in line for line in writes)
 
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from pairfuse.arrays import Floats
 from pairfuse.data.pairs import text_key
 from pairfuse.encoders import network, resolve_device, resolve_precision
-from pairfuse.encoders.base import LoadedEncoder, Prepared
+from pairfuse.encoders.base import EncoderInput, LoadedEncoder
 from pairfuse.encoders.network import resolve_devices
 from pairfuse.errors import EncoderError
 from pairfuse.features import devices, extraction
 from pairfuse.features.devices import Device, encode_on, first_batch
-from pairfuse.features.extraction import Content, Extraction, extract, window_size
-from pairfuse.features.prefetch import Window, threads
+from pairfuse.features.extraction import Content, Extraction, buffer_size, extract
+from pairfuse.features.prefetch import Buffer, threads
 from pairfuse.features.store import FeatureStore, open_store
 from toys.encoders import Killed, ToyEncoder, toy_features
 
@@ -38,7 +38,7 @@ class TwoNetworks(ToyEncoder):
         self.loads += 1
         encode, first = network.encode, [True]
 
-        def with_the_other(batch: Sequence[Prepared]) -> Floats:
+        def with_the_other(batch: Sequence[EncoderInput]) -> Floats:
             if first.pop() if first else False:
                 self.together.wait()
             return encode(batch)
@@ -53,7 +53,7 @@ class Launching(ToyEncoder):
 
     done: list[str] = field(default_factory=list)
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Floats]:
+    def launch(self, batch: Sequence[EncoderInput]) -> Callable[[], Floats]:
         number, features = len(self.batches), self.encode(batch)
         self.done.append(f"launch {number}")
 
@@ -77,8 +77,8 @@ def store_in(cache: Path) -> FeatureStore:
     return open_store(cache, ToyEncoder())
 
 
-def inputs(*sizes: int) -> Window:
-    return [(bytes([n]), Prepared(bytes([n]), size)) for n, size in enumerate(sizes)]
+def inputs(*sizes: int) -> Buffer:
+    return [(bytes([n]), EncoderInput(bytes([n]), size)) for n, size in enumerate(sizes)]
 
 
 def loaded(encoder: LoadedEncoder) -> Future[LoadedEncoder]:
@@ -157,14 +157,14 @@ def test_an_error_of_one_device_ends_the_run_and_what_was_committed_stays(
     dead = threading.Event()
 
     class Dying(ToyEncoder):
-        def encode(self, batch: Sequence[Prepared]) -> Floats:
+        def encode(self, batch: Sequence[EncoderInput]) -> Floats:
             if self.batches:
                 dead.set()
                 raise Killed
             return super().encode(batch)
 
     class Sound(ToyEncoder):
-        def encode(self, batch: Sequence[Prepared]) -> Floats:
+        def encode(self, batch: Sequence[EncoderInput]) -> Floats:
             if self.batches:
                 dead.wait(20)  # else it may take all batches before the other has its second
             return super().encode(batch)
@@ -204,12 +204,12 @@ def test_an_interrupt_leaves_no_thread_behind(
 def test_a_device_that_waits_for_inputs_does_not_hold_up_the_end() -> None:
     never: Future[Any] = Future()
 
-    def windows() -> Iterator[Window]:
+    def buffers() -> Iterator[Buffer]:
         yield inputs(1)
         never.result(timeout=20)
 
     both = [Device(loaded(ToyEncoder()), 8) for _ in range(2)]
-    encoded = encode_on(both, windows(), abandon=never.cancel)
+    encoded = encode_on(both, buffers(), abandon=never.cancel)
     assert next(encoded)[0] == [b"\0"]
     encoded.close()
     assert never.cancelled()
@@ -244,13 +244,13 @@ def test_launched_batches_have_the_features_of_encoded_ones(
     monkeypatch.setattr(devices, "_free_device_memory", lambda: None)
     encoder = Launching(memory=3)
     device = Device(loaded(encoder), 8, ahead=1)
-    window = inputs(*[1] * 20)
+    buffer = inputs(*[1] * 20)
     rows = {
         key: row
-        for keys, part in device.encode(iter([window]))
+        for keys, part in device.encode(iter([buffer]))
         for key, row in zip(keys, part, strict=True)
     }
-    assert all((rows[key] == toy_features(key)).all() for key, _ in window)
+    assert all((rows[key] == toy_features(key)).all() for key, _ in buffer)
     assert encoder.done[-1].startswith("fetch")
 
 
@@ -271,12 +271,12 @@ def test_a_batch_that_was_cut_is_not_cut_again(sizes: list[int], size: int) -> N
 def test_a_window_holds_two_batches_for_each_gpu(modality: Any, count: int) -> None:
     size = 64 * extraction.GPU_BATCHES
     most = len(first_batch(inputs(*[2] * 250), size)) if modality == "text" else size
-    assert window_size(modality, size, count) >= 2 * count * most
+    assert buffer_size(modality, size, count) >= 2 * count * most
 
 
 @pytest.mark.parametrize(("modality", "batch"), [("text", 64), ("text", 256), ("image", 32)])
 def test_the_windows_of_a_processor_are_as_small_as_ever(modality: Any, batch: int) -> None:
-    assert window_size(modality, batch, 1) == extraction.WINDOW[modality]
+    assert buffer_size(modality, batch, 1) == extraction.BUFFER[modality]
 
 
 def test_arrays_are_stacked_in_their_order_and_type() -> None:

@@ -111,7 +111,7 @@ def _mark(given: Table) -> str:
 def test_a_study_is_known_by_its_metric_and_the_answers_behind_it() -> None:
     given, _, _ = _answered()
     assert given.answers is not None
-    other = replace(given.answers, right=given.answers.right / 2)
+    other = replace(given.answers, accuracy=given.answers.accuracy / 2)
     tables = [replace(given, metric=metric) for metric in METRIC_NAMES]
     marks = {_mark(each) for each in [*tables, replace(given, answers=other)]}
     assert len(marks) == len(METRIC_NAMES) + 1

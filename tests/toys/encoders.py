@@ -13,7 +13,7 @@ from PIL import Image
 
 from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
-from pairfuse.encoders.base import Prepared
+from pairfuse.encoders.base import EncoderInput
 from pairfuse.encoders.pixels import Crop, cropped, standardise
 from pairfuse.encoders.tokens import Encoded, Tokens, offsets_of
 from pairfuse.errors import DataError
@@ -47,12 +47,12 @@ class ToyEncoder:
         self.loads += 1
         return self
 
-    def prepare(self, raw: Any) -> Prepared:
+    def prepare(self, raw: Any) -> EncoderInput:
         if raw in self.refuses:
             raise DataError(f"{raw} is refused")
-        return Prepared(toy_bytes(raw))
+        return EncoderInput(toy_bytes(raw))
 
-    def encode(self, batch: Sequence[Prepared]) -> Floats:
+    def encode(self, batch: Sequence[EncoderInput]) -> Floats:
         if self.memory is not None and len(batch) > self.memory:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         if self.dies_after is not None and len(self.batches) >= self.dies_after:
@@ -100,11 +100,11 @@ class ToyTokens:
 
     toy: ToySequence
 
-    def prepare(self, raw: Any) -> Prepared:
+    def prepare(self, raw: Any) -> EncoderInput:
         size = len(raw.split()) if isinstance(raw, str) else 1
-        return Prepared(self.toy.prepare(raw).value, size=size)
+        return EncoderInput(self.toy.prepare(raw).value, size=size)
 
-    def encode(self, batch: Sequence[Prepared]) -> Encoded:
+    def encode(self, batch: Sequence[EncoderInput]) -> Encoded:
         rows = [toy_tokens(item.value, self.toy.modality) for item in batch]
         tokens = Tokens(np.concatenate(rows), offsets_of([len(row) for row in rows]))
         return Encoded(self.toy.encode(batch), tokens)

@@ -141,7 +141,7 @@ class Place:
 
 
 @dataclass
-class Tally:
+class FaultCounts:
     """What a series of faults came to, for the table at its end."""
 
     name: str

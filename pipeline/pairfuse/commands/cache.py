@@ -121,6 +121,7 @@ def _gc(parsed: argparse.Namespace) -> None:
 
 def _used_keys(parsed: argparse.Namespace) -> set[bytes]:
     """Keys of all contents of the data sets in data/ and of those named by --keep."""
+    from pairfuse.data.image_facts import image_facts_file
     from pairfuse.data.loading import load_dataset
     from pairfuse.data.pairs import Modality
     from pairfuse.features.extraction import contents
@@ -129,7 +130,7 @@ def _used_keys(parsed: argparse.Namespace) -> set[bytes]:
     roots = [path for path in data.iterdir() if path.is_dir()] if data.is_dir() else []
     used: set[bytes] = set()
     for root in [*roots, *(Path(folder) for folder in parsed.keep)]:
-        dataset = load_dataset(root, census=Path(parsed.cache) / "census" / "images.jsonl")
+        dataset = load_dataset(root, facts_file=image_facts_file(Path(parsed.cache)))
         for modality in get_args(Modality):
             used |= contents(dataset, modality).keys()
     return used

@@ -14,7 +14,7 @@ import numpy as np
 from pairfuse.config import Config, config_toml
 from pairfuse.console import log, note, progress
 from pairfuse.data.duplicates import duplicate_groups
-from pairfuse.data.image_facts import note_bad
+from pairfuse.data.image_facts import image_facts_file, mark_unreadable
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import Dataset, Pair
 from pairfuse.data.readers import DEFAULT_METRIC
@@ -52,8 +52,8 @@ class Workspace:
         return Path(self.config.cache)
 
     @property
-    def census(self) -> Path:
-        return self.cache / "census" / "images.jsonl"
+    def facts_file(self) -> Path:
+        return image_facts_file(self.cache)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -65,7 +65,7 @@ class Workspace:
             encoding=data.encoding,
             labels=data.labels,
             strict=data.strict,
-            census=self.census,
+            facts_file=self.facts_file,
             max_pixels=data.max_pixels,
         )
 
@@ -239,7 +239,7 @@ class Workspace:
             log.warning("%s: %s %s", encoder.name, digest[:12], reason)
         if encoder.modality != "text":
             limit = self.config.data.max_pixels
-            note_bad(self.census, self._bad_images(encoder, result), max_pixels=limit)
+            mark_unreadable(self.facts_file, self._bad_images(encoder, result), max_pixels=limit)
             self.__dict__.pop("dataset", None)
 
     def _bad_images(self, encoder: Encoder, result: Extraction) -> dict[str, str]:

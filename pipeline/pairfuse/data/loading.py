@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pairfuse.console import log
 from pairfuse.data.decoding import DecodedText, decode_texts
-from pairfuse.data.image_facts import take_census
+from pairfuse.data.image_facts import read_image_facts
 from pairfuse.data.images import MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
@@ -41,7 +41,7 @@ def load_dataset(
     encoding: str = "auto",
     labels: Sequence[str] = (),
     strict: bool = False,
-    census: Path | None = None,
+    facts_file: Path | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Read a data set: label files, texts and what is known of each image.
@@ -53,22 +53,22 @@ def load_dataset(
         encoding: One encoding for all texts, or "auto" to decide by the whole data set.
         labels: The label vocabulary in order; empty takes the labels found, sorted.
         strict: A missing or unreadable modality is an error.
-        census: Where facts about images are kept between runs; pictures that lie inside tables
-            are unpacked beside it.
+        facts_file: Where facts about images are kept between runs (`image_facts_file`); pictures
+            that lie inside tables are unpacked beside it.
         max_pixels: A larger picture counts as unreadable.
 
     Raises:
         DataError: Rows that cannot be used, all of them named.
     """
     name = find_reader(root, reader)
-    found_rows = [_unpacked(root, row, census) for row in read_rows(root, name, columns or {})]
+    found_rows = [_unpacked(root, row, facts_file) for row in read_rows(root, name, columns or {})]
     rows = [row for row in found_rows if not row.left_out]
     left_out = Counter(row.left_out for row in found_rows if row.left_out)
     for reason, count in left_out.items():
         log.warning("%d of %d rows left out: %s", count, len(found_rows), reason)
     _refuse(root, _row_errors(rows, labels))
     texts = _texts(rows, encoding)
-    images = _images(rows, census, max_pixels)
+    images = _images(rows, facts_file, max_pixels)
     spelling = _spellings(rows, labels)
     pairs, problems = [], []
     for row in rows:
@@ -77,33 +77,41 @@ def load_dataset(
         image = row.image if facts and not facts.error else None
         label = None if row.label is None else spelling[row.label.casefold()]
         pairs.append(
-            Pair(row.guid, text.text if text and usable else None, image, label, row.split)
+            Pair(
+                guid=row.guid,
+                text=text.text if text and usable else None,
+                image=image,
+                label=label,
+                split=row.split,
+            )
         )
         problems += _problems(row, text, facts)
     _note_spellings(rows, spelling)
     _refuse(root, _pair_errors(pairs, problems, strict=strict))
     found = {pair.label for pair in pairs if pair.label is not None}
     return Dataset(
-        root,
-        tuple(pairs),
-        tuple(labels) or tuple(sorted(found)),
-        tuple(problems),
-        {guid: Decoding(text.encoding, text.replaced) for guid, text in texts.items()},
-        images,
-        name,
-        dict(left_out),
-        {row.guid: row.answers for row in found_rows if row.answers},
+        root=root,
+        pairs=tuple(pairs),
+        labels=tuple(labels) or tuple(sorted(found)),
+        problems=tuple(problems),
+        decodings={guid: Decoding(text.encoding, text.replaced) for guid, text in texts.items()},
+        images=images,
+        reader=name,
+        left_out=dict(left_out),
+        answers={row.guid: row.answers for row in found_rows if row.answers},
     )
 
 
-def _unpacked(root: Path, row: RawRow, census: Path | None) -> RawRow:
+def _unpacked(root: Path, row: RawRow, facts_file: Path | None) -> RawRow:
     """The row with its picture as a file, named by content, so that each is written once."""
     if row.picture is None:
         return row
-    if census is None:
-        raise DataError(f"{root} has its pictures inside a table; census=<file> says where to put")
+    if facts_file is None:
+        raise DataError(
+            f"{root} has its pictures inside a table; facts_file=<file> says where to put"
+        )
     digest = hashlib.sha256(row.picture).hexdigest()
-    path = census.parent / "pictures" / digest[:2] / digest
+    path = facts_file.parent / "pictures" / digest[:2] / digest
     try:
         if not path.is_file() or path.stat().st_size != len(row.picture):
             write_bytes(path, row.picture)
@@ -140,11 +148,15 @@ def _texts(rows: Sequence[RawRow], encoding: str) -> dict[str, DecodedText]:
     return given | dict(zip(present, single, strict=True))
 
 
-def _images(rows: Sequence[RawRow], census: Path | None, max_pixels: int) -> dict[str, ImageFacts]:
+def _images(
+    rows: Sequence[RawRow], facts_file: Path | None, max_pixels: int
+) -> dict[str, ImageFacts]:
     """Facts of each pair's image; a picture that many pairs share is looked at once."""
     paths = {row.guid: row.image for row in rows if row.image is not None}
     files = list(dict.fromkeys(paths.values()))
-    facts = dict(zip(files, take_census(files, census, max_pixels=max_pixels), strict=True))
+    facts = dict(
+        zip(files, read_image_facts(files, facts_file, max_pixels=max_pixels), strict=True)
+    )
     return {guid: facts[path] for guid, path in paths.items()}
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pairfuse.encoders.base import Encoder, LoadedEncoder, Prepared, fingerprint
+from pairfuse.encoders.base import Encoder, EncoderInput, LoadedEncoder, fingerprint
 from pairfuse.encoders.building import (
     Build,
     EncoderSpec,
@@ -34,9 +34,9 @@ from pairfuse.errors import ConfigError
 __all__ = [
     "ENCODERS",
     "Encoder",
+    "EncoderInput",
     "EncoderSpec",
     "LoadedEncoder",
-    "Prepared",
     "build_encoders",
     "fingerprint",
     "resolve_device",

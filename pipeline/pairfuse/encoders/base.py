@@ -21,7 +21,7 @@ PREPROCESSING_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Prepared:
+class EncoderInput:
     """One input, ready for a batch: `size` is its length in tokens (1 for an image).
 
     `types` say of each token of a pair of sentences which of the two it is of; none of one text.
@@ -36,11 +36,11 @@ class Prepared:
 class LoadedEncoder(Protocol):
     """A frozen network on its device: eval mode, no gradients."""
 
-    def prepare(self, raw: Any) -> Prepared:
+    def prepare(self, raw: Any) -> EncoderInput:
         """Turn one text (str) or one RGB image (PIL) into an input; runs in worker threads."""
         ...
 
-    def encode(self, batch: Sequence[Prepared]) -> EncoderOutput:
+    def encode(self, batch: Sequence[EncoderInput]) -> EncoderOutput:
         """Features of a batch, shape (B, D), float32; must not depend on the batch's company.
 
         With tokens where it was told to keep them.
@@ -52,7 +52,7 @@ class LoadedEncoder(Protocol):
 class LaunchingEncoder(LoadedEncoder, Protocol):
     """A network whose device computes while the host goes on."""
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], EncoderOutput]:
+    def launch(self, batch: Sequence[EncoderInput]) -> Callable[[], EncoderOutput]:
         """Begin a batch; the result waits for its features, as `encode` gives them."""
         ...
 

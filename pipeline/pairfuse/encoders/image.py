@@ -14,7 +14,7 @@ import numpy as np
 from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import checkpoint_folder
-from pairfuse.encoders.base import EncoderOutput, Precision, Prepared
+from pairfuse.encoders.base import EncoderInput, EncoderOutput, Precision
 from pairfuse.encoders.network import (
     load_network,
     quiet,
@@ -136,15 +136,15 @@ class LoadedImage:
         """The shorter side below which a JPEG must not be decoded; 0 where it must be whole."""
         return self.crop.draft if self.crop else 0
 
-    def prepare(self, raw: Any) -> Prepared:
+    def prepare(self, raw: Any) -> EncoderInput:
         """Pixels of one image; safe in threads."""
-        return Prepared(self.pixels(raw if raw.mode == "RGB" else raw.convert("RGB")))
+        return EncoderInput(self.pixels(raw if raw.mode == "RGB" else raw.convert("RGB")))
 
-    def encode(self, batch: Sequence[Prepared]) -> EncoderOutput:
+    def encode(self, batch: Sequence[EncoderInput]) -> EncoderOutput:
         """Features (B, D) of prepared images."""
         return self.launch(batch)()
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], EncoderOutput]:
+    def launch(self, batch: Sequence[EncoderInput]) -> Callable[[], EncoderOutput]:
         """Begin to encode prepared images; the result waits for their features."""
         import torch
 

@@ -17,7 +17,7 @@ import numpy as np
 from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import checkpoint_folder
-from pairfuse.encoders.base import LoadedEncoder, Precision, Prepared
+from pairfuse.encoders.base import EncoderInput, LoadedEncoder, Precision
 from pairfuse.encoders.dual import (
     DUAL_FAMILIES,
     dual_width,
@@ -153,18 +153,18 @@ class LoadedJoint:
         """The shorter side below which a JPEG must not be decoded; 0 where it must be whole."""
         return self.crop.draft if self.crop else 0
 
-    def prepare(self, raw: tuple[str, Image]) -> Prepared:
+    def prepare(self, raw: tuple[str, Image]) -> EncoderInput:
         """Token ids and pixels of one pair; safe in threads."""
         text, image = raw
         words = tokenised(text, self.tokenizer, self.pad_id, self.name)
         pixels = self.pixels(image if image.mode == "RGB" else image.convert("RGB"))
-        return Prepared((words, pixels), truncated=words.truncated)
+        return EncoderInput((words, pixels), truncated=words.truncated)
 
-    def encode(self, batch: Sequence[Prepared]) -> Floats:
+    def encode(self, batch: Sequence[EncoderInput]) -> Floats:
         """Features (B, D) of prepared pairs."""
         return self.launch(batch)()
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], Floats]:
+    def launch(self, batch: Sequence[EncoderInput]) -> Callable[[], Floats]:
         """Begin to encode prepared pairs; the result waits for their features."""
         import torch
 

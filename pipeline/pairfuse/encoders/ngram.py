@@ -10,7 +10,7 @@ import numpy as np
 
 from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
-from pairfuse.encoders.base import LoadedEncoder, Prepared, plain_text
+from pairfuse.encoders.base import EncoderInput, LoadedEncoder, plain_text
 
 DIM = 4096
 SETTINGS: dict[str, Any] = {
@@ -51,11 +51,11 @@ class LoadedNgram:
 
     vectorizer: Any
 
-    def prepare(self, raw: Any) -> Prepared:
+    def prepare(self, raw: Any) -> EncoderInput:
         """Keep the text; hashing happens per batch."""
-        return Prepared(plain_text(raw))
+        return EncoderInput(plain_text(raw))
 
-    def encode(self, batch: Sequence[Prepared]) -> Floats:
+    def encode(self, batch: Sequence[EncoderInput]) -> Floats:
         """Hash a batch; a text without n-grams becomes zeros."""
         texts = [prepared.value for prepared in batch]
         features: Floats = self.vectorizer.transform(texts).toarray()

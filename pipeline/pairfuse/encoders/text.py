@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from pairfuse.data.pairs import BETWEEN, Modality
 from pairfuse.encoders import checkpoint_folder
-from pairfuse.encoders.base import EncoderOutput, Precision, Prepared, plain_text
+from pairfuse.encoders.base import EncoderInput, EncoderOutput, Precision, plain_text
 from pairfuse.encoders.network import load_network, quiet, to_device, to_host, with_tokens
 from pairfuse.encoders.truncation import (
     TextTokenizer,
@@ -170,15 +170,15 @@ class LoadedText:
         """The same network, whose sequence is kept too."""
         return replace(self, token_dim=width)
 
-    def prepare(self, raw: Any) -> Prepared:
+    def prepare(self, raw: Any) -> EncoderInput:
         """Token ids of one text, cut at the maximal length; sets nothing, so safe in threads."""
         return tokenised(raw, self.tokenizer, self.pad_id, self.name, pairs=self.reads_pairs)
 
-    def encode(self, batch: Sequence[Prepared]) -> EncoderOutput:
+    def encode(self, batch: Sequence[EncoderInput]) -> EncoderOutput:
         """Features (B, D) of texts padded to the longest among them, or to `pad_to`."""
         return self.launch(batch)()
 
-    def launch(self, batch: Sequence[Prepared]) -> Callable[[], EncoderOutput]:
+    def launch(self, batch: Sequence[EncoderInput]) -> Callable[[], EncoderOutput]:
         """Begin to encode prepared texts; the result waits for their features."""
         import torch
 
@@ -197,7 +197,7 @@ class LoadedText:
 
 def tokenised(
     raw: Any, tokenizer: TextTokenizer, pad_id: int, name: str, *, pairs: bool = False
-) -> Prepared:
+) -> EncoderInput:
     """Token ids of one text, or of a pair of sentences; `name` is the encoder's, for messages."""
     parts = str(raw).split(BETWEEN, 1) if pairs else [str(raw)]
     try:
@@ -209,10 +209,10 @@ def tokenised(
         ) from None
     ids = encoding.ids or [pad_id]
     types = encoding.type_ids if len(parts) > 1 else ()
-    return Prepared(ids, size=len(ids), truncated=bool(encoding.overflowing), types=types)
+    return EncoderInput(ids, size=len(ids), truncated=bool(encoding.overflowing), types=types)
 
 
-def padded(batch: Sequence[Prepared], pad_id: int, pad_to: int, device: str) -> list[Tensor]:
+def padded(batch: Sequence[EncoderInput], pad_id: int, pad_to: int, device: str) -> list[Tensor]:
     """Token ids and their mask, (B, T) each, T being the longest text or `pad_to`.
 
     Where there is a pair of sentences, also which one each token is of.

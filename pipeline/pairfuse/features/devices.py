@@ -1,4 +1,4 @@
-"""Devices: each encodes batches of its own; several take windows from one shared source.
+"""Devices: each encodes batches of its own; several take buffers from one shared source.
 
 On a GPU the next batch is stacked, pinned and launched before the features of the last are waited
 for, so that it never idles between two. Which device made a row, and when, changes nothing in it.
@@ -15,9 +15,9 @@ from queue import Empty, Queue
 from threading import Event, Lock, Thread
 
 from pairfuse.console import log
-from pairfuse.encoders.base import EncoderOutput, LaunchingEncoder, LoadedEncoder, Prepared
+from pairfuse.encoders.base import EncoderInput, EncoderOutput, LaunchingEncoder, LoadedEncoder
 from pairfuse.errors import EncoderError
-from pairfuse.features.prefetch import Window
+from pairfuse.features.prefetch import Buffer
 
 #: Tokens (padding included) that a text batch holds at most, for each input of the batch size.
 TOKENS_PER_INPUT = 64
@@ -28,7 +28,7 @@ LEAST_FULL, FEW = 0.9, 8
 #: Batches whose features wait to be committed, for each device, while a commit goes on.
 WAITING = 4
 
-Rows = tuple[list[bytes], EncoderOutput]
+EncodedBatch = tuple[list[bytes], EncoderOutput]
 
 
 @dataclass
@@ -40,15 +40,15 @@ class Device:
     #: Batches begun before the features of the oldest are waited for: 1 on a GPU.
     ahead: int = 0
 
-    def encode(self, windows: Iterator[Window]) -> Generator[Rows]:
-        """Rows of all windows, (keys, features (B, D)), each batch `ahead` batches later.
+    def encode(self, buffers: Iterator[Buffer]) -> Generator[EncodedBatch]:
+        """Rows of all buffers, (keys, features (B, D)), each batch `ahead` batches later.
 
         Raises:
             EncoderError: Memory runs out with a batch of one.
         """
         begun: deque[tuple[list[bytes], Callable[[], EncoderOutput]]] = deque()
-        for window in windows:
-            left = by_length(window)
+        for buffer in buffers:
+            left = by_length(buffer)
             while left:
                 batch = first_batch(left, self.size)
                 try:
@@ -64,7 +64,7 @@ class Device:
         for keys, fetch in begun:
             yield keys, fetch()
 
-    def _launch(self, batch: Sequence[Prepared]) -> Callable[[], EncoderOutput]:
+    def _launch(self, batch: Sequence[EncoderInput]) -> Callable[[], EncoderOutput]:
         loaded = self.loading.result()
         if self.ahead and isinstance(loaded, LaunchingEncoder):
             return loaded.launch(batch)
@@ -85,30 +85,30 @@ class Device:
 
 def encode_on(
     devices: Sequence[Device],
-    windows: Iterator[Window],
+    buffers: Iterator[Buffer],
     *,
     abandon: Callable[[], object] = lambda: None,
-) -> Generator[Rows]:
+) -> Generator[EncodedBatch]:
     """Rows in the order in which they are ready; several devices have a thread each.
 
     Args:
         devices: One is used by the calling thread itself.
-        windows: Taken by whichever device is free.
+        buffers: Taken by whichever device is free.
         abandon: Called at the end, so that no device waits on for inputs that nobody wants.
 
     Raises:
         BaseException: The first error of any device; the others end after their batch.
     """
     if len(devices) == 1:
-        yield from devices[0].encode(windows)
+        yield from devices[0].encode(buffers)
         return
     # cut for all alike, so that a row's company does not depend on how many devices there are
     size = devices[0].size
-    batches = (batch for window in windows for batch in _cut(window, size))
-    ready: Queue[Rows | BaseException | None] = Queue(WAITING * len(devices))
+    batches = (batch for buffer in buffers for batch in _batches_of(buffer, size))
+    ready: Queue[EncodedBatch | BaseException | None] = Queue(WAITING * len(devices))
     taking, stopped = Lock(), Event()
 
-    def take() -> Iterator[Window]:
+    def take() -> Iterator[Buffer]:
         while True:
             with taking:
                 batch = None if stopped.is_set() else next(batches, None)
@@ -146,12 +146,12 @@ def encode_on(
                     ready.get(timeout=0.02)
 
 
-def by_length(window: Window) -> Window:
+def by_length(buffer: Buffer) -> Buffer:
     """Longest first: what is too large for the memory fails early."""
-    return sorted(window, key=lambda item: -item[1].size)
+    return sorted(buffer, key=lambda item: -item[1].size)
 
 
-def first_batch(ordered: Window, size: int) -> Window:
+def first_batch(ordered: Buffer, size: int) -> Buffer:
     """The first inputs, longest first, that are not mostly padding beside the longest."""
     longest = ordered[0][1].size
     batch = ordered[: _fitting(longest, size)]
@@ -165,8 +165,8 @@ def _fitting(longest: int, size: int) -> int:
     return max(1, min(MOST_INPUTS * size, size * TOKENS_PER_INPUT // longest))
 
 
-def _cut(window: Window, size: int) -> Iterator[Window]:
-    left = by_length(window)
+def _batches_of(buffer: Buffer, size: int) -> Iterator[Buffer]:
+    left = by_length(buffer)
     while left:
         batch = first_batch(left, size)
         yield batch

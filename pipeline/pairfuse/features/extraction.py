@@ -24,7 +24,7 @@ from pairfuse.encoders.network import resolve_devices
 from pairfuse.encoders.tokens import Encoded, join_found
 from pairfuse.errors import StoreError
 from pairfuse.features.devices import MOST_INPUTS, Device, encode_on
-from pairfuse.features.prefetch import Content, Tally, prepare_sample, prepared_windows, threads
+from pairfuse.features.prefetch import Content, PrefetchCounts, prefetch, prepare_sample, threads
 from pairfuse.features.store import FeatureStore
 from pairfuse.files import locked
 from pairfuse.memory import keep_memory
@@ -35,9 +35,9 @@ COMMIT_SECONDS = 20.0
 COMMIT_BYTES = 128 * 2**20
 #: Held, beside the parts, by the process that fills the store.
 LOCK = ".lock"
-#: Inputs of a window, at least: texts are small and sorted by length in it, images are large.
-WINDOW: Mapping[Modality, int] = {"text": 4096, "image": 64, "joint": 64}
-#: A window holds at least so many batches for each device, so that none waits for its end.
+#: Inputs of a buffer, at least: texts are small and sorted by length in it, images are large.
+BUFFER: Mapping[Modality, int] = {"text": 4096, "image": 64, "joint": 64}
+#: A buffer holds at least so many batches for each device, so that none waits for its end.
 BATCHES_AHEAD = 2
 #: How many times larger batches are on a GPU, which is idle with those that suit a CPU.
 GPU_BATCHES = 8
@@ -137,7 +137,7 @@ def _compute(
         return result
     keep_memory()
     start = time.perf_counter()
-    names, tally = resolve_devices(device), Tally(failed=result.failed)
+    names, counts = resolve_devices(device), PrefetchCounts(failed=result.failed)
     on_gpu = names[0].startswith("cuda")
     size = batch_size or encoder.batch_size * (GPU_BATCHES if on_gpu else 1)
     pending: list[tuple[list[bytes], EncoderOutput]] = []
@@ -153,16 +153,16 @@ def _compute(
             per_row = _tokens_a_row(missing, encoder.modality, devices[0])
             on_size(len(missing), _space(store, len(missing), per_row))
             _check_space(store, len(missing), per_row)
-        windows = prepared_windows(
+        buffers = prefetch(
             missing,
             encoder.modality,
             devices[0].loading,
             pool,
-            size=window_size(encoder.modality, size, len(devices)),
-            tally=tally,
+            size=buffer_size(encoder.modality, size, len(devices)),
+            counts=counts,
         )
         drop = partial(pool.shutdown, wait=False, cancel_futures=True)
-        with closing(encode_on(devices, windows, abandon=drop)) as encoded:
+        with closing(encode_on(devices, buffers, abandon=drop)) as encoded:
             for keys, features in encoded:
                 pending.append((keys, features))
                 bar.update(len(keys))
@@ -171,15 +171,15 @@ def _compute(
                     last = time.perf_counter()
         _commit(store, pending, result, len(missing), per_row)
     _tidy(store)
-    result.truncated = tally.truncated
+    result.truncated = counts.truncated
     result.seconds = time.perf_counter() - start
     return result
 
 
-def window_size(modality: Modality, batch_size: int, devices: int) -> int:
+def buffer_size(modality: Modality, batch_size: int, devices: int) -> int:
     """Inputs that are prepared, and texts that are sorted by length, together."""
     most = batch_size * (MOST_INPUTS if modality == "text" else 1)
-    return max(WINDOW[modality], BATCHES_AHEAD * devices * most)
+    return max(BUFFER[modality], BATCHES_AHEAD * devices * most)
 
 
 def _due(pending: Sequence[tuple[list[bytes], EncoderOutput]], last: float) -> bool:

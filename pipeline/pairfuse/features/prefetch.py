@@ -1,7 +1,7 @@
-"""Inputs: contents are read and prepared in threads, one window ahead of the networks.
+"""Prefetch: contents are read and prepared in threads, one buffer ahead of the networks.
 
-No more than two windows of prepared inputs are in memory. What cannot be prepared is named in the
-tally and left out; it stops nothing.
+No more than two buffers of prepared inputs are in memory. What cannot be prepared is counted with
+its reason and left out; it stops nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from pairfuse.data.images import open_image
 from pairfuse.data.pairs import Modality, joint_key, text_key
-from pairfuse.encoders.base import LoadedEncoder, Prepared
+from pairfuse.encoders.base import EncoderInput, LoadedEncoder
 from pairfuse.errors import DataError
 from pairfuse.files import read_bytes
 
@@ -28,12 +28,12 @@ PORTION: Mapping[Modality, int] = {"text": 64, "image": 1, "joint": 1}
 
 #: A text, the path of an image, or both for a joint encoder.
 Content = str | Path | tuple[str, Path]
-Window = list[tuple[bytes, Prepared]]
-_Outcomes = list[tuple[bytes, Prepared | str]]
+Buffer = list[tuple[bytes, EncoderInput]]
+_Outcomes = list[tuple[bytes, EncoderInput | str]]
 
 
 @dataclass
-class Tally:
+class PrefetchCounts:
     """What became of the inputs: how many were cut, and why some were lost."""
 
     truncated: int = 0
@@ -50,41 +50,41 @@ def threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def prepared_windows(
+def prefetch(
     wanted: Mapping[bytes, Content],
     modality: Modality,
     loading: Future[LoadedEncoder],
     pool: ThreadPoolExecutor,
     *,
     size: int,
-    tally: Tally,
-) -> Iterator[Window]:
-    """Windows of prepared inputs; the next one is made ready while the caller encodes this one.
+    counts: PrefetchCounts,
+) -> Iterator[Buffer]:
+    """Buffers of prepared inputs; the next one is made ready while the caller encodes this one.
 
     Args:
         wanted: Key to text, to the path of an image, or to both.
         loading: The encoder that prepares them; what needs no encoder is done before it is there.
-        size: Inputs of one window.
-        tally: Filled in as windows are given out.
+        size: Inputs of one buffer.
+        counts: Filled in as buffers are given out.
     """
     prepare = partial(_prepare, loading, _READ[modality])
     items = iter(wanted.items())
 
     def begin() -> list[Future[_Outcomes]]:
-        window = list(islice(items, size))
-        return [pool.submit(prepare, part) for part in _portions(window, PORTION[modality])]
+        buffer = list(islice(items, size))
+        return [pool.submit(prepare, part) for part in _portions(buffer, PORTION[modality])]
 
     ahead = begin()
     while ahead:
         loading.result()
         current, ahead = ahead, begin()
         outcomes = [outcome for future in current for outcome in future.result()]
-        yield list(_kept(outcomes, tally))
+        yield list(_kept(outcomes, counts))
 
 
 def prepare_sample(
     wanted: Mapping[bytes, Content], modality: Modality, loading: Future[LoadedEncoder], count: int
-) -> list[Prepared]:
+) -> list[EncoderInput]:
     """Some inputs, evenly spread over those wanted; those that cannot be prepared are left out."""
     items = list(wanted.items())[:: max(1, len(wanted) // count)][:count]
     found = _prepare(loading, _READ[modality], items)
@@ -92,9 +92,9 @@ def prepare_sample(
 
 
 def _portions(
-    window: Sequence[tuple[bytes, Content]], size: int
+    buffer: Sequence[tuple[bytes, Content]], size: int
 ) -> Iterator[Sequence[tuple[bytes, Content]]]:
-    return (window[start : start + size] for start in range(0, len(window), size))
+    return (buffer[start : start + size] for start in range(0, len(buffer), size))
 
 
 def _prepare(
@@ -112,12 +112,12 @@ def _prepare(
     return outcomes
 
 
-def _kept(outcomes: _Outcomes, tally: Tally) -> Iterator[tuple[bytes, Prepared]]:
+def _kept(outcomes: _Outcomes, counts: PrefetchCounts) -> Iterator[tuple[bytes, EncoderInput]]:
     for key, prepared in outcomes:
         if isinstance(prepared, str):
-            tally.failed[key.hex()] = prepared
+            counts.failed[key.hex()] = prepared
             continue
-        tally.truncated += prepared.truncated
+        counts.truncated += prepared.truncated
         yield key, prepared
 
 

@@ -270,7 +270,7 @@ def _task(
         train, train_targets = smote(
             train, train_targets, strength=recipe.balance_strength, seed=seed
         )
-        soft = soft.and_labels(train_targets[len(part.rows.train) :]) if soft else None
+        soft = soft.with_labels(train_targets[len(part.rows.train) :]) if soft else None
     val, held = inputs.rows(part.rows.val), inputs.rows(part.rows.held)
     val_targets = targets[part.rows.val]
     return TrainingSpec(

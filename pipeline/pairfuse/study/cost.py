@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.images import open_image
 from pairfuse.data.pairs import Modality
-from pairfuse.encoders.base import Encoder, LoadedEncoder, Prepared
+from pairfuse.encoders.base import Encoder, EncoderInput, LoadedEncoder
 from pairfuse.encoders.checkpoint_folder import first_line
 from pairfuse.encoders.token_encoder import TokenEncoder
 from pairfuse.errors import DataError, EncoderError, PairfuseError
@@ -258,7 +258,7 @@ def _can_read(content: Content, loaded: LoadedEncoder) -> bool:
     return True
 
 
-def _prepared(content: Content, loaded: LoadedEncoder) -> Prepared:
+def _prepared(content: Content, loaded: LoadedEncoder) -> EncoderInput:
     if isinstance(content, str):
         return loaded.prepare(content)
     text, path = content if isinstance(content, tuple) else (None, content)

@@ -39,5 +39,5 @@ def _right(table: Table, y_pred: Ints, rows: Ints) -> Floats:
     """How right each guess is, 0 to 1, shape (n,)."""
     if table.metric == "vqa_accuracy":
         assert table.answers is not None
-        return table.answers.rows(rows).right_of(y_pred)
+        return table.answers.rows(rows).accuracy_of(y_pred)
     return np.asarray(y_pred == table.targets[rows], dtype=np.float32)

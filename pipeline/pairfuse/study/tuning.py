@@ -377,7 +377,7 @@ def study_mark(table: Table, prepared: Sequence[Prepared], space: Space, seed: i
     digest = hashlib.sha256(json.dumps([asdict(space.base), table.labels, seed, choices]).encode())
     digest.update(np.ascontiguousarray(table.targets).tobytes())
     if table.answers:
-        for told in (table.answers.classes, table.answers.right, table.answers.shares):
+        for told in (table.answers.classes, table.answers.accuracy, table.answers.shares):
             digest.update(told.tobytes())
     for part in prepared:
         digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())

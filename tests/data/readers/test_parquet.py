@@ -73,11 +73,11 @@ def test_without_a_split_rows_without_label_are_for_testing(tmp_path: Path) -> N
 
 
 def test_pictures_are_unpacked_once_by_content(tmp_path: Path) -> None:
-    root, census = write_parquet(tmp_path / "set"), tmp_path / "cache" / "images.jsonl"
+    root, facts_file = write_parquet(tmp_path / "set"), tmp_path / "cache" / "images.jsonl"
     before = sorted(root.rglob("*"))
-    first = load_dataset(root, census=census)
+    first = load_dataset(root, facts_file=facts_file)
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")}
-    assert load_dataset(root, census=census) == first
+    assert load_dataset(root, facts_file=facts_file) == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")} == files
     assert sorted(root.rglob("*")) == before
     assert first.pairs[0].image is not None
@@ -86,21 +86,21 @@ def test_pictures_are_unpacked_once_by_content(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_was_cut_while_it_was_unpacked_is_written_again(tmp_path: Path) -> None:
-    root, census = write_parquet(tmp_path / "set"), tmp_path / "cache" / "images.jsonl"
-    path = load_dataset(root, census=census).pairs[0].image
+    root, facts_file = write_parquet(tmp_path / "set"), tmp_path / "cache" / "images.jsonl"
+    path = load_dataset(root, facts_file=facts_file).pairs[0].image
     assert path is not None
     path.write_bytes(b"cut")
-    assert load_dataset(root, census=census).problems == ()
+    assert load_dataset(root, facts_file=facts_file).problems == ()
 
 
 def test_equal_pictures_share_a_file(tmp_path: Path) -> None:
     rows = [{"id": str(n), "image": saved(picture(0)), "label": "a"} for n in range(3)]
-    dataset = load_dataset(write(tmp_path / "x.parquet", rows), census=tmp_path / "c" / "notes")
+    dataset = load_dataset(write(tmp_path / "x.parquet", rows), facts_file=tmp_path / "c" / "notes")
     assert len({pair.image for pair in dataset.pairs}) == 1
 
 
 def test_without_a_place_for_pictures_it_is_said_that_one_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="pictures inside a table; census="):
+    with pytest.raises(DataError, match="pictures inside a table; facts_file="):
         load_dataset(write_parquet(tmp_path / "set"))
 
 
@@ -139,7 +139,7 @@ def test_a_row_that_cannot_be_used_is_named_by_its_number(case: str, tmp_path: P
     make, labels, message = BAD_ROWS[case]
     pq.write_table(make(labels), tmp_path / "train.parquet")
     with pytest.raises(DataError) as caught:
-        load_dataset(tmp_path, census=tmp_path / "c" / "notes")
+        load_dataset(tmp_path, facts_file=tmp_path / "c" / "notes")
     assert message in str(caught.value)
 
 

@@ -52,7 +52,7 @@ def test_every_reader_knows_its_layout_reads_what_is_published_and_makes_no_file
 
 def test_every_pair_of_a_whole_set_has_its_text_and_its_picture(name: str, tmp_path: Path) -> None:
     root = WRITERS[name](tmp_path / "set")
-    dataset = load_dataset(root, census=tmp_path / "cache" / "images.jsonl")
+    dataset = load_dataset(root, facts_file=tmp_path / "cache" / "images.jsonl")
     assert dataset.problems == ()
     assert dataset.reader == name
     assert all(pair.text and pair.image for pair in dataset.pairs)
@@ -303,13 +303,13 @@ def test_a_picture_that_many_pairs_share_is_looked_at_once(
     from pairfuse.data import loading
 
     looked: list[Path] = []
-    take = loading.take_census
+    take = loading.read_image_facts
 
     def noted(paths: list[Path], *rest: object, **more: int) -> object:
         looked.extend(paths)
         return take(paths, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loading, "take_census", noted)
+    monkeypatch.setattr(loading, "read_image_facts", noted)
     dataset = load_dataset(write_snli_ve(tmp_path))
     assert len(dataset.images) == 4
     assert sorted(path.name for path in looked) == ["111.jpg", "222.jpg", "333.jpg"]
