@@ -12,8 +12,16 @@ from random import Random
 import pytest
 from PIL import Image
 
-from pairfuse.data import demo
-from pairfuse.data.demo import FLAWS, LABELS, SENTENCES, UNDECIDED, WORLDS, draw_demo, scenes
+from pairfuse.data.demo import (
+    FLAWS,
+    LABELS,
+    SENTENCES,
+    UNDECIDED,
+    WORLDS,
+    draw_demo,
+    drawing,
+    scenes,
+)
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.loading import load_dataset
 from pairfuse.errors import DataError
@@ -143,7 +151,7 @@ def test_a_broken_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError("no space left")
 
     (tmp_path / "set").mkdir()
-    monkeypatch.setattr(demo, "_table", full_disk)
+    monkeypatch.setattr(drawing, "_table", full_disk)
     with pytest.raises(OSError, match="no space"):
         draw_demo(tmp_path / "set", pairs=40, test_pairs=0)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pairfuse.data import image_facts as facts_file
+from pairfuse.data import image_facts
 from pairfuse.data.image_facts import load_facts, mark_unreadable, read_image_facts
 from pairfuse.data.images import MAX_PIXELS, look
 from pairfuse.data.pairs import ImageFacts
@@ -14,14 +14,14 @@ from toys.data import picture, saved
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every content that the facts_file decodes."""
+    """Every content that is decoded."""
     seen: list[bytes] = []
 
     def counting(data: bytes, *, max_pixels: int) -> ImageFacts:
         seen.append(data)
         return look(data, max_pixels=max_pixels)
 
-    monkeypatch.setattr(facts_file, "look", counting)
+    monkeypatch.setattr(image_facts, "look", counting)
     return seen
 
 
@@ -33,7 +33,7 @@ def paths(tmp_path: Path) -> list[Path]:
     return found
 
 
-def test_a_second_census_decodes_nothing(
+def test_a_second_look_decodes_nothing(
     paths: list[Path], tmp_path: Path, looked: list[bytes]
 ) -> None:
     first = read_image_facts(paths, tmp_path / "notes")
@@ -42,7 +42,7 @@ def test_a_second_census_decodes_nothing(
     assert len(looked) == 4
 
 
-def test_a_census_of_another_set_forgets_nothing(
+def test_facts_of_another_set_are_kept(
     paths: list[Path], tmp_path: Path, looked: list[bytes]
 ) -> None:
     for some in (paths[:3], paths[3:], paths):

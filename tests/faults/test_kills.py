@@ -124,7 +124,7 @@ def test_every_file_is_opened_under_a_temporary_name_and_gets_its_own_by_a_renam
     names = {Path(path).name for what, path in steps if what in ("open", "write", "half")}
     assert {name for name in names if not name.startswith(TEMPORARY)} == {".lock"}
     renamed = [what for what, path in steps if what == "rename" and TEMPORARY in path]
-    assert len(renamed) == PAIRS // BATCH + 2  # parts, the joined one, the census
+    assert len(renamed) == PAIRS // BATCH + 2  # parts, the joined one, the image facts
 
 
 @pytest.mark.faults

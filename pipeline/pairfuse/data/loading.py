@@ -139,13 +139,13 @@ def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:
 
 def _texts(rows: Sequence[RawRow], encoding: str) -> dict[str, DecodedText]:
     """Text of each pair that has one: files are decoded together, table cells are text already."""
-    given = {row.guid: DecodedText(row.text, "table", 0) for row in rows if row.text is not None}
-    files = {row.guid: row.text_file for row in rows if row.text_file and row.guid not in given}
+    cells = {row.guid: DecodedText(row.text, "table", 0) for row in rows if row.text is not None}
+    files = {row.guid: row.text_file for row in rows if row.text_file and row.guid not in cells}
     raws = {guid: _bytes_of(path) for guid, path in files.items()}
     present = {guid: raw for guid, raw in raws.items() if raw is not None}
     decoded = decode_texts(list(present.values()), encoding=encoding)
     single = [replace(each, text=one_text(each.text)) for each in decoded]
-    return given | dict(zip(present, single, strict=True))
+    return cells | dict(zip(present, single, strict=True))
 
 
 def _images(

@@ -113,12 +113,22 @@ def _manifest_rows(dataset: Dataset, max_distance: int) -> Iterator[tuple[object
     groups = duplicate_groups(dataset, max_distance=max_distance).tolist()
     for pair, group in zip(dataset.pairs, groups, strict=True):
         decoding, fact = dataset.decodings.get(pair.guid), dataset.images.get(pair.guid)
-        has = (int(pair.text is not None), int(pair.image is not None))
-        read = (decoding.encoding, decoding.replaced) if decoding else ("", "")
-        seen = (fact.width, fact.height, fact.mode, fact.format) if fact and not fact.error else ()
+        usable = fact if fact and not fact.error else None
         yield (
-            *(pair.guid, pair.split, pair.label or "", *has, len(pair.text or ""), *read),
-            *(fact.digest if fact else "", *(seen or ("", "", "", "")), group),
+            pair.guid,
+            pair.split,
+            pair.label or "",
+            int(pair.text is not None),
+            int(pair.image is not None),
+            len(pair.text or ""),
+            decoding.encoding if decoding else "",
+            decoding.replaced if decoding else "",
+            fact.digest if fact else "",
+            usable.width if usable else "",
+            usable.height if usable else "",
+            usable.mode if usable else "",
+            usable.format if usable else "",
+            group,
             "; ".join(reasons.get(pair.guid, ())),
         )
 

@@ -177,13 +177,13 @@ def _own_output(network: Any, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
     if pooling is None:
         plain: Tensor = network(pixels)
         return plain
-    given: list[Tensor] = []
-    hook = pooling.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    pooled_maps: list[Tensor] = []
+    hook = pooling.register_forward_pre_hook(lambda _, inputs: pooled_maps.append(inputs[0]))
     try:
         features: Tensor = network(pixels)
     finally:
         hook.remove()
-    return features, given[-1]
+    return features, pooled_maps[-1]
 
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -231,16 +231,16 @@ def conv_net(architecture: str, file_name: str = "") -> ConvNet:
     if not layers or layers[-1][1].out_features != 1000:
         raise EncoderError(
             f"torchvision's {architecture} does not end in a linear classifier of ImageNet, so its "
-            "features cannot be told; give another network"
+            "features cannot be read; give another network"
         )
     head, last = layers[-1]
-    given = (named or [known.DEFAULT])[0].transforms()
+    preset = (named or [known.DEFAULT])[0].transforms()
     crop = Crop(
-        given.resize_size[0],
-        given.crop_size[0],
-        given.interpolation.value,
-        (given.mean[0], given.mean[1], given.mean[2]),
-        (given.std[0], given.std[1], given.std[2]),
+        resize=preset.resize_size[0],
+        size=preset.crop_size[0],
+        interpolation=preset.interpolation.value,
+        mean=(preset.mean[0], preset.mean[1], preset.mean[2]),
+        std=(preset.std[0], preset.std[1], preset.std[2]),
     )
     return _torchvision(
         architecture, last.in_features, head, crop, bears_bf16=False, in_order=False

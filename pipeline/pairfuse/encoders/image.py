@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pairfuse.arrays import Floats
+from pairfuse.arrays import Bytes, Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import checkpoint_folder
 from pairfuse.encoders.base import EncoderInput, EncoderOutput, Precision
@@ -23,7 +23,7 @@ from pairfuse.encoders.network import (
     torch_dtype,
     with_tokens,
 )
-from pairfuse.encoders.pixels import Bytes, Crop, cropped, plain_crop, standardise
+from pairfuse.encoders.pixels import Crop, cropped, plain_crop, standardise
 from pairfuse.errors import EncoderError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pairfuse.arrays import Floats
+from pairfuse.arrays import Bytes, Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders import checkpoint_folder
 from pairfuse.encoders.base import EncoderInput, LoadedEncoder, Precision
@@ -27,7 +27,7 @@ from pairfuse.encoders.dual import (
 )
 from pairfuse.encoders.image import as_input, image_errors, load_processor
 from pairfuse.encoders.network import load_network, stack, to_device, to_host
-from pairfuse.encoders.pixels import Bytes, Crop
+from pairfuse.encoders.pixels import Crop
 from pairfuse.encoders.text import load_tokenizer, padded, tokenised, usable_length
 from pairfuse.encoders.truncation import TextTokenizer, Truncation, in_fingerprint
 from pairfuse.errors import EncoderError

@@ -8,13 +8,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pairfuse.arrays import Bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-Bytes = NDArray[np.uint8]
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic"]
 
 #: Pillow's numbers, as image processors write them.

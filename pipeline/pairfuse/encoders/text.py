@@ -128,8 +128,8 @@ class TextEncoder:
         def features(
             ids: Tensor, mask: Tensor, types: Tensor | None = None
         ) -> tuple[Tensor, Tensor]:
-            told = {} if types is None or not typed else {"token_type_ids": types}
-            output = network(input_ids=ids, attention_mask=mask, **told)
+            type_ids = {} if types is None or not typed else {"token_type_ids": types}
+            output = network(input_ids=ids, attention_mask=mask, **type_ids)
             return pool(output, mask, self.pooling), output.last_hidden_state
 
         typed = (getattr(network.config, "type_vocab_size", 0) or 0) > 1

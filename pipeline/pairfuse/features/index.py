@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.arrays import Ints
-
-Bytes = NDArray[np.uint8]
+from pairfuse.arrays import Bytes, Ints
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,11 @@ def build_index(parts: Sequence[Bytes]) -> KeyIndex:
     counts = [len(part) for part in parts]
     rows = [np.arange(count, dtype=np.int64) for count in counts]
     return KeyIndex(
-        keys,
-        prefixes[order],
-        order,
-        np.repeat(np.arange(len(parts), dtype=np.int64), counts),
-        np.concatenate(rows) if rows else np.empty(0, dtype=np.int64),
+        keys=keys,
+        prefixes=prefixes[order],
+        order=order,
+        part=np.repeat(np.arange(len(parts), dtype=np.int64), counts),
+        row=np.concatenate(rows) if rows else np.empty(0, dtype=np.int64),
     )
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.arrays import Floats, Ints
+from pairfuse.arrays import Bytes, Floats, Ints
 from pairfuse.encoders.tokens import Tokens
 from pairfuse.errors import StoreError
 from pairfuse.features.hdf5_schema import (
@@ -45,7 +45,6 @@ from pairfuse.features.hdf5_schema import (
 if TYPE_CHECKING:
     import h5py
 
-Bytes = NDArray[np.uint8]
 
 #: A whole part is read, and proven, in blocks of this size; its `checksum` is that of theirs.
 _BLOCK_BYTES = 2**20
@@ -179,10 +178,17 @@ def open_part(path: Path) -> Part:
     more = (block.offsets, block.checksums) if block else ()
     if path.stem != part_name(attributes, keys, checksums, *more).removesuffix(SUFFIX):
         raise StoreError(_refused(path, "its name is not the checksum of its content"))
-    return Part(path, attributes, keys, checksums, offset, block)
+    return Part(
+        path=path,
+        attributes=attributes,
+        keys=keys,
+        checksums=checksums,
+        offset=offset,
+        tokens=block,
+    )
 
 
-def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
+def read_rows(part: Part, rows: Ints) -> Floats:
     """Features of the named rows, each proven by its checksum, shape (len(rows), D).
 
     Raises:
@@ -202,7 +208,7 @@ def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
     return chosen
 
 
-def read_tokens(part: Part, rows: NDArray[np.int64]) -> Tokens:
+def read_tokens(part: Part, rows: Ints) -> Tokens:
     """Sequences of the named rows, each proven by its checksum.
 
     Raises:
@@ -214,7 +220,7 @@ def read_tokens(part: Part, rows: NDArray[np.int64]) -> Tokens:
     return chosen
 
 
-def check_tokens(part: Part, rows: NDArray[np.int64], tokens: Tokens) -> None:
+def check_tokens(part: Part, rows: Ints, tokens: Tokens) -> None:
     """Refuse sequences that are not those of these rows of the part.
 
     Raises:
@@ -229,7 +235,7 @@ def check_tokens(part: Part, rows: NDArray[np.int64], tokens: Tokens) -> None:
         )
 
 
-def damaged_rows(part: Part) -> NDArray[np.int64]:
+def damaged_rows(part: Part) -> Ints:
     """Numbers of the rows whose checksum, or that of their tokens, is wrong."""
     wrong = (row_checksums(part.keys, read_unchecked(part)) != part.checksums).any(axis=1)
     if part.tokens:
@@ -351,7 +357,12 @@ def _token_block(
     if not inside or not (offsets[1:] > offsets[:-1]).all():
         raise StoreError(f"its offsets do not divide {attributes['tokens']} tokens into rows")
     place = int(datasets["tokens"].id.get_offset())
-    return TokenBlock(offsets, datasets["token_checksums"][:], place, int(attributes["token_dim"]))
+    return TokenBlock(
+        offsets=offsets,
+        checksums=datasets["token_checksums"][:],
+        offset=place,
+        dim=int(attributes["token_dim"]),
+    )
 
 
 def _raise_if_gone(path: Path, error: Exception) -> None:
@@ -360,7 +371,7 @@ def _raise_if_gone(path: Path, error: Exception) -> None:
         raise FileNotFoundError(path) from error
 
 
-def _is_all(rows: NDArray[np.int64], count: int) -> bool:
+def _is_all(rows: Ints, count: int) -> bool:
     return len(rows) == count and bool((rows == np.arange(count)).all())
 
 

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pairfuse import __version__
-from pairfuse.arrays import Floats
+from pairfuse.arrays import Bytes, Floats, Ints
 from pairfuse.encoders.base import Encoder, fingerprint
 from pairfuse.encoders.token_encoder import TokenEncoder
 from pairfuse.encoders.tokens import TokenPooling, Tokens, join_tokens, pool_tokens
@@ -144,20 +143,20 @@ class FeatureStore:
 
     def mapped_tokens(
         self, keys: Sequence[bytes]
-    ) -> tuple[tuple[tuple[Part, Tokens], ...], NDArray[np.int64], NDArray[np.int64]]:
+    ) -> tuple[tuple[tuple[Part, Tokens], ...], Ints, Ints]:
         """All parts with their tokens memory-mapped, not yet proven, and where each key lies.
 
         Raises:
             StoreError: A key is not in the store, or it keeps no tokens.
         """
 
-        def look() -> tuple[tuple[tuple[Part, Tokens], ...], NDArray[np.int64], NDArray[np.int64]]:
+        def look() -> tuple[tuple[tuple[Part, Tokens], ...], Ints, Ints]:
             parts = tuple((part, unchecked_tokens(part)) for part in self.parts)
             return parts, *self.locate(keys)
 
         return self._again(look)
 
-    def locate(self, keys: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def locate(self, keys: Sequence[bytes]) -> tuple[Ints, Ints]:
         """Number among `parts`, and row in that part, of each key.
 
         Raises:
@@ -253,7 +252,7 @@ class FeatureStore:
             if part.path != joined:
                 part.path.unlink(missing_ok=True)
 
-    def _write(self, keys: NDArray[np.uint8], features: Floats, tokens: Tokens | None) -> Path:
+    def _write(self, keys: Bytes, features: Floats, tokens: Tokens | None) -> Path:
         attributes = {
             "encoder": self.encoder,
             "modality": self.modality,
@@ -313,11 +312,16 @@ def open_store(cache: Path, encoder: Encoder) -> FeatureStore:
     token_dim, pooling = 0, None
     if isinstance(encoder, TokenEncoder):
         token_dim, pooling = encoder.token_dim, encoder.pooling
+    name = store_name(encoder.name, mark, has_tokens=token_dim > 0)
     return FeatureStore(
-        cache / "features" / store_name(encoder.name, mark, has_tokens=token_dim > 0) / "parts",
-        *(encoder.name, encoder.modality, mark, encoder.dim),
-        json.dumps(encoder.made_from, sort_keys=True),
-        *(token_dim, pooling),
+        folder=cache / "features" / name / "parts",
+        encoder=encoder.name,
+        modality=encoder.modality,
+        fingerprint=mark,
+        dim=encoder.dim,
+        made_from=json.dumps(encoder.made_from, sort_keys=True),
+        token_dim=token_dim,
+        pooling=pooling,
     )
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pairfuse.arrays import Ints
 from pairfuse.console import progress
 from pairfuse.errors import StoreError
 from pairfuse.features.hdf5_schema import SUFFIX
@@ -226,7 +226,7 @@ def _facts(folder: Path, *, prove: bool, repair: bool) -> StoreFacts:
     )
 
 
-def _rewrite(part: Part, keep: NDArray[np.int64]) -> None:
+def _rewrite(part: Part, keep: Ints) -> None:
     """Replace a part by one that holds the named rows alone; the new one is there first.
 
     Each row is proven: its new checksum must not vouch for damage.

@@ -154,12 +154,15 @@ def _features(path: Path, schema: Any) -> dict[str, dict[str, Any]]:
 
 
 def _names(
-    path: Path, schema: Any, features: Mapping[str, dict[str, Any]], given: Mapping[str, str]
+    path: Path,
+    schema: Any,
+    features: Mapping[str, dict[str, Any]],
+    named_columns: Mapping[str, str],
 ) -> Names:
     header = list(schema.names)
-    names: dict[str, tuple[str, ...]] = {part: (name,) for part, name in given.items()}
-    if "text" in given:
-        names["text"] = parted(given["text"], header)
+    names: dict[str, tuple[str, ...]] = {part: (name,) for part, name in named_columns.items()}
+    if "text" in named_columns:
+        names["text"] = parted(named_columns["text"], header)
     absent = [name for several in names.values() for name in several if name not in header]
     if absent:
         raise ConfigError(f"{path} has no column {absent[0]!r}; it has {listed(header)}")

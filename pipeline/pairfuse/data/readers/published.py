@@ -1,6 +1,6 @@
 """Published sets made of tables: Hateful Memes, SNLI-VE, Fakeddit, CrisisMMD.
 
-Each is one `Layout`: which columns play which part, where its pictures lie, which labels there
+Each is one `TableLayout`: which columns play which part, where its pictures lie, which labels there
 are. Columns can be chosen otherwise with --columns; the files are read line by line.
 """
 
@@ -20,7 +20,7 @@ Files = Sequence[tuple[Path, Split]]
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """How a published table is written.
 
     `columns` gives for each part the names it may have. The image cell is a path from the root, or
@@ -36,7 +36,7 @@ class Layout:
     quoted: bool = True
 
 
-MEMES = Layout(
+MEMES = TableLayout(
     {"id": ("id",), "text": ("text",), "image": ("img",), "label": ("label",)},
     labels={"label": ("0", "1")},
 )
@@ -49,7 +49,7 @@ MEMES_FILES: Mapping[str, Split] = {
     "test_seen.jsonl": "test",
     "test_unseen.jsonl": "test",
 }
-SNLI_VE = Layout(
+SNLI_VE = TableLayout(
     {
         "id": ("pairID",),
         "text": ("sentence2",),
@@ -66,7 +66,7 @@ SNLI_VE_FILES: Mapping[str, Split] = {
     "snli_ve_dev.jsonl": "val",
     "snli_ve_test.jsonl": "test",
 }
-FAKEDDIT = Layout(
+FAKEDDIT = TableLayout(
     {"id": ("id",), "text": ("clean_title",), "image": ("id",), "label": ("2_way_label",)},
     labels={
         f"{count}_way_label": tuple(str(label) for label in range(count)) for count in (2, 3, 6)
@@ -80,7 +80,7 @@ FAKEDDIT_FILES: Mapping[str, Split] = {
     "multimodal_test_public.tsv": "test",
 }
 #: Tweets hold quotation marks that enclose nothing.
-CRISIS_MMD = Layout(
+CRISIS_MMD = TableLayout(
     {"id": ("image_id",), "text": ("tweet_text",), "image": ("image",), "label": ("label",)},
     quoted=False,
 )
@@ -176,7 +176,7 @@ def named_files(folders: Iterable[Path], names: Mapping[str, Split]) -> Files:
 
 
 def layout_rows(
-    layout: Layout, root: Path, files: Files, columns: Mapping[str, str]
+    layout: TableLayout, root: Path, files: Files, columns: Mapping[str, str]
 ) -> Iterator[RawRow]:
     """Rows of published tables, in the order of the files."""
     named = bool(layout.pictures) and "image" not in columns
@@ -191,18 +191,22 @@ def layout_rows(
 
 
 def _layout_names(
-    layout: Layout, path: Path, header: Sequence[str], given: Mapping[str, str], split: Split
+    layout: TableLayout,
+    path: Path,
+    header: Sequence[str],
+    named_columns: Mapping[str, str],
+    split: Split,
 ) -> Names:
     names: dict[str, tuple[str, ...]] = {}
     for part, usual in layout.columns.items():
-        wanted = parted(given[part], header) if part in given else usual[:1]
-        if part not in given:
+        wanted = parted(named_columns[part], header) if part in named_columns else usual[:1]
+        if part not in named_columns:
             wanted = tuple(name for name in usual if name in header)[:1] or usual[:1]
         absent = [name for name in wanted if name not in header]
-        if absent and part == "label" and split == "test" and part not in given:
+        if absent and part == "label" and split == "test" and part not in named_columns:
             continue
         if absent:
-            kind = ConfigError if part in given else DataError
+            kind = ConfigError if part in named_columns else DataError
             raise kind(f"{path} has no column {absent[0]!r}; it has {listed(header)}")
         names[part] = wanted
     return names
@@ -215,7 +219,7 @@ def _pictured(row: RawRow, ending: str) -> RawRow:
     return replace(row, image=row.image.with_name(row.image.name + ending))
 
 
-def _judged(layout: Layout, row: RawRow, known: Sequence[str]) -> RawRow:
+def _judged(layout: TableLayout, row: RawRow, known: Sequence[str]) -> RawRow:
     if row.label is None:
         return row
     if row.label in layout.left_out:

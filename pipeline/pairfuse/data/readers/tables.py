@@ -62,14 +62,14 @@ def read_news(root: Path, columns: Mapping[str, str]) -> list[RawRow]:
         header, records = _whole(path)
         spelled = {name.strip().lower(): name for name in header}
         wanted = {"text": ("title", "body"), "label": ("category",)}
-        given = dict(columns)
+        named_columns = dict(columns)
         for part, usual in wanted.items():
             absent = [name for name in usual if name not in spelled]
-            if part not in given and absent:
+            if part not in named_columns and absent:
                 raise DataError(f"{path} has no column {absent[0]!r}; it has {listed(header)}")
-            given.setdefault(part, "+".join(spelled.get(name, "") for name in usual))
-        numbered = "id" not in given and not spelled.keys() & set(COLUMNS["id"])
-        names = _column_names(path, [*header, "id"] if numbered else header, given)
+            named_columns.setdefault(part, "+".join(spelled.get(name, "") for name in usual))
+        numbered = "id" not in named_columns and not spelled.keys() & set(COLUMNS["id"])
+        names = _column_names(path, [*header, "id"] if numbered else header, named_columns)
         for number, (where, record) in enumerate(records, 1):
             named = {**record, "id": f"{path.stem}-{number}"} if numbered else record
             rows.append(table_row(path.parent, where, named, names, split))
@@ -269,11 +269,11 @@ def _tables_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLE_ENDINGS and p.is_file())
 
 
-def _column_names(path: Path, header: Sequence[str], given: Mapping[str, str]) -> Names:
+def _column_names(path: Path, header: Sequence[str], named_columns: Mapping[str, str]) -> Names:
     """Which column of the table plays which part."""
-    names: dict[str, tuple[str, ...]] = {part: (name,) for part, name in given.items()}
-    if "text" in given:
-        names["text"] = parted(given["text"], header)
+    names: dict[str, tuple[str, ...]] = {part: (name,) for part, name in named_columns.items()}
+    if "text" in named_columns:
+        names["text"] = parted(named_columns["text"], header)
     absent = [name for several in names.values() for name in several if name not in header]
     if absent:
         raise ConfigError(f"{path} has no column {absent[0]!r}; it has {listed(header)}")

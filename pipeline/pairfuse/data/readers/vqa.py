@@ -54,7 +54,7 @@ def read_vqa(root: Path, columns: Mapping[str, str]) -> Iterator[RawRow]:
             guid = str(_field(questions, entry, "question_id", (int, str), number))
             picture = _field(questions, entry, "image_id", (int,), number)
             annotation = annotations.pop(guid, None)
-            label, given = annotation or (None, ())
+            label, own_answers = annotation or (None, ())
             errors = [wrong] if (wrong := guid_error(guid)) else []
             if annotation is None and split != "test":
                 errors.append(f"question {guid[:40]} has no annotation")
@@ -68,7 +68,7 @@ def read_vqa(root: Path, columns: Mapping[str, str]) -> Iterator[RawRow]:
                 image=folder / f"COCO_{pictures}_{picture:012d}.jpg",
                 errors=tuple(errors),
                 left_out=f"not one of the {len(frequent)} most frequent answers" if rare else "",
-                answers=given,
+                answers=own_answers,
             )
         if annotations:
             raise DataError(
@@ -83,10 +83,10 @@ def has_vqa(root: Path) -> bool:
 
 
 def _limit(columns: Mapping[str, str]) -> int:
-    given = columns.get("answers", str(ANSWERS))
-    if not given.isascii() or not given.isdigit() or len(given) > 9 or int(given) < 2:
-        raise ConfigError(f"answers is {shown(given)}; use 2 or more, as --columns answers=1000")
-    return int(given)
+    limit = columns.get("answers", str(ANSWERS))
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 9 and int(limit) >= 2):
+        raise ConfigError(f"answers is {shown(limit)}; use 2 or more, as --columns answers=1000")
+    return int(limit)
 
 
 def _most_frequent(
@@ -104,11 +104,11 @@ def _annotations(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
         answers = _field(path, entry, "answers", (list,), number)
         objects = [answer for answer in answers if isinstance(answer, dict)]
         # The same few answers come a million times: one object for each keeps memory small.
-        given = [sys.intern(a["answer"]) for a in objects if type(a.get("answer")) is str]
-        if not given or len(given) < len(answers):
+        texts = [sys.intern(a["answer"]) for a in objects if type(a.get("answer")) is str]
+        if not texts or len(texts) < len(answers):
             raise DataError(f"{path} entry {number}: 'answers' should list objects with 'answer'")
         label = str(_field(path, entry, "multiple_choice_answer", (str,), number))
-        out[str(_field(path, entry, "question_id", (int, str), number))] = (label, tuple(given))
+        out[str(_field(path, entry, "question_id", (int, str), number))] = (label, tuple(texts))
     return out
 
 

@@ -63,26 +63,27 @@ def soft_targets(answers: Sequence[str]) -> dict[str, float]:
     return {answer: min(1.0, count / AGREEING) for answer, count in counts.items()}
 
 
-def answer_accuracy(guess: str, answers: Sequence[str]) -> float:
-    """How right a guess is, 0 to 1: min(1, n / 3), averaged over leaving out each annotator.
+def answer_accuracy(answer: str, answers: Sequence[str]) -> float:
+    """VQA accuracy of one predicted answer, 0 to 1.
 
+    It is min(1, n / 3) where n of the annotators agree, averaged over leaving out each of them.
     Answers that are all alike are compared as they are, as the official evaluation does.
     """
     if not answers:
         return 0.0
     agreed = len(set(answers)) == 1
-    given = list(answers) if agreed else [normalised(answer) for answer in answers]
-    same = given.count(guess.strip() if agreed else normalised(guess))
+    annotated = list(answers) if agreed else [normalised(each) for each in answers]
+    same = annotated.count(answer.strip() if agreed else normalised(answer))
     with_all, with_one_less = min(1.0, same / AGREEING), min(1.0, (same - 1) / AGREEING)
-    return (same * with_one_less + (len(given) - same) * with_all) / len(given)
+    return (same * with_one_less + (len(annotated) - same) * with_all) / len(annotated)
 
 
 def vqa_accuracy(y_pred: Mapping[str, str], answers: Mapping[str, Sequence[str]]) -> float:
-    """The mean over all questions that have answers; one that has no guess counts as wrong.
+    """The mean over all questions that have answers; one without a prediction counts as wrong.
 
     Args:
-        y_pred: Guid to guessed answer.
-        answers: Guid to what the annotators said, as `Dataset.answers` holds it.
+        y_pred: Guid to predicted answer.
+        answers: Guid to the annotators' answers, as `Dataset.answers` holds it.
     """
-    scores = (answer_accuracy(y_pred[q], given) for q, given in answers.items() if q in y_pred)
+    scores = (answer_accuracy(y_pred[q], own) for q, own in answers.items() if q in y_pred)
     return sum(scores) / len(answers) if answers else 0.0

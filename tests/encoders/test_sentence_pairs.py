@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.test_features import build, cosine_distance, encode
+from encoders.test_every_encoder import build, cosine_distance, encode
 from pairfuse.data.pairs import BETWEEN
 from pairfuse.encoders.token_encoder import TokenEncoder
 from toys.checkpoints import images

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.test_features import CASES, TEXTS, build, cosine_distance, encode, inputs
+from encoders.test_every_encoder import CASES, TEXTS, build, cosine_distance, encode, inputs
 from pairfuse.encoders import Encoder, build_encoders, fingerprint
 from pairfuse.encoders.network import with_tokens
 from pairfuse.encoders.token_encoder import TokenEncoder
