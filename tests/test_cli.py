@@ -106,7 +106,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["tune", "--set", "recipe.dropout=2"], "dropout is 2"),
     (["tune", "--set", "recipe.balance=luck"], "no balance 'luck'"),
     (
-        ["matrix", "--heads", "gated stack"],
+        ["matrix", "--heads", "gated stacking"],
         "two other heads or more, found gated",
     ),
     (["ablate", "--nested", "--set", "study.ensemble=stacking"], "which no one stack can join"),

@@ -32,7 +32,7 @@ from pairfuse.stats.metrics import macro_f1
 from pairfuse.stats.paired import compare_all
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.tuning import tune
+from pairfuse.study.tuning import SearchSpec, tune
 
 ENCODERS = ("minilm", "efficientnet-lite0")
 EPOCHS, PATIENCE = 40, 15
@@ -49,7 +49,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         table = load(asked.data, asked.cache, Path(folder))
-        rows = make_folds(table.targets, table.groups, table.labels, folds=5, members=1, seed=0)
+        rows = make_folds(table.targets, table.groups, table.labels, folds=5, n_models=1, seed=0)
         plain_guesses, plain = plain_study(table, rows, asked.plain)
         peer_guesses, peer = peer_study(table, rows, asked.peer)
         our_guesses, ours, pruned = our_study(table, rows, asked.trials, Path(folder))
@@ -202,8 +202,8 @@ def our_study(
     """The whole study, scaling of the folds included; the single best recipe's y_pred."""
     start = time.perf_counter()
     prepared: list[Prepared] = prepare_rows(table.views, rows, seed=0)
-    storage = str(folder / "study.log")
-    best = tune(table, prepared, Recipe(), storage=storage, name="bench", trials=trials, seed=0)
+    search = SearchSpec(base=Recipe(), storage=str(folder / "study.log"), n_trials=trials)
+    best = tune(table, prepared, search, name="bench")
     taken = time.perf_counter() - start
     [fit] = cross_fit(table, prepared, best.recipes[:1], seed=0)
     return fit.y_pred, taken, best.pruned

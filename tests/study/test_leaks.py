@@ -30,7 +30,7 @@ def folds_of(given: Table, *, seed: int = 0) -> list[Rows]:
     return make_folds(
         *(given.targets, given.groups, given.labels),
         folds=FOLDS,
-        members=MEMBERS,
+        n_models=MEMBERS,
         repeats=REPEATS,
         seed=seed,
     )
