@@ -130,7 +130,7 @@ def run_models(
 
     @cache
     def inner() -> list[InnerFolds]:  # made once, and only where a stacking is not read from disk
-        return prepare_inner(data.table, data.prepared, n_models=search.n_models, seed=search.seed)
+        return prepare_inner(data.table, data.prepared, seed=search.seed)
 
     for model in chosen:
         base = replace(search.base, head=model.head, views=())
