@@ -130,18 +130,13 @@ def tune(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's error is raised anyway
     space = build_space(table.views, search.base, search.heads)
-    study = _open_study(
-        search.storage, f"{name}-{study_fingerprint(table, prepared, space, search.seed)}"
-    )
+    fingerprint = study_fingerprint(table, prepared, space, search.seed)
+    study = _open_study(search.storage, f"{name}-{fingerprint}")
     _fail_interrupted_trials(study)
     done = _count_ended(study)
     if done < search.n_trials:
-        for head in dict.fromkeys((search.base.head, *space.heads)):
-            params = nearest_params(replace(search.base, head=head), space)
-            study.enqueue_trial(params, skip_if_exists=True)
-        # One model a fold, and one repeat: that ranks recipes, at 1 / (R * n_models) of the price.
-        firsts = [prepared[f.sets[0]] for f in outer_folds(prepared) if f.repeat == 0]
-        prepared = project(table.views, firsts)
+        _enqueue_base_points(study, space)
+        prepared = project(table.views, _first_models(prepared))
     with progress(f"tuning {name}", search.n_trials, unit="trials") as bar:
         bar.update(done)
         while done < search.n_trials:
@@ -173,7 +168,8 @@ def read_trials(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = build_space(table.views, search.base, search.heads)
-    wanted = f"{name}-{study_fingerprint(table, prepared, space, search.seed)}"
+    fingerprint = study_fingerprint(table, prepared, space, search.seed)
+    wanted = f"{name}-{fingerprint}"
     storage = open_storage(search.storage)
     if wanted not in optuna.get_all_study_names(storage):
         return [], {}
@@ -217,6 +213,21 @@ def study_fingerprint(
     return digest.hexdigest()[:8]
 
 
+def _enqueue_base_points(study: optuna.Study, space: SearchSpace) -> None:
+    """Try the base recipe first, then the same with each other head."""
+    for head in dict.fromkeys((space.base.head, *space.heads)):
+        params = nearest_params(replace(space.base, head=head), space)
+        study.enqueue_trial(params, skip_if_exists=True)
+
+
+def _first_models(prepared: Sequence[Prepared]) -> list[Prepared]:
+    """The first row set of each fold of the first repeat.
+
+    They are enough to rank recipes, at 1 / (R * n_models) of the price of all row sets.
+    """
+    return [prepared[fold.sets[0]] for fold in outer_folds(prepared) if fold.repeat == 0]
+
+
 def _next_trial(
     study: optuna.Study, space: SearchSpace, *, seed: int
 ) -> tuple[optuna.Trial, Recipe]:
@@ -244,6 +255,7 @@ def _train_round(
     pruned: set[int] = set()
 
     def watch(number: int, epoch: int, values: Sequence[float]) -> bool:
+        # A model that diverged (`monitor = loss`) has no number to report.
         if epoch % PRUNE_EVERY == 0 and number not in pruned and np.isfinite(values).all():
             trials[number].report(float(np.mean(values)), epoch)
             if trials[number].should_prune():
@@ -251,6 +263,8 @@ def _train_round(
         return number in pruned
 
     fits = cross_fit(table, prepared, recipes, seed=search.seed, device=search.device, watch=watch)
+    # The mean over folds, not the metric of all rows at once: each fold has a model of its own, and
+    # probabilities of different models need not be on one scale, as AUROC takes them to be.
     out: list[tuple[optuna.Trial, float | None]] = []
     for number, (trial, fit) in enumerate(zip(trials, fits, strict=True)):
         scores = [objective(table, part.rows.held, fit) for part in prepared]
