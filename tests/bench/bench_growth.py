@@ -99,13 +99,14 @@ def measure(size: int) -> dict[str, float]:
         timed("features", start)
         present = np.ones(size, dtype=bool)
         views = Views(
-            {"text": first, "image": values[1]},
-            {"text": present, "image": present},
-            {"text": "text", "image": "image"},
+            features={"text": first, "image": values[1]},
+            present={"text": present, "image": present},
+            modality={"text": "text", "image": "image"},
         )
         own = np.arange(size)
         labels = tuple("abc")
-        table = Table(views, targets, own, tuple(map(str, own.tolist())), labels)
+        guids = tuple(map(str, own.tolist()))
+        table = Table(views=views, targets=targets, groups=own, guids=guids, labels=labels)
         start = time.perf_counter()
         rows = make_folds(targets, own, labels, folds=5, n_models=1, seed=0)
         prepared = prepare_rows(views, rows, seed=0)
