@@ -60,7 +60,7 @@ def test_out_of_fold_scores_are_those_of_the_plain_path(tables: dict[str, Table]
     arms = {}
     for name, table in tables.items():
         rows = make_folds(
-            table.targets, table.groups, table.labels, folds=5, repeats=2, members=1, seed=0
+            *(table.targets, table.groups, table.labels), folds=5, repeats=2, n_models=1, seed=0
         )
         prepared = prepare_rows(table.views, rows, seed=0)
         arms[name] = cross_fit(table, prepared, [Recipe()], seed=0)[0].probabilities

@@ -73,7 +73,7 @@ def measure(size: int) -> dict[str, float]:
     from pairfuse.recipe import Recipe
     from pairfuse.study.crossfit import Table, cross_fit
     from pairfuse.study.folds import make_folds
-    from pairfuse.study.tuning import tune
+    from pairfuse.study.tuning import SearchSpec, tune
 
     random = np.random.default_rng(0)
     targets = random.integers(0, CLASSES, size)
@@ -99,19 +99,21 @@ def measure(size: int) -> dict[str, float]:
         timed("features", start)
         present = np.ones(size, dtype=bool)
         views = Views(
-            {"text": first, "image": values[1]},
-            {"text": present, "image": present},
-            {"text": "text", "image": "image"},
+            features={"text": first, "image": values[1]},
+            present={"text": present, "image": present},
+            modality={"text": "text", "image": "image"},
         )
         own = np.arange(size)
         labels = tuple("abc")
-        table = Table(views, targets, own, tuple(map(str, own.tolist())), labels)
+        guids = tuple(map(str, own.tolist()))
+        table = Table(views=views, targets=targets, groups=own, guids=guids, labels=labels)
         start = time.perf_counter()
-        rows = make_folds(targets, own, labels, folds=5, members=1, seed=0)
+        rows = make_folds(targets, own, labels, folds=5, n_models=1, seed=0)
         prepared = prepare_rows(views, rows, seed=0)
         log = str(Path(folder) / "study.log")
         base = replace(Recipe(), epochs=4, patience=4)
-        best = tune(table, prepared, base, storage=log, name="growth", trials=TRIALS, seed=0)
+        search = SearchSpec(base=base, storage=log, n_trials=TRIALS)
+        best = tune(table, prepared, search, name="growth")
         timed("tune", start)
         start = time.perf_counter()
         [fit] = cross_fit(table, prepared, best.recipes[:1], seed=0)

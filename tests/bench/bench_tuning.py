@@ -25,14 +25,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from pairfuse.commands.workspace import Workspace
 from pairfuse.config import Config, FeaturesConfig
 from pairfuse.data.demo import draw_demo
-from pairfuse.fusion.ensemble import EncoderInput, Rows, prepare_rows
+from pairfuse.fusion.ensemble import Prepared, Rows, prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.stats.paired import compare_all
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.tuning import tune
+from pairfuse.study.tuning import SearchSpec, tune
 
 ENCODERS = ("minilm", "efficientnet-lite0")
 EPOCHS, PATIENCE = 40, 15
@@ -49,10 +49,10 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         table = load(asked.data, asked.cache, Path(folder))
-        rows = make_folds(table.targets, table.groups, table.labels, folds=5, members=1, seed=0)
-        plain_guesses, plain = plain_study(table, rows, asked.plain)
-        peer_guesses, peer = peer_study(table, rows, asked.peer)
-        our_guesses, ours, pruned = our_study(table, rows, asked.trials, Path(folder))
+        rows = make_folds(table.targets, table.groups, table.labels, folds=5, n_models=1, seed=0)
+        plain_y_pred, plain = plain_study(table, rows, asked.plain)
+        peer_y_pred, peer = peer_study(table, rows, asked.peer)
+        our_y_pred, ours, pruned = our_study(table, rows, asked.trials, Path(folder))
     found = {
         "trials": asked.trials,
         "pruned": pruned,
@@ -62,18 +62,18 @@ def main() -> None:
         "plain_trials_timed": asked.plain,
         "peer_s": peer / asked.peer * asked.trials,
         "peer_trials_timed": asked.peer,
-        "macro_f1": macro_f1(table.targets, our_guesses, len(table.labels)),
+        "macro_f1": macro_f1(table.targets, our_y_pred, len(table.labels)),
     }
-    for name, y_pred, aim in (("plain", plain_guesses, 50), ("peer", peer_guesses, 20)):
+    for name, y_pred, aim in (("plain", plain_y_pred, 50), ("peer", peer_y_pred, 20)):
         ratio = found[f"{name}_s"] / ours
         one_hot = np.eye(len(table.labels), dtype=np.float32)
-        arms = {"ours": one_hot[our_guesses][None], name: one_hot[y_pred][None]}
+        arms = {"ours": one_hot[our_y_pred][None], name: one_hot[y_pred][None]}
         draws = draw_groups(table.groups, seed=0)
         gap = compare_all(arms, table.targets, draws, seed=0)[0].difference
-        found |= {f"{name}_ratio": ratio, f"{name}_less": [gap.value, gap.low, gap.high]}
+        found |= {f"{name}_ratio": ratio, f"{name}_difference": [gap.value, gap.low, gap.high]}
         print(
             f"{name}: {found[f'{name}_s']:.0f} s for {asked.trials} trials, ours {ours:.1f} s: "
-            f"{ratio:.1f} times (aim >= {aim}); macro-F1 ours less theirs {gap.value:+.3f} "
+            f"{ratio:.1f} times (aim >= {aim}); macro-F1 ours minus theirs {gap.value:+.3f} "
             f"({gap.low:+.3f} to {gap.high:+.3f})"
         )
     print(json.dumps(found))
@@ -201,9 +201,9 @@ def our_study(
 ) -> tuple[np.ndarray, float, int]:
     """The whole study, scaling of the folds included; the single best recipe's y_pred."""
     start = time.perf_counter()
-    prepared: list[EncoderInput] = prepare_rows(table.views, rows, seed=0)
-    storage = str(folder / "study.log")
-    best = tune(table, prepared, Recipe(), storage=storage, name="bench", trials=trials, seed=0)
+    prepared: list[Prepared] = prepare_rows(table.views, rows, seed=0)
+    search = SearchSpec(base=Recipe(), storage=str(folder / "study.log"), n_trials=trials)
+    best = tune(table, prepared, search, name="bench")
     taken = time.perf_counter() - start
     [fit] = cross_fit(table, prepared, best.recipes[:1], seed=0)
     return fit.y_pred, taken, best.pruned

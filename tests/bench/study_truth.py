@@ -1,4 +1,4 @@
-"""Is the evidence right? Whole ablations of drawn worlds (tests/worlds.py) of known truth.
+"""Is the evidence right? Whole ablations of drawn worlds (tests/toys/worlds.py) of known truth.
 
 python tests/bench/study_truth.py [--quick] [--processes 2] [--seed 0]
 
@@ -41,16 +41,17 @@ from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.stats.metrics import class_f1, confusion, macro_f1_estimate
 from pairfuse.stats.paired import compare_all
-from pairfuse.study.ablation import FUSED, TEXT_ONLY, Arm, Budget, arm_views, run_arm
-from pairfuse.study.crossfit import Table
+from pairfuse.study.ablation import FUSED, TEXT_ONLY, Arm, arm_views, run_arm
+from pairfuse.study.crossfit import FoldedTable, Table
 from pairfuse.study.emap import emap, interaction
 from pairfuse.study.folds import make_folds
+from pairfuse.study.tuning import SearchSpec
 from pairfuse.study.verdict import outcome
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from toys.worlds import World, draw_world
 
-FOLDS, MEMBERS, REPEATS, TRIALS = 5, 2, 2, 6
+FOLDS, N_MODELS, REPEATS, TRIALS = 5, 2, 2, 6
 HEADS = ("concat", "late")
 RESAMPLES, FRESH = 2000, 4000
 #: Small, and trained to the end: unstable heads would be a study of underfitting.
@@ -70,7 +71,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class TrainingSpec:
+class DataSet:
     """One data set to draw and to judge."""
 
     kind: Kind
@@ -120,33 +121,38 @@ TOGETHER = (
 )
 
 
-def judge(task: TrainingSpec) -> dict[str, Any]:
+def judge(task: DataSet) -> dict[str, Any]:
     """Draw one data set, run the ablation on it, and measure its models on fresh pairs."""
     torch.set_num_threads(1)
     world = replace(task.kind.world, number=task.seed)
     table = draw_world(world, task.kind.rows, seed=task.seed)
     fresh = draw_world(world, FRESH, seed=task.seed + 10**6)
     rows = make_folds(
-        *(table.targets, table.groups, table.labels),
+        table.targets,
+        table.groups,
+        table.labels,
         folds=FOLDS,
-        members=MEMBERS,
+        n_models=N_MODELS,
         repeats=REPEATS,
         seed=task.seed,
     )
-    prepared = prepare_rows(table.views, rows, seed=task.seed)
+    data = FoldedTable(table, prepare_rows(table.views, rows, seed=task.seed))
     views = arm_views(table)
     with tempfile.TemporaryDirectory() as folder:
-        budget = Budget(f"{folder}/study.log", TRIALS, MEMBERS, task.seed, "cpu", HEADS)
-        arms = [
-            run_arm(name, views[name], table, prepared, BASE, budget, known={})
-            for name in task.arms
-        ]
+        search = SearchSpec(
+            base=BASE,
+            storage=f"{folder}/study.log",
+            n_trials=TRIALS,
+            seed=task.seed,
+            heads=HEADS,
+        )
+        arms = [run_arm(name, data.only(views[name]), search) for name in task.arms]
     draws = draw_groups(table.groups, seed=task.seed, resamples=RESAMPLES)
     found: dict[str, Any] = {"truth": {arm.name: true_f1(arm, fresh) for arm in arms}}
     if task.with_emap:
         fit = arms[0].fit
         assert fit is not None
-        projection = emap(table.views, fit.ensemble, prepared, seed=task.seed)
+        projection = emap(table.views, fit.ensemble, data.prepared, seed=task.seed)
         gap = interaction(projection, table.targets, draws)
         return found | {"emap": asdict(gap), "interacts": gap.is_there}
     probabilities = {arm.name: arm.probabilities for arm in arms}
@@ -169,7 +175,9 @@ def true_f1(arm: Arm, fresh: Table) -> float:
     assert arm.fit is not None
     each = np.stack([m.predict_proba(fresh.views) for m in arm.fit.ensemble.members])
     classes = len(fresh.labels)
-    folds = each.reshape(-1, REPEATS, FOLDS, MEMBERS, len(fresh.targets), classes).mean(axis=(0, 3))
+    folds = each.reshape(-1, REPEATS, FOLDS, N_MODELS, len(fresh.targets), classes).mean(
+        axis=(0, 3)
+    )
     pooled = [
         sum(confusion(fresh.targets, y_pred, classes) for y_pred in repeat.argmax(axis=-1))
         for repeat in folds
@@ -177,9 +185,7 @@ def true_f1(arm: Arm, fresh: Table) -> float:
     return float(class_f1(np.stack(pooled)).mean())
 
 
-def judge_all(
-    pool: Pool, tasks: Sequence[TrainingSpec], title: str
-) -> dict[str, list[dict[str, Any]]]:
+def judge_all(pool: Pool, tasks: Sequence[DataSet], title: str) -> dict[str, list[dict[str, Any]]]:
     """Found by the kinds' names."""
     start = time.perf_counter()
     out: dict[str, list[dict[str, Any]]] = {}
@@ -192,7 +198,7 @@ def judge_all(
 def pilot(pool: Pool, kinds: Sequence[Kind], each: int, seed: int) -> list[Kind]:
     """The kinds with the image's strength at which the true gain is the detectable difference."""
     tasks = [
-        TrainingSpec(
+        DataSet(
             Kind(f"{kind.name} / {strength}", _with_image(kind, strength).world, kind.rows),
             seed + number,
         )
@@ -271,14 +277,12 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(asked.processes) as pool:
         helping = pilot(pool, TEXTS[:kinds], tried, seed + 5000)
         family = {
-            "none": [
-                TrainingSpec(k, seed + n) for k in without_help()[:kinds] for n in range(each)
-            ],
-            "help": [TrainingSpec(k, seed + 1000 + n) for k in helping for n in range(each)],
+            "none": [DataSet(k, seed + n) for k in without_help()[:kinds] for n in range(each)],
+            "help": [DataSet(k, seed + 1000 + n) for k in helping for n in range(each)],
         }
         for name, together in (("added", ADDED), ("interaction", TOGETHER)):
             family[name] = [
-                TrainingSpec(kind, seed + 2000 + n, (FUSED,), with_emap=True)
+                DataSet(kind, seed + 2000 + n, (FUSED,), with_emap=True)
                 for kind in together
                 for n in range(each if not asked.quick else 5)
             ]

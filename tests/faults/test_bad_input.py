@@ -376,7 +376,7 @@ def _describe(folder: Path) -> None:
 @cache
 def model() -> Model:
     world = table(*told_by_words(60))
-    rows = make_folds(world.targets, world.groups, world.labels, folds=2, members=1, seed=0)
+    rows = make_folds(world.targets, world.groups, world.labels, folds=2, n_models=1, seed=0)
     recipe = replace(PLAIN, head="concat", epochs=1, n_components=4, hidden_dim=4)
     [fit] = cross_fit(world, prepare_rows(world.views, rows, seed=0), [recipe], seed=0)
     options = {"encoders": ["ngram"], "pooling": "auto", "max_length": 64, "precision": "fp32"}

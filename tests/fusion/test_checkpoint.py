@@ -26,7 +26,7 @@ from toys.fusion import PLAIN, noise, table, told_by_words, without
 
 def _trained(head: str = "concat", **changes: object) -> Checkpoint:
     given = table(*told_by_words(80))
-    rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=2, seed=0)
+    rows = make_folds(given.targets, given.groups, given.labels, folds=2, n_models=2, seed=0)
     recipe = replace(PLAIN, head=head, epochs=2, n_components=4, **changes)  # type: ignore[arg-type]
     [fit] = cross_fit(given, prepare_rows(given.views, rows, seed=0), [recipe], seed=0)
     options = {"encoders": ["words", "look"], "pooling": "auto"}

@@ -30,7 +30,7 @@ QUICK = replace(PLAIN, epochs=4, n_components=4, dropout=0.2, label_smoothing=0.
 
 def _prepared(given: Table, *, folds: int = 2, members: int = 1) -> list[Prepared]:
     rows = make_folds(
-        given.targets, given.groups, given.labels, folds=folds, members=members, seed=0
+        given.targets, given.groups, given.labels, folds=folds, n_models=members, seed=0
     )
     return prepare_rows(given.views, rows, seed=0)
 
@@ -214,7 +214,7 @@ def test_models_with_fewer_axes_are_trained_beside_the_others() -> None:
 def test_few_rows_are_trained_in_smaller_batches_than_the_recipe_says() -> None:
     few, many = table(*told_by_words(200)), table(*told_by_words(900))
     for given, wanted in ((few, 32), (many, 900 * 7 // 8 // 2 // 5)):
-        rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
+        rows = make_folds(given.targets, given.groups, given.labels, folds=2, n_models=1, seed=0)
         prepared = prepare_rows(given.views, rows, seed=0)
         [fit] = cross_fit(given, prepared, [replace(QUICK, batch_size=256, epochs=1)], seed=0)
         assert {m.model.recipe.batch_size for m in fit.ensemble.members} == {wanted}

@@ -136,7 +136,7 @@ def test_an_unknown_head_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=", ".join(HEADS)):
         FusionNetwork("mystery", HeadShape(DIMS, {}, 2, 8), [0])
     with pytest.raises(ConfigError, match="name it beside two of them in `pairfuse matrix`"):
-        FusionNetwork("stack", HeadShape(DIMS, {}, 2, 8), [0])
+        FusionNetwork("stacking", HeadShape(DIMS, {}, 2, 8), [0])
 
 
 @every_head

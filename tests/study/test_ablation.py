@@ -12,10 +12,12 @@ from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import Prepared, prepare_rows
 from pairfuse.stats.metrics import macro_f1
-from pairfuse.study.ablation import Arm, Budget, arm_views, baselines, run_arm
-from pairfuse.study.crossfit import Table
+from pairfuse.study import ablation
+from pairfuse.study.ablation import Arm, arm_views, baselines, run_arm
+from pairfuse.study.crossfit import FoldedTable, Table
 from pairfuse.study.folds import make_folds
 from pairfuse.study.nested import prepare_inner
+from pairfuse.study.tuning import SearchSpec
 from toys.fusion import PLAIN, noise, table, told_by_words
 
 BASE = replace(PLAIN, hidden_dim=32, n_components=32, weight_decay=0.01, epochs=12)
@@ -24,15 +26,15 @@ ARMS = {"fused": ["words", "look"], "text-only": ["words"], "image-only": ["look
 
 def _prepared(given: Table) -> list[Prepared]:
     rows = make_folds(
-        *(given.targets, given.groups, given.labels), folds=2, repeats=2, members=2, seed=0
+        given.targets, given.groups, given.labels, folds=2, repeats=2, n_models=2, seed=0
     )
     return prepare_rows(given.views, rows, seed=0)
 
 
 def _run(given: Table, name: str, storage: Path) -> Arm:
-    budget = Budget(str(storage), trials=1, members=2, seed=0, device="cpu")
-    views = arm_views(given)[name]
-    return run_arm(name, views, given, _prepared(given), BASE, budget, known={})
+    search = SearchSpec(base=BASE, storage=str(storage), n_trials=1)
+    data = FoldedTable(given, _prepared(given)).only(arm_views(given)[name])
+    return run_arm(name, data, search)
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +96,16 @@ def test_stacked_arms_differ_from_averaged_ones_in_the_vote_alone(
     given: Table, tmp_path: Path
 ) -> None:
     prepared = _prepared(given)
-    inner = prepare_inner(given, prepared, members=2, seed=0)
-    base = replace(BASE, epochs=2)
-    budget = Budget(
-        str(tmp_path / "log"), trials=2, members=2, seed=0, device="cpu", heads=("concat", "linear")
+    inner = prepare_inner(given, prepared, seed=0)
+    data = FoldedTable(given, prepared, inner).only(["words"])
+    search = SearchSpec(
+        base=replace(BASE, epochs=2),
+        storage=str(tmp_path / "log"),
+        n_trials=2,
+        heads=("concat", "linear"),
     )
     mean, stacked = (
-        run_arm("text-only", ["words"], given, prepared, base, budget, stacked=folds, known={})
-        for folds in ([], inner)
+        run_arm("text-only", data, search, stacking=stacking) for stacking in (False, True)
     )
     assert mean.fit is not None
     assert stacked.fit is not None
@@ -123,6 +127,18 @@ def test_the_arm_that_sees_the_telling_view_wins(given: Table, arms: dict[str, A
     }
     assert scores["text-only"] > scores["image-only"] + 0.2
     assert scores["fused"] > scores["image-only"] + 0.2
+
+
+def test_a_fit_that_is_known_is_not_made_again(
+    given: Table, arms: dict[str, Arm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = arms["text-only"]
+    assert text.fit is not None
+    monkeypatch.setattr(ablation, "fit_recipes", None)
+    data = FoldedTable(given, _prepared(given)).only(["words"])
+    search = SearchSpec(base=BASE, storage=str(tmp_path / "log"), n_trials=1)
+    again = run_arm("text-only", data, search, known={text.recipes: text.fit})
+    assert again.fit is text.fit
 
 
 def test_every_row_has_a_probability_in_every_repeat(given: Table, arms: dict[str, Arm]) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from pairfuse.arrays import Ints
 from pairfuse.errors import DataError
-from pairfuse.fusion.ensemble import Rows
-from pairfuse.study.folds import make_folds
+from pairfuse.fusion.ensemble import Prepared, Rows
+from pairfuse.study.folds import fold_numbers, make_folds, outer_folds
 
 LABELS = ("negative", "neutral", "positive")
 SHARES = np.array([0.3, 0.15, 0.55])
@@ -26,7 +26,7 @@ def _given(rows: int = 300, *, seed: int = 0) -> tuple[Ints, Ints]:
 
 
 def _folds(folds: int = 5, members: int = 3, *, seed: int = 0, rows: int = 300) -> list[Rows]:
-    return make_folds(*_given(rows), LABELS, folds=folds, members=members, seed=seed)
+    return make_folds(*_given(rows), LABELS, folds=folds, n_models=members, seed=seed)
 
 
 def _numbers(parts: list[Rows]) -> list[list[list[int]]]:
@@ -98,7 +98,7 @@ def test_a_class_with_too_few_different_pairs_is_an_error_that_names_it(
     targets = np.array([0] * 50 + [1] * 50 + [2] * pairs, dtype=np.int64)
     groups = np.arange(len(targets), dtype=np.int64)
     with pytest.raises(DataError, match=f"label 'positive' has {pairs} different pairs"):
-        make_folds(targets, groups, LABELS, folds=folds, members=1, seed=0)
+        make_folds(targets, groups, LABELS, folds=folds, n_models=1, seed=0)
 
 
 def test_copies_do_not_count_as_different_pairs() -> None:
@@ -106,7 +106,7 @@ def test_copies_do_not_count_as_different_pairs() -> None:
     groups = np.arange(len(targets), dtype=np.int64)
     groups[100:] = 100 + np.arange(30) % 2
     with pytest.raises(DataError, match="'positive' has 2 different pairs"):
-        make_folds(targets, groups, LABELS, folds=5, members=1, seed=0)
+        make_folds(targets, groups, LABELS, folds=5, n_models=1, seed=0)
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
@@ -114,13 +114,13 @@ def test_as_few_pairs_as_there_are_folds_are_enough(folds: int) -> None:
     fewest = 4 if folds == 2 else folds
     targets = np.array([0] * 40 + [1] * fewest, dtype=np.int64)
     groups = np.arange(len(targets), dtype=np.int64)
-    for part in make_folds(targets, groups, LABELS[:2], folds=folds, members=2, seed=0):
+    for part in make_folds(targets, groups, LABELS[:2], folds=folds, n_models=2, seed=0):
         assert set(targets[part.train].tolist()) == {0, 1}
 
 
 def test_each_repeat_deals_every_row_once_and_differently() -> None:
     targets, groups = _given()
-    parts = make_folds(targets, groups, LABELS, folds=5, repeats=2, members=1, seed=0)
+    parts = make_folds(targets, groups, LABELS, folds=5, repeats=2, n_models=1, seed=0)
     assert [part.repeat for part in parts] == [0] * 5 + [1] * 5
     for repeat in (0, 1):
         held = np.concatenate([part.held for part in parts if part.repeat == repeat])
@@ -130,6 +130,16 @@ def test_each_repeat_deals_every_row_once_and_differently() -> None:
 
 def test_the_first_repeat_is_that_of_no_repeats() -> None:
     targets, groups = _given()
-    once = make_folds(targets, groups, LABELS, folds=5, members=2, seed=3)
-    twice = make_folds(targets, groups, LABELS, folds=5, repeats=2, members=2, seed=3)
+    once = make_folds(targets, groups, LABELS, folds=5, n_models=2, seed=3)
+    twice = make_folds(targets, groups, LABELS, folds=5, repeats=2, n_models=2, seed=3)
     assert _numbers(once) == _numbers(twice[:10])
+
+
+def test_row_sets_of_a_fold_are_put_together() -> None:
+    targets, groups = _given()
+    parts = make_folds(targets, groups, LABELS, folds=3, repeats=2, n_models=2, seed=0)
+    folds = outer_folds([Prepared(rows, {}) for rows in parts])
+    assert [fold.sets for fold in folds] == [(n, n + 1) for n in range(0, 12, 2)]
+    assert [fold.repeat for fold in folds] == [0, 0, 0, 1, 1, 1]
+    numbers = fold_numbers(folds, len(targets))
+    assert all((numbers[fold.repeat, fold.held] == n).all() for n, fold in enumerate(folds))

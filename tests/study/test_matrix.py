@@ -15,11 +15,18 @@ from pairfuse.errors import ConfigError
 from pairfuse.fusion.ensemble import Prepared, prepare_rows
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.study import matrix
-from pairfuse.study.ablation import Budget
 from pairfuse.study.cost import EncoderCost
-from pairfuse.study.crossfit import Table
+from pairfuse.study.crossfit import FoldedTable, Table
 from pairfuse.study.folds import make_folds
-from pairfuse.study.matrix import Model, Row, models, order_heads, run_models, table_lines
+from pairfuse.study.matrix import (
+    Model,
+    ModelResult,
+    matrix_rows,
+    models,
+    order_heads,
+    run_models,
+)
+from pairfuse.study.tuning import SearchSpec
 from toys.fusion import PLAIN, noise, table, told_by_words
 
 BASE = replace(PLAIN, epochs=3, n_components=8)
@@ -32,7 +39,7 @@ def given() -> Table:
 
 @pytest.fixture(scope="module")
 def prepared(given: Table) -> list[Prepared]:
-    rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
+    rows = make_folds(given.targets, given.groups, given.labels, folds=2, n_models=1, seed=0)
     return prepare_rows(given.views, rows, seed=0)
 
 
@@ -43,10 +50,10 @@ def _run(
     *,
     trials: int = 1,
     heads: Sequence[str] = ("concat", "late"),
-) -> list[Row]:
-    budget = Budget(str(folder / "log"), trials=trials, members=1, seed=0, device="cpu")
+) -> list[ModelResult]:
+    search = SearchSpec(base=BASE, storage=str(folder / "log"), n_trials=trials)
     chosen = models(given.views, heads)
-    return list(run_models(chosen, given, prepared, BASE, budget, folder / "rows"))
+    return list(run_models(chosen, FoldedTable(given, prepared), search, folder / "rows"))
 
 
 def test_every_text_meets_every_image_by_every_head() -> None:
@@ -117,7 +124,7 @@ def test_every_row_but_the_best_text_is_compared_with_it(
         EncoderCost("look", "image", 5, "cpu", 0.002, 200.0, 20, 0.2),
     ]
     draws = draw_groups(given.groups, seed=0, resamples=200)
-    lines = table_lines(rows, given, costs, draws, seed=0)
+    lines = matrix_rows(rows, given, costs, draws, seed=0)
     found = {line.model: line for line in lines}
     text, image = Model(("words",), "concat"), Model(("look",), "concat")
     assert found[text].against is None
@@ -128,14 +135,14 @@ def test_every_row_but_the_best_text_is_compared_with_it(
     assert [line.cost.encode_ms for line in lines] == pytest.approx([1, 2, 3, 3])
 
 
-STACKED = ("concat", "late", "stack")
+STACKED = ("concat", "late", "stacking")
 
 
 @pytest.fixture(scope="module")
 def stacked(
     given: Table, prepared: list[Prepared], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[Row], Path]:
-    """Rows with a stack among them, and where they are kept; read only."""
+) -> tuple[list[ModelResult], Path]:
+    """Results with stacked heads among them, and where they are kept; read only."""
     folder = tmp_path_factory.mktemp("stacked")
     return _run(given, prepared, folder, heads=STACKED), folder
 
@@ -144,75 +151,73 @@ def _copy(folder: Path, place: Path) -> Path:
     return Path(copytree(folder, place / "copy"))
 
 
-def _count_stacks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """One entry for each stack that is made from now on; nothing else may be made."""
+def _count_stackings(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One entry for each stacking that is fitted from now on; nothing else may be."""
     made: list[object] = []
-    real = matrix.stack
+    real = matrix.fit_stacking
 
     def watched(*args: object, **kwargs: object) -> object:
         made.append(args)
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(matrix, "stack", watched)
+    monkeypatch.setattr(matrix, "fit_stacking", watched)
     monkeypatch.setattr(matrix, "run_arm", None)
     return made
 
 
-def test_heads_are_taken_once_and_the_stack_last() -> None:
-    assert order_heads(["stack", "late", "concat", "late"]) == ["late", "concat", "stack"]
+def test_heads_are_taken_once_and_stacking_last() -> None:
+    assert order_heads(["stacking", "late", "concat", "late"]) == ["late", "concat", "stacking"]
     assert order_heads(["late", "concat"]) == ["late", "concat"]
 
 
 @pytest.mark.parametrize(
     ("heads", "reason"),
     [
-        (["concat", "stack"], "two other heads or more, found concat; name them"),
-        (["stack"], "two other heads or more, found none"),
-        (["concat", "?", "stack"], "no head '?'"),
+        (["concat", "stacking"], "two other heads or more, found concat; name them"),
+        (["stacking"], "two other heads or more, found none"),
+        (["concat", "?", "stacking"], "no head '?'"),
     ],
 )
-def test_a_stack_of_fewer_than_two_heads_is_refused(heads: list[str], reason: str) -> None:
+def test_stacking_fewer_than_two_heads_is_refused(heads: list[str], reason: str) -> None:
     with pytest.raises(ConfigError) as caught:
         order_heads(heads)
     assert reason in str(caught.value)
 
 
-def test_a_stack_is_a_row_that_counts_what_it_is_made_of(
-    given: Table, stacked: tuple[list[Row], Path]
+def test_stacking_is_a_row_that_counts_what_it_is_made_of(
+    given: Table, stacked: tuple[list[ModelResult], Path]
 ) -> None:
-    *below, stack = stacked[0]
-    parts = [row for row in below if row.model.views == stack.model.views]
-    assert stack.model == Model(("words", "look"), "stack")
+    *below, last = stacked[0]
+    parts = [row for row in below if row.model.views == last.model.views]
+    assert last.model == Model(("words", "look"), "stacking")
     assert [row.recipe.head for row in parts if row.recipe] == ["concat", "late"]
-    assert stack.parameters == sum(row.parameters for row in parts) + 6 * 3 + 3
-    assert stack.seconds > sum(row.seconds for row in parts)
-    assert stack.probabilities.shape == (1, 120, 3)
-    assert np.allclose(stack.probabilities.sum(axis=2), 1, atol=1e-5)
+    assert last.parameters == sum(row.parameters for row in parts) + 6 * 3 + 3
+    assert last.seconds > sum(row.seconds for row in parts)
+    assert last.probabilities.shape == (1, 120, 3)
+    assert np.allclose(last.probabilities.sum(axis=2), 1, atol=1e-5)
 
 
-def test_a_finished_stack_is_read_and_not_made_again(
+def test_a_finished_stacking_is_read_and_not_made_again(
     given: Table,
     prepared: list[Prepared],
-    stacked: tuple[list[Row], Path],
+    stacked: tuple[list[ModelResult], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before, folder = stacked
-    made = _count_stacks(monkeypatch)
+    made = _count_stackings(monkeypatch)
     after = _run(given, prepared, folder, heads=STACKED)
     assert not made
     for one, other in zip(before, after, strict=True):
         assert np.array_equal(one.probabilities, other.probabilities)
-        assert (one.parameters, one.seconds, one.recipe) == (
-            *(other.parameters, other.seconds, other.recipe),
-        )
+        assert replace(one, probabilities=other.probabilities) == other
 
 
 @pytest.mark.parametrize("change", ["values", "recipe", "another part"])
-def test_a_stack_is_made_again_when_a_row_below_it_changes(
+def test_stacking_is_made_again_when_a_row_below_it_changes(
     change: str,
     given: Table,
     prepared: list[Prepared],
-    stacked: tuple[list[Row], Path],
+    stacked: tuple[list[ModelResult], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -233,19 +238,19 @@ def test_a_stack_is_made_again_when_a_row_below_it_changes(
             else replace(late, recipe=replace(late.recipe, dropout=0.5))
         )
         matrix._write(other, facts.with_suffix(".npy"), facts)
-    made = _count_stacks(monkeypatch)
-    heads = ("concat", "late", "linear", "stack") if change == "another part" else STACKED
+    made = _count_stackings(monkeypatch)
+    heads = ("concat", "late", "linear", "stacking") if change == "another part" else STACKED
     after = _run(given, prepared, folder, heads=heads)
     assert len(made) == 1
     assert not np.array_equal(after[-1].probabilities, rows[-1].probabilities)
 
 
-def test_inner_folds_are_dealt_once_and_for_stacks_alone(
+def test_inner_folds_are_made_once_and_for_stacking_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = noise(60, dims={"words": 4, "letters": 3, "look": 3})
     given = table(views, np.arange(60) % 3)
-    rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
+    rows = make_folds(given.targets, given.groups, given.labels, folds=2, n_models=1, seed=0)
     own = prepare_rows(given.views, rows, seed=0)
     dealt = []
     real = matrix.prepare_inner
@@ -258,8 +263,8 @@ def test_inner_folds_are_dealt_once_and_for_stacks_alone(
     _run(given, own, tmp_path)
     assert not dealt
     found = _run(given, own, tmp_path, heads=STACKED)
-    assert [row.model.name for row in found if row.model.head == "stack"] == [
-        "words + look, stack",
-        "letters + look, stack",
+    assert [row.model.name for row in found if row.model.head == "stacking"] == [
+        "words + look, stacking",
+        "letters + look, stacking",
     ]
     assert len(dealt) == 1

@@ -21,7 +21,7 @@ QUICK = replace(PLAIN, n_components=6, epochs=8, modality_dropout=0.2)
 
 def _fitted(given: Table, *heads: str) -> tuple[CrossFit, list[Prepared]]:
     rows = make_folds(
-        *(given.targets, given.groups, given.labels), folds=2, members=2, repeats=2, seed=0
+        *(given.targets, given.groups, given.labels), folds=2, n_models=2, repeats=2, seed=0
     )
     prepared = prepare_rows(given.views, rows, seed=0)
     recipes = [replace(QUICK, head=head) for head in heads]

@@ -1,4 +1,4 @@
-"""Stacking: no held-out row is in its own final_estimator; what is kept answers by a final_estimator of all rows."""
+"""Stacking: no held-out row is in its own final estimator; new pairs get that of all rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from pairfuse.fusion.ensemble import Prepared, class_prior, prepare_rows
 from pairfuse.fusion.final_estimator import fit_final_estimator
 from pairfuse.stats.metrics import macro_f1
-from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
+from pairfuse.study.crossfit import CrossFit, FoldedTable, Table, combine, cross_fit
 from pairfuse.study.emap import emap
 from pairfuse.study.folds import make_folds
 from pairfuse.study.missing_modality import held_out
 from pairfuse.study.nested import prepare_inner
-from pairfuse.study.stacking import stacked_fit
+from pairfuse.study.stacking import stacked_ensemble
 from toys.fusion import PLAIN, noise, table, told_by_both, told_by_words, without
 
 QUICK = replace(PLAIN, n_components=6, epochs=6, balance="weights", balance_strength=0.5)
@@ -24,7 +24,7 @@ QUICK = replace(PLAIN, n_components=6, epochs=6, balance="weights", balance_stre
 def _prepared(given: Table, like: Table) -> list[Prepared]:
     """Two folds as dealt for `like`, two models for each."""
     rows = make_folds(
-        *(like.targets, like.groups, like.labels), folds=2, members=2, repeats=1, seed=0
+        like.targets, like.groups, like.labels, folds=2, n_models=2, repeats=1, seed=0
     )
     return prepare_rows(given.views, rows, seed=0)
 
@@ -32,12 +32,13 @@ def _prepared(given: Table, like: Table) -> list[Prepared]:
 def _stacked(
     given: Table, *heads: str, like: Table | None = None, epochs: int = 6
 ) -> tuple[CrossFit, list[CrossFit], list[Prepared]]:
-    """The stack, the heads' own fits and the row sets."""
+    """The stacked ensemble, the heads' own fits and the row sets."""
     prepared = _prepared(given, like or given)
     recipes = [replace(QUICK, head=head, epochs=epochs) for head in heads]
     fits = cross_fit(given, prepared, recipes, seed=0)
-    inner = prepare_inner(given, prepared, members=2, seed=0)
-    return stacked_fit(given, prepared, inner, recipes, fits, seed=0), fits, prepared
+    data = FoldedTable(given, prepared, prepare_inner(given, prepared, seed=0))
+    found = stacked_ensemble(data, recipes, fits, seed=0, device="cpu")
+    return found, fits, prepared
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def made(bare: Table) -> tuple[CrossFit, list[CrossFit], list[Prepared]]:
     return _stacked(bare, "linear", "concat")
 
 
-def test_a_stack_is_as_good_as_its_best_head_where_the_others_fail() -> None:
+def test_stacking_is_as_good_as_its_best_head_where_the_others_fail() -> None:
     given = table(*told_by_both(400))
     found, fits, _ = _stacked(given, "linear", "bilinear", epochs=25)
     linear, bilinear = (macro_f1(given.targets, fit.y_pred, 2) for fit in fits)
@@ -78,23 +79,23 @@ def test_rows_without_any_view_get_the_prior(
 ) -> None:
     found = made[0]
     prior = class_prior(bare.targets, 3)
-    for chances in (found.probabilities[0], found.ensemble.predict_proba(bare.views)):
-        assert np.allclose(chances[[5, 60]], prior, atol=1e-6)
-        assert not np.allclose(chances[6], prior, atol=1e-3)
-        assert np.allclose(chances.sum(axis=1), 1, atol=1e-5)
+    for probabilities in (found.probabilities[0], found.ensemble.predict_proba(bare.views)):
+        assert np.allclose(probabilities[[5, 60]], prior, atol=1e-6)
+        assert not np.allclose(probabilities[6], prior, atol=1e-3)
+        assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 def test_a_row_of_which_no_recipe_uses_a_view_gets_the_prior(bare: Table) -> None:
     prepared = _prepared(bare, bare)
     recipes = [replace(QUICK, head=head, views=("words",)) for head in ("linear", "concat")]
-    inner = prepare_inner(bare, prepared, members=2, seed=0)
     fits = cross_fit(bare, prepared, recipes, seed=0)
-    found = stacked_fit(bare, prepared, inner, recipes, fits, seed=0)
+    data = FoldedTable(bare, prepared, prepare_inner(bare, prepared, seed=0))
+    found = stacked_ensemble(data, recipes, fits, seed=0, device="cpu")
     assert np.allclose(found.probabilities[0, 9], found.ensemble.prior, atol=1e-6)
     assert np.allclose(found.ensemble.predict_proba(bare.views)[9], found.ensemble.prior)
 
 
-def test_what_is_kept_is_all_members_under_a_blend_of_all_out_of_fold_rows(
+def test_what_is_kept_is_all_members_under_a_final_estimator_of_all_out_of_fold_rows(
     bare: Table, made: tuple[CrossFit, list[CrossFit], list[Prepared]]
 ) -> None:
     found, fits, _ = made
@@ -112,7 +113,7 @@ def test_what_is_kept_is_all_members_under_a_blend_of_all_out_of_fold_rows(
     assert np.array_equal(found.ensemble.predict_proba(views).argmax(axis=1), wanted)
 
 
-def test_later_looks_at_held_out_rows_use_the_blends_of_their_folds(
+def test_later_analyses_of_held_out_rows_use_the_final_estimators_of_their_folds(
     bare: Table, made: tuple[CrossFit, list[CrossFit], list[Prepared]]
 ) -> None:
     found, _, prepared = made

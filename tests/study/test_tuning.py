@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,20 @@ from optuna.trial import TrialState
 from pairfuse.errors import ConfigError
 from pairfuse.features.token_views import TokenRows
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import check_recipe, prepare_rows
+from pairfuse.fusion.ensemble import Prepared, check_recipe, prepare_rows
 from pairfuse.fusion.heads import HEADS
 from pairfuse.stats.metrics import macro_f1
-from pairfuse.study import tuning
+from pairfuse.study import search_space, tuning
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.tuning import SEARCHED, Space, Tuned, suggest, tune, view_subsets
+from pairfuse.study.search_space import (
+    SEARCHED_HEADS,
+    build_space,
+    nearest_params,
+    suggest,
+    view_subsets,
+)
+from pairfuse.study.tuning import SearchSpec, TuningResult, tune
 from toys.fusion import PLAIN, noise, table, told_by_words, warnings_logged
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -32,13 +40,23 @@ def _given(seed: int = 0) -> Table:
     return table(*told_by_words(90, seed=seed))
 
 
-def _tune(log: Path, trials: int, *, given: Table | None = None, **options: Any) -> Tuned:
+def _prepared(given: Table) -> list[Prepared]:
+    rows = make_folds(given.targets, given.groups, given.labels, folds=2, n_models=1, seed=0)
+    return prepare_rows(given.views, rows, seed=0)
+
+
+def _tune(
+    log: Path,
+    trials: int,
+    *,
+    given: Table | None = None,
+    name: str = "toy",
+    on_trial: Callable[[TuningResult], object] | None = None,
+    **changes: Any,
+) -> TuningResult:
     given = given or _given()
-    rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
-    parts = prepare_rows(given.views, rows, seed=0)
-    options = {"base": BASE, "name": "toy", "seed": 0, **options}
-    base = options.pop("base")
-    return tune(given, parts, base, storage=str(log), trials=trials, **options)
+    search = replace(SearchSpec(base=BASE, storage=str(log), n_trials=trials), **changes)
+    return tune(given, _prepared(given), search, name=name, on_trial=on_trial)
 
 
 def _storage(log: Path) -> optuna.storages.JournalStorage:
@@ -57,9 +75,9 @@ def _values(log: Path) -> list[float | None]:
 
 
 def test_three_trials_and_three_more_equal_six_at_once(tmp_path: Path) -> None:
-    at_once = _tune(tmp_path / "one.log", 6)
-    _tune(tmp_path / "two.log", 3)
-    resumed = _tune(tmp_path / "two.log", 6)
+    at_once = _tune(tmp_path / "one.log", 6, heads=("concat",))  # two base points, four drawn
+    _tune(tmp_path / "two.log", 3, heads=("concat",))
+    resumed = _tune(tmp_path / "two.log", 6, heads=("concat",))
     assert resumed == at_once
     assert _values(tmp_path / "two.log") == _values(tmp_path / "one.log")
 
@@ -88,7 +106,7 @@ def _die(*_: object, **__: object) -> None:
     raise ZeroDivisionError
 
 
-def test_a_ghost_is_marked_failed(tmp_path: Path) -> None:
+def test_an_interrupted_trial_is_marked_failed(tmp_path: Path) -> None:
     _tune(tmp_path / "study.log", 1)
     [study] = _studies(tmp_path / "study.log")
     study.ask()
@@ -104,31 +122,27 @@ def test_trials_are_counted_in_total(tmp_path: Path) -> None:
     assert len(_values(tmp_path / "study.log")) == 2
 
 
-OTHER: dict[str, dict[str, Any]] = {
-    "features": {"given": _given(seed=1)},
-    "labels": {"given": replace(_given(), labels=("x", "y", "z"))},
-    "base": {"base": replace(BASE, epochs=3)},
-    "seed": {"seed": 1},
-    "name": {"name": "text-only"},
-    "metric": {"given": replace(_given(), metric="auroc")},
-}
-
-
-@pytest.mark.parametrize("what", list(OTHER))
-def test_anything_else_in_the_same_journal_is_another_study(what: str, tmp_path: Path) -> None:
-    _tune(tmp_path / "study.log", 2)
-    assert _tune(tmp_path / "study.log", 1, **OTHER[what]).finished == 1
-    studies = _studies(tmp_path / "study.log")
-    assert sorted(len(s.get_trials(states=ENDED)) for s in studies) == [1, 2]
-
-
-def test_a_changed_search_space_is_another_study(
+def test_anything_else_in_the_same_journal_is_another_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    others: dict[str, dict[str, Any]] = {
+        "features": {"given": _given(seed=1)},
+        "labels": {"given": replace(_given(), labels=("x", "y", "z"))},
+        "base": {"base": replace(BASE, epochs=3)},
+        "seed": {"seed": 1},
+        "name": {"name": "text-only"},
+        "metric": {"given": replace(_given(), metric="auroc")},
+        "heads": {"heads": ("film",)},
+    }
     _tune(tmp_path / "study.log", 2)
-    monkeypatch.setattr(tuning, "_SIZES", {"hidden_dim": (16, 32), "n_components": (16, 32)})
-    assert _tune(tmp_path / "study.log", 2).finished == 2
-    assert len(_studies(tmp_path / "study.log")) == 2
+    for what, changes in others.items():
+        assert _tune(tmp_path / "study.log", 1, **changes).finished == 1, what
+    sizes = {"hidden_dim": (16, 32), "n_components": (16, 32)}
+    for module in (search_space, tuning):
+        monkeypatch.setattr(module, "SIZES", sizes)
+    assert _tune(tmp_path / "study.log", 1).finished == 1
+    studies = _studies(tmp_path / "study.log")
+    assert sorted(len(s.get_trials(states=ENDED)) for s in studies) == [1] * 8 + [2]
 
 
 def test_the_base_is_tried_first_and_the_best_is_never_worse(tmp_path: Path) -> None:
@@ -140,10 +154,10 @@ def test_the_base_is_tried_first_and_the_best_is_never_worse(tmp_path: Path) -> 
 
 def test_the_value_is_that_of_the_recipe_on_the_held_out_rows(tmp_path: Path) -> None:
     best, given = _tune(tmp_path / "study.log", 4), _given()
-    rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
-    parts = prepare_rows(given.views, rows, seed=0)
+    parts = _prepared(given)
     [fit] = cross_fit(given, parts, best.recipes[:1], seed=0)
-    scores = [macro_f1(given.targets[r.held], fit.y_pred[r.held], 3) for r in rows]
+    held = [part.rows.held for part in parts]
+    scores = [macro_f1(given.targets[rows], fit.y_pred[rows], 3) for rows in held]
     assert best.value == pytest.approx(np.mean(scores), abs=1e-9)
 
 
@@ -161,9 +175,11 @@ OUTSIDE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("changes", OUTSIDE, ids=str)
 def test_a_base_outside_the_search_space_is_tried_as_near_as_can_be(
-    changes: dict[str, Any], tmp_path: Path
+    changes: dict[str, Any],
 ) -> None:
-    recipe = _tune(tmp_path / "study.log", 1, base=replace(BASE, **changes)).recipes[0]
+    base = replace(BASE, **changes)
+    space = build_space(_given().views, base, SEARCHED_HEADS)
+    recipe = suggest(optuna.trial.FixedTrial(nearest_params(base, space)), space)
     for name in changes.keys() & {
         "hidden_dim",
         "n_components",
@@ -188,8 +204,8 @@ def test_a_base_that_fits_nothing_is_refused(
 
 
 def test_the_best_so_far_is_handed_out_after_each_trial(tmp_path: Path) -> None:
-    kept: list[Tuned] = []
-    best = _tune(tmp_path / "study.log", 4, keep=kept.append)
+    kept: list[TuningResult] = []
+    best = _tune(tmp_path / "study.log", 4, on_trial=kept.append)
     values = [found.value for found in kept]
     assert values == sorted(values)
     assert kept[-1].recipes == best.recipes
@@ -273,13 +289,6 @@ def test_each_head_that_is_named_is_tried_first_and_no_other_is(tmp_path: Path) 
     assert set(tried) <= {"linear", *heads}
 
 
-def test_a_study_over_other_heads_is_another_study(tmp_path: Path) -> None:
-    log = tmp_path / "study.log"
-    first = _tune(log, 2, heads=("concat",))
-    assert _tune(log, 2, heads=("film",)) != first
-    assert len(_studies(log)) == 2
-
-
 @pytest.mark.parametrize(
     ("head", "message"), [("big", "no head 'big'"), ("cross_attention", "choose bilinear")]
 )
@@ -293,7 +302,7 @@ def test_a_head_that_cannot_be_searched_is_refused(head: str, message: str, tmp_
 def test_every_head_can_be_searched(tmp_path: Path) -> None:
     _tune(tmp_path / "study.log", len(HEADS), heads=tuple(HEADS))
     assert set(_tried(tmp_path / "study.log")) == set(HEADS)
-    assert set(SEARCHED) <= set(HEADS)
+    assert set(SEARCHED_HEADS) <= set(HEADS)
 
 
 def test_a_search_with_a_token_head_draws_only_what_it_can_read() -> None:
@@ -301,7 +310,7 @@ def test_a_search_with_a_token_head_draws_only_what_it_can_read() -> None:
     tokens = {"words": TokenRows((), none - 1, none, none, 4)}
     base = replace(PLAIN, head="cross_attention", views=("words",))
     views = replace(given, tokens=tokens)
-    space = Space.of(views, base, ("concat",))
+    space = build_space(views, base, ("concat",))
     assert space.subsets == (("words",),)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [suggest(study.ask(), space) for _ in range(40)]

@@ -29,9 +29,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pairfuse.arrays import Doubles, Ints
+from pairfuse.arrays import Doubles, Floats, Ints
 from pairfuse.features.views import Views
 from pairfuse.study.crossfit import Table
 
@@ -120,19 +119,19 @@ def _frames(world: World) -> tuple[Doubles, Doubles]:
 
 def _features(
     frame: Doubles, classes: Ints, strength: float, random: np.random.Generator
-) -> NDArray[np.float32]:
+) -> Floats:
     values = strength * frame.T[classes] + random.normal(size=(len(classes), len(frame)))
     return np.asarray(values, dtype=np.float32)
 
 
-def _table(
-    features: dict[str, NDArray[np.float32]], targets: Ints, groups: Ints, classes: int
-) -> Table:
+def _table(features: dict[str, Floats], targets: Ints, groups: Ints, classes: int) -> Table:
     views = Views(
-        features,
-        {view: np.ones(len(targets), dtype=bool) for view in features},
-        {TEXT: "text", IMAGE: "image"},
+        features=features,
+        present={view: np.ones(len(targets), dtype=bool) for view in features},
+        modality={TEXT: "text", IMAGE: "image"},
     )
     guids = tuple(str(row) for row in range(len(targets)))
     labels = tuple(f"label-{number}" for number in range(classes))
-    return Table(views, targets.astype(np.int64), groups, guids, labels)
+    return Table(
+        views=views, targets=targets.astype(np.int64), groups=groups, guids=guids, labels=labels
+    )

@@ -16,16 +16,23 @@ from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.stats.compare import compare_predictions, comparison_lines
 from pairfuse.stats.metrics import score
 from pairfuse.stats.predictions import load_predictions
-from pairfuse.study.ablation import Budget
 from pairfuse.study.cost import ArmCost, ArmParts, arm_costs
+from pairfuse.study.crossfit import FoldedTable
 from pairfuse.study.evidence import in_words
-from pairfuse.study.matrix import Line, Row, models, order_heads, run_models, table_lines
-from pairfuse.study.tuning import SEARCHED
+from pairfuse.study.matrix import (
+    MatrixRow,
+    ModelResult,
+    matrix_rows,
+    models,
+    order_heads,
+    run_models,
+)
+from pairfuse.study.tuning import build_search
 
 COST_ONLY = "cost alone, not trained"
 
 
-def matrix_stage(workspace: Workspace, *, cost_only: Sequence[str]) -> list[Line]:
+def matrix_stage(workspace: Workspace, *, cost_only: Sequence[str]) -> list[MatrixRow]:
     """Every combination of the encoders and heads under the same folds and budget, row by row.
 
     Args:
@@ -33,29 +40,20 @@ def matrix_stage(workspace: Workspace, *, cost_only: Sequence[str]) -> list[Line
         cost_only: Encoders of which only the cost is measured.
     """
     study = workspace.config.study
-    heads = order_heads(study.heads or SEARCHED)
+    search = build_search(workspace.config, device=workspace.device)
+    heads = order_heads(search.heads)
     workspace.begin()
     table = workspace.table
     chosen = models(table.views, heads)
-    budget = Budget(
-        study.storage or str(workspace.folder / "study.log"),
-        *(study.n_trials, study.n_models, study.seed, workspace.device),
-    )
     say(f"matrix    {len(chosen)} models, {study.n_trials} trials each, rows as they finish")
-    rows: list[Row] = []
+    results: list[ModelResult] = []
     draws = draw_groups(table.groups, seed=study.seed)
-    for row in run_models(
-        chosen,
-        table,
-        workspace.prepared,
-        workspace.config.recipe,
-        budget,
-        workspace.folder / "matrix",
-    ):
-        rows.append(row)
-        found = score(table.targets, row.probabilities, table.labels, draws)
-        say(f"          {row.model.name:<44}macro-F1 {in_words(found.macro_f1)}")
-    lines = table_lines(rows, table, workspace.encoder_costs(), draws, seed=study.seed)
+    data = FoldedTable(table, workspace.prepared)
+    for result in run_models(chosen, data, search, workspace.folder / "matrix"):
+        results.append(result)
+        found = score(table.targets, result.probabilities, table.labels, draws)
+        say(f"          {result.model.name:<44}macro-F1 {in_words(found.macro_f1)}")
+    lines = matrix_rows(results, table, workspace.encoder_costs(), draws, seed=study.seed)
     extra = _costs_alone(workspace, cost_only)
     _write_matrix(workspace.folder / "matrix.csv", lines, extra)
     _plot(workspace.folder / "matrix.png", lines)
@@ -75,7 +73,7 @@ def compare_stage(first: str, second: str, *, truth: Path | None, cache: str) ->
         say(line)
 
 
-def matrix_lines(lines: Sequence[Line], extra: Sequence[ArmCost]) -> list[str]:
+def matrix_lines(lines: Sequence[MatrixRow], extra: Sequence[ArmCost]) -> list[str]:
     """The table in words, the best first."""
     ranked = sorted(lines, key=lambda line: -line.scores.macro_f1.value)
     width = 2 + max(len(name) for name in [x.model.name for x in lines] + [c.name for c in extra])
@@ -125,7 +123,7 @@ def _costs_alone(workspace: Workspace, names: Sequence[str]) -> list[ArmCost]:
     )
 
 
-def _write_matrix(path: Path, lines: Sequence[Line], extra: Sequence[ArmCost]) -> None:
+def _write_matrix(path: Path, lines: Sequence[MatrixRow], extra: Sequence[ArmCost]) -> None:
     write_csv(
         path,
         (
@@ -141,13 +139,13 @@ def _write_matrix(path: Path, lines: Sequence[Line], extra: Sequence[ArmCost]) -
     )
 
 
-def _line_cells(line: Line) -> tuple[object, ...]:
+def _line_cells(line: MatrixRow) -> tuple[object, ...]:
     model = line.model
     named = model.name, " ".join(model.views), model.head
     return (*named, *_score_cells(line), *_cost_cells(line.cost))
 
 
-def _score_cells(line: Line) -> tuple[str, ...]:
+def _score_cells(line: MatrixRow) -> tuple[str, ...]:
     scores, against = line.scores, line.against
     values = [scores.accuracy.value, scores.macro_f1.value, scores.macro_f1.low]
     values += [scores.macro_f1.high, scores.auroc.value]
@@ -166,7 +164,7 @@ def _cost_cells(cost: ArmCost, note: str = "") -> tuple[object, ...]:
     )
 
 
-def _plot(path: Path, lines: Sequence[Line]) -> None:
+def _plot(path: Path, lines: Sequence[MatrixRow]) -> None:
     known = [(x, x.cost.encode_ms) for x in lines if x.cost.encode_ms is not None]
     if known:
         names, scores = zip(

@@ -20,7 +20,7 @@ from pairfuse.fusion.scaling import fit_scaling, narrow, scale
 from pairfuse.report.inputs import ReportInput
 from pairfuse.stats.predictions import load_predictions
 from pairfuse.study.ablation import FUSED
-from pairfuse.study.tuning import SEARCHED, read_trials
+from pairfuse.study.tuning import build_search, read_trials
 
 #: Libraries whose versions may change a score.
 LIBRARIES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn", "optuna", "h5py")
@@ -39,11 +39,8 @@ def report_input(workspace: Workspace) -> ReportInput:
     trials, importances = read_trials(
         table,
         workspace.prepared,
-        workspace.config.recipe,
-        storage=workspace.config.study.storage or str(workspace.folder / "study.log"),
+        build_search(workspace.config, device=workspace.device),
         name=FUSED,
-        seed=workspace.config.study.seed,
-        heads=workspace.config.study.heads or SEARCHED,
     )
     arms = [arm["name"] for arm in evidence["arms"]]
     return ReportInput(

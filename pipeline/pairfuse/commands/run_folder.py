@@ -17,14 +17,14 @@ from pairfuse.recipe import Recipe
 from pairfuse.study.ablation import FUSED, Arm
 from pairfuse.study.crossfit import Table
 from pairfuse.study.evidence import Evidence
-from pairfuse.study.tuning import Tuned
+from pairfuse.study.tuning import TuningResult
 
 EVIDENCE, PREDICTIONS = "evidence.json", "predictions"
 EVIDENCE_FORMAT = 1
 History = list[dict[str, float]]
 
 
-def write_best(folder: Path, best: Tuned, encoders: Sequence[str], metric: str) -> None:
+def write_best(folder: Path, best: TuningResult, encoders: Sequence[str], metric: str) -> None:
     """The recipes of the best trials, as TOML."""
     import tomli_w
 

@@ -33,15 +33,15 @@ from pairfuse.study.ablation import (
     FUSED,
     TEXT_ONLY,
     Arm,
-    Budget,
     arm_views,
     baselines,
     fit_recipes,
     run_arm,
 )
+from pairfuse.study.crossfit import FoldedTable
 from pairfuse.study.evidence import Evidence, evidence_lines, gather, in_words
-from pairfuse.study.objective import official
-from pairfuse.study.tuning import SEARCHED, Tuned, tune
+from pairfuse.study.objective import objective_estimate
+from pairfuse.study.tuning import TuningResult, build_search, tune
 from pairfuse.study.verdict import Outcome
 
 #: What the summary says of a verdict.
@@ -52,22 +52,16 @@ OUTCOMES: dict[Outcome, str] = {
 }
 
 
-def tune_stage(workspace: Workspace) -> Tuned:
+def tune_stage(workspace: Workspace) -> TuningResult:
     """Search recipes for the fused arm; the best so far is always in best.toml."""
     workspace.begin()
     study, encoders = workspace.config.study, workspace.config.features.encoders
     best = tune(
         workspace.table,
         workspace.prepared,
-        workspace.config.recipe,
-        storage=study.storage or str(workspace.folder / "study.log"),
+        build_search(workspace.config, device=workspace.device),
         name=FUSED,
-        trials=study.n_trials,
-        seed=study.seed,
-        members=study.n_models,
-        heads=study.heads or SEARCHED,
-        device=workspace.device,
-        keep=lambda found: write_best(workspace.folder, found, encoders, workspace.metric),
+        on_trial=lambda found: write_best(workspace.folder, found, encoders, workspace.metric),
     )
     write_best(workspace.folder, best, encoders, workspace.metric)
     say(
@@ -86,16 +80,15 @@ def train_stage(workspace: Workspace) -> Scores:
     study, table = workspace.config.study, workspace.table
     recipes = _best_recipes(workspace)
     fit = workspace.fits[recipes] = fit_recipes(
-        table,
-        workspace.prepared,
+        FoldedTable(table, workspace.prepared, workspace.stacked),
         recipes,
         seed=study.seed,
         device=workspace.device,
-        stacked=workspace.stacked,
+        stacking=study.ensemble == "stacking",
     )
     draws = draw_groups(table.groups, seed=study.seed)
     scores = score(table.targets, fit.probabilities, table.labels, draws)
-    own = official(table, fit.probabilities, scores, draws)
+    own = objective_estimate(table, fit.probabilities, scores, draws)
     histories = [member.model.history for member in fit.ensemble.members]
     drop_checkpoint(
         workspace.folder / "model"
@@ -107,7 +100,7 @@ def train_stage(workspace: Workspace) -> Scores:
     save_checkpoint(workspace.folder / "model", build_checkpoint(workspace, fit, kept))
     other = workspace.metric not in ("macro_f1", "accuracy")
     also = f", {METRIC_NAMES[workspace.metric]} {in_words(own)}" if other else ""
-    kind = "stack" if fit.ensemble.final_estimator else "ensemble"
+    kind = "stacked ensemble" if fit.ensemble.final_estimator else "ensemble"
     say(
         f"train     {len(histories)} models kept as one {kind}; out-of-fold "
         f"macro-F1 {in_words(scores.macro_f1)}, accuracy {scores.accuracy.value:.3f}{also}"
@@ -203,25 +196,27 @@ def run_stage(workspace: Workspace) -> None:
 
 
 def _run_arms(workspace: Workspace) -> list[Arm]:
-    study, table, prepared = workspace.config.study, workspace.table, workspace.prepared
-    budget = Budget(
-        study.storage or str(workspace.folder / "study.log"),
-        *(study.n_trials, study.n_models, study.seed, workspace.device, study.heads or SEARCHED),
+    """Every arm of the ablation; only the fused one keeps the views that the recipe names."""
+    study = workspace.config.study
+    search = build_search(workspace.config, device=workspace.device)
+    data = FoldedTable(
+        workspace.table,
+        workspace.prepared,
+        workspace.inner if study.nested else workspace.stacked,
     )
+    other = replace(search, base=replace(search.base, views=()))
     arms = [
         run_arm(
-            *(name, views, table, prepared),
-            workspace.config.recipe
-            if name == FUSED
-            else replace(workspace.config.recipe, views=()),
-            budget,
-            inner=workspace.inner if study.nested else [],
-            stacked=workspace.stacked,
+            name,
+            data.only(views),
+            search if name == FUSED else other,
+            nested=study.nested,
+            stacking=study.ensemble == "stacking",
             known=workspace.fits if name == FUSED else {},
         )
-        for name, views in arm_views(table).items()
+        for name, views in arm_views(data.table).items()
     ]
-    return arms + baselines(table, prepared)
+    return arms + baselines(data.table, data.prepared)
 
 
 def _best_recipes(workspace: Workspace) -> tuple[Recipe, ...]:

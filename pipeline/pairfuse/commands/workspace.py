@@ -30,8 +30,7 @@ from pairfuse.recipe import Recipe
 if TYPE_CHECKING:
     from pairfuse.fusion.ensemble import Prepared, Rows
     from pairfuse.study.cost import EncoderCost
-    from pairfuse.study.crossfit import CrossFit, Table
-    from pairfuse.study.nested import Inner
+    from pairfuse.study.crossfit import CrossFit, InnerFolds, Table
 
 
 @dataclass
@@ -127,13 +126,13 @@ class Workspace:
                 f"label {min(unused)!r} has no training pair; leave it out of the labels"
             )
         return Table(
-            self.views(pairs, self.encoders),
-            targets_of(pairs, labels),
-            groups[labelled],
-            tuple(pair.guid for pair in pairs),
-            labels,
-            metric,
-            soft_labels_of(pairs, labels, answers) if answers else None,
+            views=self.views(pairs, self.encoders),
+            targets=targets_of(pairs, labels),
+            groups=groups[labelled],
+            guids=tuple(pair.guid for pair in pairs),
+            labels=labels,
+            metric=metric,
+            soft_labels=soft_labels_of(pairs, labels, answers) if answers else None,
         )
 
     @cached_property
@@ -147,7 +146,7 @@ class Workspace:
             self.table.labels,
             folds=study.folds,
             repeats=study.repeats,
-            members=study.n_models,
+            n_models=study.n_models,
             seed=study.seed,
         )
 
@@ -164,15 +163,14 @@ class Workspace:
         return out
 
     @cached_property
-    def inner(self) -> list[Inner]:
-        """The folds inside each fold, for nested searches and stacks."""
+    def inner(self) -> list[InnerFolds]:
+        """The folds inside each fold, for nested searches and stacking."""
         from pairfuse.study.nested import prepare_inner
 
-        study = self.config.study
-        return prepare_inner(self.table, self.prepared, members=study.n_models, seed=study.seed)
+        return prepare_inner(self.table, self.prepared, seed=self.config.study.seed)
 
     @property
-    def stacked(self) -> list[Inner]:
+    def stacked(self) -> list[InnerFolds]:
         """The same where the study stacks its recipes, else none."""
         return self.inner if self.config.study.ensemble == "stacking" else []
 

@@ -328,9 +328,9 @@ def check_head(name: str) -> None:
             f"head {name!r} attends to tokens, and a pooled view is one: attention over one key "
             "is the identity; choose bilinear, or keep token-level features with --tokens"
         )
-    if name == "stack":
+    if name == "stacking":
         raise ConfigError(
-            "stack joins other heads: name it beside two of them in `pairfuse matrix`, or use "
+            "stacking joins other heads: name it beside two of them in `pairfuse matrix`, or use "
             "--set study.ensemble=stacking"
         )
     if name not in HEADS:

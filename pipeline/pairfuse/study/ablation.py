@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
 from pairfuse.fusion.ensemble import Prepared, class_prior
 from pairfuse.recipe import Recipe
-from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
-from pairfuse.study.nested import Inner, nested_fit
-from pairfuse.study.stacking import stacked_fit
-from pairfuse.study.tuning import SEARCHED, tune
+from pairfuse.study.crossfit import CrossFit, FoldedTable, Table, combine, cross_fit
+from pairfuse.study.folds import count_repeats
+from pairfuse.study.nested import nested_fit
+from pairfuse.study.stacking import stacked_ensemble
+from pairfuse.study.tuning import SearchSpec, tune
 
 FUSED, TEXT_ONLY, IMAGE_ONLY = "fused", "text-only", "image-only"
-#: Arms that look at no view: scikit-learn's DummyClassifier strategies.
+#: Arms that look at no view, named by the strategies of scikit-learn's DummyClassifier; "majority"
+#: is its "most_frequent".
 PRIOR, MAJORITY = "prior", "majority"
 
 
@@ -42,18 +44,6 @@ class Arm:
         return self.fit.seconds if self.fit else 0.0
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What every arm may spend, the heads it may take, and where its trials are kept."""
-
-    storage: str
-    trials: int
-    members: int
-    seed: int
-    device: str
-    heads: tuple[str, ...] = SEARCHED
-
-
 def arm_views(table: Table) -> dict[str, list[str]]:
     """The views that each arm may use: all, each modality's, each single one.
 
@@ -69,93 +59,52 @@ def arm_views(table: Table) -> dict[str, list[str]]:
             f"no {lacking[0]} encoder among {', '.join(table.views.features)}; an ablation needs "
             'one of each modality, as in --encoders "minilm efficientnet-lite0"'
         )
+    # With one view of a modality its own arm is the modality's arm already.
     single = {view: [view] for views in arms.values() if len(views) > 1 for view in views}
     single |= {view: [view] for view in table.views.of("joint")}
     return {FUSED: list(table.views.features), **arms, **single}
 
 
-def only_views(
-    table: Table, prepared: Sequence[Prepared], views: Sequence[str]
-) -> tuple[Table, list[Prepared]]:
-    """Table and scalings of one arm."""
-    return replace(table, views=table.views.only(sorted(views))), _narrowed(prepared, views)
-
-
-def only_inner(inner: Sequence[Inner], views: Sequence[str]) -> list[Inner]:
-    """Scalings of the folds inside each fold, of one arm."""
-    return [replace(fold, prepared=tuple(_narrowed(fold.prepared, views))) for fold in inner]
-
-
-def _narrowed(prepared: Sequence[Prepared], views: Sequence[str]) -> list[Prepared]:
-    return [
-        replace(part, scaling={view: part.scaling[view] for view in views}) for part in prepared
-    ]
-
-
 def run_arm(
     name: str,
-    views: Sequence[str],
-    table: Table,
-    prepared: Sequence[Prepared],
-    base: Recipe,
-    budget: Budget,
+    data: FoldedTable,
+    search: SearchSpec,
     *,
-    inner: Sequence[Inner] = (),
-    stacked: Sequence[Inner] = (),
-    known: Mapping[tuple[Recipe, ...], CrossFit],
+    nested: bool = False,
+    stacking: bool = False,
+    known: Mapping[tuple[Recipe, ...], CrossFit] | None = None,
 ) -> Arm:
-    """Tune one arm, then fit its best recipes on all folds with all members.
+    """Tune one arm, then fit its best recipes on all folds with all models.
 
-    With `inner` folds the search runs inside each fold instead; with `stacked` ones the recipes
-    are stacked instead of averaged. What is `known` for these very recipes and rows is not fitted
-    again.
+    Args:
+        name: Of the arm.
+        data: Labelled rows with the arm's views alone, as `FoldedTable.only` gives them.
+        search: What to search; the same for all arms but for the base recipe's views.
+        nested: Search inside each fold instead.
+        stacking: Stack the best recipes instead of averaging their probabilities. Either needs
+            the table's inner folds.
+        known: Fits on these very rows by their recipes, which are not made again.
     """
-    own, scalings = only_views(table, prepared, views)
-    if inner:
-        recipes, fit = nested_fit(
-            own,
-            scalings,
-            only_inner(inner, views),
-            base,
-            storage=budget.storage,
-            name=name,
-            trials=budget.trials,
-            seed=budget.seed,
-            device=budget.device,
-            heads=budget.heads,
-        )
-        return Arm(name, tuple(views), fit.probabilities, recipes, fit)
-    best = tune(
-        own,
-        scalings,
-        base,
-        storage=budget.storage,
-        name=name,
-        trials=budget.trials,
-        seed=budget.seed,
-        heads=budget.heads,
-        members=budget.members,
-        device=budget.device,
+    views = tuple(data.table.views.features)
+    if nested:  # each fold has recipes of its own, so there is nothing to fit or stack after it
+        recipes, fit = nested_fit(data, search, name=name)
+        return Arm(name, views, fit.probabilities, recipes, fit)
+    recipes = tune(data.table, data.prepared, search, name=name).recipes
+    fit = (known or {}).get(recipes) or fit_recipes(
+        data, recipes, seed=search.seed, device=search.device, stacking=stacking
     )
-    fitted = known.get(best.recipes) or fit_recipes(
-        *(own, scalings, best.recipes),
-        seed=budget.seed,
-        device=budget.device,
-        stacked=only_inner(stacked, views),
-    )
-    return Arm(name, tuple(views), fitted.probabilities, best.recipes, fitted)
+    return Arm(name, views, fit.probabilities, recipes, fit)
 
 
 def fit_recipes(
-    table: Table,
-    prepared: Sequence[Prepared],
+    data: FoldedTable,
     recipes: Sequence[Recipe],
     *,
     seed: int,
     device: str,
-    stacked: Sequence[Inner] = (),
+    stacking: bool = False,
 ) -> CrossFit:
-    """One ensemble of all recipes, each fitted on every row set; a stack with these inner folds."""
+    """One ensemble of all recipes, each fitted on every row set; averaged, or stacked."""
     epochs = sum(recipe.epochs for recipe in recipes)
     with progress("fitting folds", epochs, unit="epochs") as bar:
 
@@ -163,17 +112,20 @@ def fit_recipes(
             bar.update()
             return False
 
-        fits = cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch)
-    if not stacked:
+        fits = cross_fit(data.table, data.prepared, recipes, seed=seed, device=device, watch=watch)
+    if not stacking:
         return combine(fits)
-    return stacked_fit(table, prepared, stacked, recipes, fits, seed=seed, device=device)
+    return stacked_ensemble(data, recipes, fits, seed=seed, device=device)
 
 
 def baselines(table: Table, prepared: Sequence[Prepared]) -> list[Arm]:
-    """The class frequencies of each fold's own training side, and their largest alone."""
+    """The class frequencies of each fold's own training side, and their largest alone.
+
+    What does not beat these has learnt nothing from its views.
+    """
     classes = len(table.labels)
-    repeats = 1 + max(part.rows.repeat for part in prepared)
-    prior = np.zeros((repeats, len(table.targets), classes), dtype=np.float32)
+    shape = count_repeats(prepared), len(table.targets), classes
+    prior = np.zeros(shape, dtype=np.float32)
     for part in prepared:
         inside = np.concatenate([part.rows.train, part.rows.val])
         prior[part.rows.repeat, part.rows.held] = class_prior(table.targets[inside], classes)

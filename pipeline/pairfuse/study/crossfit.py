@@ -1,4 +1,8 @@
-"""Cross-fitting: models of every fold and the out-of-fold probabilities that they give."""
+"""Cross-fitting: models of every fold and the out-of-fold probabilities that they give.
+
+Out-of-fold means that a row's probabilities come only from models that did not see the row
+(Stone 1974); every score and interval of a study is computed from such probabilities.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.views import Views
 from pairfuse.fusion.ensemble import (
     Ensemble,
-    Member,
     Prepared,
     RecipeWatch,
     class_prior,
@@ -22,14 +25,15 @@ from pairfuse.fusion.ensemble import (
 )
 from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.recipe import Recipe
+from pairfuse.study.folds import count_repeats
 
 
 @dataclass(frozen=True)
 class Table:
     """The labelled pairs of a data set as arrays, aligned row by row.
 
-    `metric` is what a search maximises; `answers` are there where several annotators gave some,
-    and are then what models are trained towards.
+    `metric` is what a search maximises. `soft_labels` are there where several annotators labelled
+    each pair; models are then trained towards them.
     """
 
     views: Views
@@ -38,18 +42,55 @@ class Table:
     guids: tuple[str, ...]
     labels: tuple[str, ...]
     metric: str = "macro_f1"
-    answers: SoftLabels | None = None
+    soft_labels: SoftLabels | None = None
 
     def rows(self, index: Ints) -> Table:
         """The chosen rows."""
         return Table(
-            self.views.rows(index),
-            self.targets[index],
-            self.groups[index],
-            tuple(self.guids[row] for row in index),
-            self.labels,
-            self.metric,
-            self.answers.rows(index) if self.answers else None,
+            views=self.views.rows(index),
+            targets=self.targets[index],
+            groups=self.groups[index],
+            guids=tuple(self.guids[row] for row in index),
+            labels=self.labels,
+            metric=self.metric,
+            soft_labels=self.soft_labels.rows(index) if self.soft_labels else None,
+        )
+
+
+@dataclass(frozen=True)
+class InnerFolds:
+    """The folds inside one outer fold, made of the rows that it does not hold out.
+
+    `rows` are those rows, among all; `prepared` are the inner row sets, whose row numbers count
+    within `rows`; `outer_sets` are the numbers of the outer fold's own row sets.
+    """
+
+    rows: Ints
+    prepared: tuple[Prepared, ...]
+    outer_sets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FoldedTable:
+    """A table with its folds: what every arm, search and model of a study shares.
+
+    `prepared` are the row sets with the scalings fitted on their training rows; `inner` the folds
+    inside each fold, empty where nothing is nested or stacked.
+    """
+
+    table: Table
+    prepared: Sequence[Prepared]
+    inner: Sequence[InnerFolds] = ()
+
+    def only(self, views: Sequence[str]) -> FoldedTable:
+        """The same rows and folds with these views alone."""
+        return FoldedTable(
+            table=replace(self.table, views=self.table.views.only(views)),
+            prepared=_only_scalings(self.prepared, views),
+            inner=[
+                replace(fold, prepared=tuple(_only_scalings(fold.prepared, views)))
+                for fold in self.inner
+            ],
         )
 
 
@@ -58,8 +99,8 @@ class CrossFit:
     """All members, and the probabilities of rows that none of their makers saw.
 
     The members of the ensemble lie recipe by recipe, for each recipe row set by row set;
-    `seconds` is the time that fitting them took. Where the recipes are stacked, `final_estimators` are those
-    that gave the probabilities, one for each fold of each repeat.
+    `seconds` is the time that fitting them took. Where the recipes are stacked, `final_estimators`
+    are those that gave the probabilities, one for each fold of each repeat.
     """
 
     ensemble: Ensemble
@@ -87,7 +128,19 @@ def cross_fit(
     device: str = "cpu",
     watch: RecipeWatch | None = None,
 ) -> list[CrossFit]:
-    """Train each recipe on every prepared row set and predict the rows that each holds out."""
+    """Train each recipe on every row set and predict the rows that each holds out.
+
+    Args:
+        table: Labelled rows.
+        prepared: Row sets with their scalings.
+        recipes: All of them are trained together, which costs less than one after another.
+        seed: Seed of the models.
+        device: A torch device's name.
+        watch: Called after each epoch for each recipe; True stops the recipe's models.
+
+    Returns:
+        A fit for each recipe; its `seconds` are an equal share of the time that all took.
+    """
     start = time.perf_counter()
     fitted = fit_members(
         table.views,
@@ -98,25 +151,31 @@ def cross_fit(
         seed=seed,
         device=device,
         watch=watch,
-        answers=table.answers,
+        answers=table.soft_labels,
     )
     seconds = (time.perf_counter() - start) / len(recipes)
     prior = class_prior(table.targets, len(table.labels))
     out = []
     for recipe, members in zip(recipes, fitted, strict=True):
         chosen = table.views.only(sorted(recipe.views or table.views.features))
-        ensemble = Ensemble(tuple(members), table.labels, prior, dict(chosen.modality), chosen.dims)
-        out.append(CrossFit(ensemble, _out_of_fold(chosen, members, prepared, ensemble), seconds))
+        ensemble = Ensemble(
+            members=tuple(members),
+            labels=table.labels,
+            prior=prior,
+            modality=dict(chosen.modality),
+            dims=chosen.dims,
+        )
+        out.append(CrossFit(ensemble, _out_of_fold(chosen, ensemble, prepared), seconds))
     return out
 
 
 def combine(fits: Sequence[CrossFit]) -> CrossFit:
-    """One ensemble of several recipes' members; each recipe has the same say."""
+    """One ensemble of several recipes' members; each recipe has the same weight in the mean."""
     mean = np.mean([fit.probabilities for fit in fits], axis=0)
     return CrossFit(
-        join([fit.ensemble for fit in fits]),
-        np.asarray(mean, dtype=np.float32),
-        sum(fit.seconds for fit in fits),
+        ensemble=join([fit.ensemble for fit in fits]),
+        probabilities=np.asarray(mean, dtype=np.float32),
+        seconds=sum(fit.seconds for fit in fits),
     )
 
 
@@ -130,18 +189,23 @@ def join(ensembles: Sequence[Ensemble]) -> Ensemble:
     )
 
 
-def _out_of_fold(
-    views: Views, members: Sequence[Member], prepared: Sequence[Prepared], ensemble: Ensemble
-) -> Floats:
-    """Mean over the members that held a row out, zero where none did.
+def _out_of_fold(views: Views, ensemble: Ensemble, prepared: Sequence[Prepared]) -> Floats:
+    """Mean over the members that held a row out, shape (R, N, C), zero where none did.
 
     Rows without any view get the prior.
     """
-    repeats = 1 + max(part.rows.repeat for part in prepared)
-    total = np.zeros((repeats, len(views), len(ensemble.labels)))
-    for member, part in zip(members, prepared, strict=True):
+    total = np.zeros((count_repeats(prepared), len(views), len(ensemble.labels)))
+    for member, part in zip(ensemble.members, prepared, strict=True):
         if member.model.held is not None:
             total[part.rows.repeat, part.rows.held] += softmax(member.model.held)
-    lost = ~np.any(list(views.present.values()), axis=0)
-    total[:, lost] = ensemble.prior
-    return np.asarray(total / np.maximum(total.sum(axis=2, keepdims=True), 1e-12), dtype=np.float32)
+    is_empty = ~np.any(list(views.present.values()), axis=0)  # (N,)
+    total[:, is_empty] = ensemble.prior
+    # Dividing by the sum, not by a count, keeps rows that no member held out at zero.
+    mean = total / np.maximum(total.sum(axis=2, keepdims=True), 1e-12)
+    return np.asarray(mean, dtype=np.float32)
+
+
+def _only_scalings(prepared: Sequence[Prepared], views: Sequence[str]) -> list[Prepared]:
+    return [
+        replace(part, scaling={view: part.scaling[view] for view in views}) for part in prepared
+    ]

@@ -2,21 +2,36 @@
 
 Each fold has three sets of rows: held-out rows, which only give scores; validation rows, taken
 from the others, which decide when training stops; and training rows. So no score was ever chosen
-on the rows that it is computed from.
+on the rows that it is computed from. One such triple is a row set; a fold has as many as it has
+models, which differ in their validation rows alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from pairfuse.arrays import Doubles, Ints
 from pairfuse.errors import DataError
-from pairfuse.fusion.ensemble import Rows
+from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, Rows
 
-#: One row in so many of a fold's training side decides when to stop.
+#: One in eight of the rows that a fold does not hold out decides when to stop: with five folds
+#: 10 % of all rows, as scikit-learn's `validation_fraction=0.1`.
 VAL_SHARE = 8
+#: Repeats are seeded this far apart, a prime well above any number of folds, since the split inside
+#: fold k is seeded by its repeat's seed + 1 + k.
+SEED_STEP = 1009
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows that were held out together, and the numbers of the row sets that held them out."""
+
+    repeat: int
+    held: Ints
+    sets: tuple[int, ...]
 
 
 def make_folds(
@@ -25,102 +40,158 @@ def make_folds(
     labels: Sequence[str],
     *,
     folds: int,
-    members: int,
+    n_models: int,
     seed: int,
     repeats: int = 1,
 ) -> list[Rows]:
-    """Split N rows into folds, `repeats` times, with `members` validation sets for each fold.
+    """Split N rows into folds, `repeats` times, with `n_models` validation sets for each fold.
 
     Args:
         targets: Shape (N,).
         groups: Shape (N,); rows of one group are never on two sides.
         labels: The vocabulary, for messages.
         folds: K.
-        members: Models for each fold.
+        n_models: Models for each fold.
         seed: Seed of the draws.
-        repeats: R; each deals the rows anew.
+        repeats: R; each splits the rows anew.
 
     Returns:
-        R * K * members row sets, repeat by repeat and fold by fold.
+        R * K * n_models row sets, repeat by repeat and fold by fold.
 
     Raises:
         DataError: A class has fewer groups than there are folds (two folds need four).
     """
     counts = [len(np.unique(groups[targets == t])) for t in range(len(labels))]
     scarce = int(np.argmin(counts))
-    needed = 4 if folds == 2 else folds  # one side of two must leave some to train and to watch
+    # Of two folds, each side has half of a class: one group to train on and one to validate on.
+    needed = 4 if folds == 2 else folds
     if counts[scarce] < needed:
         raise DataError(
             f"label {labels[scarce]!r} has {counts[scarce]} different pairs, {folds} folds need "
             f"{needed}; label more, merge labels, or use --folds 2"
         )
-    return [
-        rows
-        for repeat in range(repeats)
-        for rows in _one_repeat(targets, groups, folds, members, seed + 1009 * repeat, repeat)
-    ]
-
-
-def _one_repeat(
-    targets: Ints, groups: Ints, folds: int, members: int, seed: int, repeat: int
-) -> list[Rows]:
     out = []
-    for outer, held in enumerate(_split(targets, groups, folds, seed)):
-        inside = np.setdiff1d(np.arange(len(targets)), held)
-        parts = max(2, min(VAL_SHARE, _fewest(targets[inside], groups[inside])))
-        inner = _split(targets[inside], groups[inside], parts, seed + 1 + outer)
-        for member in range(members):
-            val = inside[inner[member % parts]]
-            out.append(Rows(np.setdiff1d(inside, val), val, held, repeat))
+    for repeat in range(repeats):
+        own_seed = seed + SEED_STEP * repeat
+        for number, held in enumerate(_split(targets, groups, folds, own_seed)):
+            inside = np.setdiff1d(np.arange(len(targets)), held)
+            # No validation set without each class, as far as the rarest one's groups reach.
+            parts = max(2, min(VAL_SHARE, _fewest(targets[inside], groups[inside])))
+            inner = _split(targets[inside], groups[inside], parts, own_seed + 1 + number)
+            for model in range(n_models):
+                val = inside[inner[model % parts]]
+                out.append(Rows(train=np.setdiff1d(inside, val), val=val, held=held, repeat=repeat))
     return out
 
 
-def _split(targets: Ints, groups: Ints, parts: int, seed: int) -> list[Ints]:
-    """The rows of each of the parts.
+def count_repeats(prepared: Sequence[Prepared]) -> int:
+    """How often the rows were split into folds, R."""
+    return 1 + max(part.rows.repeat for part in prepared)
 
-    Groups of several rows are dealt as in scikit-learn's StratifiedGroupKFold, which takes
-    minutes for a hundred thousand groups; the many rows without a twin then even out each class.
+
+def outer_folds(prepared: Sequence[Prepared]) -> list[Fold]:
+    """Group the row sets that hold the same rows out in the same repeat."""
+    folds: list[Fold] = []
+    for number, part in enumerate(prepared):
+        held, repeat = part.rows.held, part.rows.repeat
+        if folds and folds[-1].repeat == repeat and np.array_equal(folds[-1].held, held):
+            folds[-1] = Fold(repeat, held, (*folds[-1].sets, number))
+        else:
+            folds.append(Fold(repeat, held, (number,)))
+    return folds
+
+
+def fold_numbers(folds: Sequence[Fold], rows: int) -> Ints:
+    """The fold that held each row out, in each repeat, shape (R, N)."""
+    out = np.zeros((1 + max(fold.repeat for fold in folds), rows), dtype=np.int64)
+    for number, fold in enumerate(folds):
+        out[fold.repeat, fold.held] = number
+    return out
+
+
+def fold_members(ensemble: Ensemble, fold: Fold, sets: int) -> list[Member]:
+    """The members that held the rows of a fold out; member k was trained on row set `k % sets`."""
+    return [member for place, member in enumerate(ensemble.members) if place % sets in fold.sets]
+
+
+def _split(targets: Ints, groups: Ints, parts: int, seed: int) -> list[Ints]:
+    """The rows of each of the parts, stratified by class, no group in two parts.
+
+    Groups of several rows are assigned as in scikit-learn's StratifiedGroupKFold, whose loop over
+    all groups takes minutes for a hundred thousand of them. So only groups of several rows go
+    through it here; the many rows that are alone in their group then even out each class.
     """
     random = np.random.default_rng(seed)
     _, classes = np.unique(targets, return_inverse=True)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     part_of = np.full(len(targets), -1)
-    held = np.zeros((parts, int(classes.max()) + 1))  # rows of each class by part
+    counts = np.zeros((parts, int(classes.max()) + 1))  # rows of each class by part
     shared = np.flatnonzero(sizes[group] > 1)
     if len(shared):
-        part_of[shared] = _deal(group[shared], classes[shared], held, np.bincount(classes), random)
-    for each in range(held.shape[1]):
-        alone = random.permutation(np.flatnonzero((part_of < 0) & (classes == each)))
-        part_of[alone] = _fill(held[:, each], len(alone), random)
+        part_of[shared] = _assign_groups(
+            group[shared],
+            classes[shared],
+            counts=counts,
+            totals=np.bincount(classes),
+            random=random,
+        )
+    for number in range(counts.shape[1]):
+        alone = random.permutation(np.flatnonzero((part_of < 0) & (classes == number)))
+        part_of[alone] = _assign_single_rows(counts[:, number], len(alone), random)
     return [np.flatnonzero(part_of == part) for part in range(parts)]
 
 
-def _deal(
-    group: Ints, classes: Ints, held: Doubles, totals: Ints, random: np.random.Generator
+def _assign_groups(
+    group: Ints, classes: Ints, *, counts: Doubles, totals: Ints, random: np.random.Generator
 ) -> Ints:
-    """Part of each of these rows: group by group, the most lopsided first, where it evens most."""
+    """Assign whole groups to parts, each to the part where it evens the classes most.
+
+    Groups whose classes differ most in number go first, while all parts can still take them.
+
+    Args:
+        group: Shape (n,), the group of each row.
+        classes: Shape (n,).
+        counts: Shape (parts, C), rows assigned so far; the groups' rows are added to it.
+        totals: Shape (C,), rows of each class in all.
+        random: Breaks ties of that order.
+
+    Returns:
+        The part of each row, shape (n,).
+    """
     _, group = np.unique(group, return_inverse=True)
-    table = np.zeros((int(group.max()) + 1, held.shape[1]))
-    np.add.at(table, (group, classes), 1)
-    order = random.permutation(len(table))
-    order = order[np.argsort(-table[order].std(axis=1), kind="stable")]
-    chosen = np.empty(len(table), dtype=np.int64)
-    own = np.eye(len(held))[:, :, None]  # (parts, parts, 1)
+    by_group = np.zeros((int(group.max()) + 1, counts.shape[1]))
+    np.add.at(by_group, (group, classes), 1)
+    order = random.permutation(len(by_group))
+    order = order[np.argsort(-by_group[order].std(axis=1), kind="stable")]
+    chosen = np.empty(len(by_group), dtype=np.int64)
+    own = np.eye(len(counts))[:, :, None]  # (parts, parts, 1)
     for number in order.tolist():
-        after = held + own * table[number]  # (choice, parts, C)
-        uneven = (after / totals).std(axis=1).mean(axis=1) + 1e-9 * held.sum(axis=1)
+        after = counts + own * by_group[number]  # (choice, parts, C)
+        # Mean over classes of the spread over parts; of equal choices the part with fewest rows.
+        uneven = (after / totals).std(axis=1).mean(axis=1) + 1e-9 * counts.sum(axis=1)
         chosen[number] = uneven.argmin()
-        held[chosen[number]] += table[number]
+        counts[chosen[number]] += by_group[number]
     return chosen[group]
 
 
-def _fill(levels: Doubles, count: int, random: np.random.Generator) -> Ints:
-    """Part of each of so many rows of one class, so that all parts get as level as can be."""
-    parts = random.permutation(len(levels))  # who gets one more is drawn
-    heights = levels[parts] + np.arange(count)[:, None]  # (count, parts)
-    lowest = np.argsort(heights, axis=None, kind="stable")[:count]
-    return np.asarray(parts[lowest % len(levels)], dtype=np.int64)
+def _assign_single_rows(counts: Doubles, rows: int, random: np.random.Generator) -> Ints:
+    """Assign single rows of one class so that all parts end as equal in number as can be.
+
+    Args:
+        counts: Shape (parts,), rows of the class in each part so far.
+        rows: How many to assign.
+        random: Draws which parts get one more.
+
+    Returns:
+        The part of each row, shape (rows,).
+    """
+    parts = random.permutation(len(counts))
+    # A part that is filled row by row passes these levels; the lowest of all are taken.
+    levels = counts[parts] + np.arange(rows)[:, None]  # (rows, parts)
+    lowest = np.argsort(levels, axis=None, kind="stable")[:rows]
+    return np.asarray(parts[lowest % len(counts)], dtype=np.int64)
 
 
 def _fewest(targets: Ints, groups: Ints) -> int:
+    """Groups of the class that has the fewest."""
     return min(len(np.unique(groups[targets == t])) for t in np.unique(targets))

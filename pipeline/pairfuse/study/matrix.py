@@ -1,8 +1,9 @@
 """Matrix: every combination of encoders and heads under the same folds and the same search budget.
 
-A finished row is kept beside the run's other files, so a matrix that was stopped goes on where it
-was; a row is known by its data, folds, search and head, and is made anew when one of them changes.
-A row of stacked heads is made of the rows of the same views, and is known by what these hold.
+A finished result is kept beside the run's other files, so a matrix that was stopped goes on where
+it was. A result is known by its data, folds, search and head, and is made anew when one of them
+changes. Where heads are stacked, the result is made of those of the same views, and is known by
+what these hold.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from pairfuse.data.pairs import Modality
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
 from pairfuse.files import write_bytes, write_json
-from pairfuse.fusion.ensemble import Prepared
 from pairfuse.fusion.heads import check_head
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import Draws
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.stats.paired import Comparison, compare_all
-from pairfuse.study.ablation import Arm, Budget, only_inner, only_views, run_arm
+from pairfuse.study.ablation import Arm, run_arm
 from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs, head_parameters
-from pairfuse.study.crossfit import Table
-from pairfuse.study.nested import Inner, prepare_inner
-from pairfuse.study.stacking import stack
-from pairfuse.study.tuning import Space, study_mark
+from pairfuse.study.crossfit import FoldedTable, InnerFolds, Table
+from pairfuse.study.nested import prepare_inner
+from pairfuse.study.search_space import build_space
+from pairfuse.study.stacking import fit_stacking
+from pairfuse.study.tuning import SearchSpec, study_fingerprint
 
 #: The order of views that stand alone.
-KINDS: tuple[Modality, ...] = ("text", "image", "joint")
-#: Named among heads: the others of the same views under a linear model.
-STACK = "stack"
+MODALITY_ORDER: tuple[Modality, ...] = ("text", "image", "joint")
+#: Named among heads: the others of the same views, stacked under a linear model.
+STACKING = "stacking"
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelResult:
     """A model's out-of-fold probabilities, shape (R, N, C), and what fitting it took.
 
-    `recipe` is the best that was found; a stack has none of its own.
+    `recipe` is the best that was found; stacked heads have none of their own.
     """
 
     model: Model
@@ -70,12 +71,12 @@ class Row:
     def values(self) -> bytes:
         """The probabilities as they are kept."""
         buffer = io.BytesIO()
-        np.save(buffer, self.probabilities, allow_pickle=False)
+        np.save(buffer, self.probabilities, allow_pickle=False)  # never unpickle a file on disk
         return buffer.getvalue()
 
 
 @dataclass(frozen=True)
-class Line:
+class MatrixRow:
     """A finished row of the table; `against` compares it with the best model on texts alone."""
 
     model: Model
@@ -85,22 +86,22 @@ class Line:
 
 
 def order_heads(heads: Sequence[str]) -> list[str]:
-    """Each head once, the stack after those that it is made of.
+    """Each head once, stacking after the heads that it is made of.
 
     Raises:
-        ConfigError: A head is unknown, or a stack has fewer than two other heads.
+        ConfigError: A head is unknown, or stacking has fewer than two other heads.
     """
-    own = [head for head in dict.fromkeys(heads) if head != STACK]
+    own = [head for head in dict.fromkeys(heads) if head != STACKING]
     for head in own:
         check_head(head)
-    if STACK not in heads:
+    if STACKING not in heads:
         return own
     if len(own) < 2:
         raise ConfigError(
-            f"a stack is made of two other heads or more, found {', '.join(own) or 'none'}; "
-            'name them beside it, as in --heads "concat late stack"'
+            f"stacking needs two other heads or more, found {', '.join(own) or 'none'}; "
+            'name them beside it, as in --heads "concat late stacking"'
         )
-    return [*own, STACK]
+    return [*own, STACKING]
 
 
 def models(views: Views, heads: Sequence[str]) -> list[Model]:
@@ -108,175 +109,193 @@ def models(views: Views, heads: Sequence[str]) -> list[Model]:
 
     One view alone leaves nothing to fuse: it takes the first head.
     """
-    alone = [Model((view,), heads[0]) for kind in KINDS for view in views.of(kind)]
+    alone = [Model((view,), heads[0]) for kind in MODALITY_ORDER for view in views.of(kind)]
     pairs = [(text, image) for text in views.of("text") for image in views.of("image")]
+    # A joint view saw both modalities already; it is not fused with a text or an image again.
     return alone + [Model(pair, head) for pair in pairs for head in heads]
 
 
 def run_models(
-    chosen: Sequence[Model],
-    table: Table,
-    prepared: Sequence[Prepared],
-    base: Recipe,
-    budget: Budget,
-    folder: Path,
-) -> Iterator[Row]:
+    chosen: Sequence[Model], data: FoldedTable, search: SearchSpec, folder: Path
+) -> Iterator[ModelResult]:
     """Tune and fit each model; what `folder` holds already is read from there.
 
     Args:
-        chosen: Rows of the matrix; a stack after what it is made of.
-        table: Labelled pairs with the views of all models.
-        prepared: Row sets of the folds, with all scalings.
-        base: What the search does not touch.
-        budget: The same for every model, but for its head.
-        folder: Where finished rows are kept.
+        chosen: Models in order; stacked heads after those that they are made of.
+        data: Labelled pairs with the views of all models, and their folds.
+        search: The same for every model, but for its head.
+        folder: Where finished results are kept.
     """
-    shape = (len(table.targets), len(table.labels))
-    done: dict[str, Row] = {}  # by their marks
+    shape = len(data.table.targets), len(data.table.labels)
+    done: dict[str, ModelResult] = {}  # by their fingerprints
 
     @cache
-    def inner() -> list[Inner]:  # dealt once for all stacks, where one has to be made
-        return prepare_inner(table, prepared, members=budget.members, seed=budget.seed)
+    def inner() -> list[InnerFolds]:  # made once, and only where a stacking is not read from disk
+        return prepare_inner(data.table, data.prepared, seed=search.seed)
 
     for model in chosen:
-        start = replace(base, head=model.head, views=())
-        spent = replace(budget, heads=(model.head,))
-        parts = {mark: row for mark, row in done.items() if row.model.views == model.views}
-        if model.head == STACK:
-            mark = _stack_mark(model, parts)
+        # One head and all of the model's views: only the rest of the recipe is searched.
+        base = replace(search.base, head=model.head, views=())
+        own_search = replace(search, base=base, heads=(model.head,))
+        parts = {key: each for key, each in done.items() if each.model.views == model.views}
+        if model.head == STACKING:
+            key = _stacking_fingerprint(model, parts)
         else:
-            mark = _mark(model, table, prepared, start, spent)
-        kept = folder / f"{mark}.npy", folder / f"{mark}.json"
-        row = _read(model, *kept, shape=shape)
-        if row is None:
-            if model.head == STACK:
-                row = _stacked(model, list(parts.values()), table, prepared, inner(), budget)
+            key = _fingerprint(model, data.only(model.views), own_search)
+        values, facts = folder / f"{key}.npy", folder / f"{key}.json"
+        result = _read(model, values, facts, shape=shape)
+        if result is None:
+            if model.head == STACKING:
+                own = replace(data, inner=inner()).only(model.views)
+                result = _stack(model, list(parts.values()), own, search)
             else:
-                named = model.name, model.views
-                row = _row(model, run_arm(*named, table, prepared, start, spent, known={}))
-            _write(row, *kept)
-        done[mark] = row
-        yield row
+                arm = run_arm(model.name, data.only(model.views), own_search)
+                result = _result_of(model, arm)
+            _write(result, values, facts)
+        done[key] = result
+        yield result
 
 
-def table_lines(
-    rows: Sequence[Row],
+def matrix_rows(
+    results: Sequence[ModelResult],
     table: Table,
     encoders: Sequence[EncoderCost],
     draws: Draws,
     *,
     seed: int,
-) -> list[Line]:
-    """Scores and costs of all rows, each compared with the best model on texts alone."""
+) -> list[MatrixRow]:
+    """Scores and costs of all models, each compared with the best one on texts alone.
+
+    Args:
+        results: One for each model.
+        table: Labelled pairs with the views of all models.
+        encoders: Costs of the encoders of these views.
+        draws: Bootstrap draws of the table's groups.
+        seed: Seed of the permutation tests.
+    """
     scores = {
-        r.model.name: score(table.targets, r.probabilities, table.labels, draws) for r in rows
+        each.model.name: score(table.targets, each.probabilities, table.labels, draws)
+        for each in results
     }
     texts = set(table.views.of("text"))
-    on_texts = [row.model.name for row in rows if set(row.model.views) <= texts]
+    on_texts = [each.model.name for each in results if set(each.model.views) <= texts]
     best = max(on_texts, key=lambda name: scores[name].macro_f1.value, default=None)
-    against = _against(rows, best, table, draws, seed=seed)
+    against = _comparisons(results, best, table, draws, seed=seed)
     costs = arm_costs(
-        [ArmParts(r.model.name, r.model.views, r.parameters, r.seconds) for r in rows],
+        [
+            ArmParts(each.model.name, each.model.views, each.parameters, each.seconds)
+            for each in results
+        ],
         encoders,
         table.views.sizes,
     )
     return [
-        Line(row.model, scores[row.model.name], cost, against.get(row.model.name))
-        for row, cost in zip(rows, costs, strict=True)
+        MatrixRow(
+            model=each.model,
+            scores=scores[each.model.name],
+            cost=cost,
+            against=against.get(each.model.name),
+        )
+        for each, cost in zip(results, costs, strict=True)
     ]
 
 
-def _against(
-    rows: Sequence[Row], best: str | None, table: Table, draws: Draws, *, seed: int
+def _comparisons(
+    results: Sequence[ModelResult], best: str | None, table: Table, draws: Draws, *, seed: int
 ) -> Mapping[str, Comparison]:
-    """Each other row less the best one on texts; p-values are adjusted for all pairs of rows."""
+    """Each other model minus the best one on texts; p-values are adjusted for all pairs (Holm)."""
     if best is None:
         return {}
-    ordered = sorted(rows, key=lambda row: row.model.name == best)  # the best last: "row less best"
+    # A comparison is of an earlier minus a later one: the best on texts is put last.
+    ordered = sorted(results, key=lambda each: each.model.name == best)
     found = compare_all(
-        {row.model.name: row.probabilities for row in ordered}, table.targets, draws, seed=seed
+        {each.model.name: each.probabilities for each in ordered}, table.targets, draws, seed=seed
     )
     return {each.first: each for each in found if each.second == best}
 
 
-def _mark(
-    model: Model, table: Table, prepared: Sequence[Prepared], start: Recipe, budget: Budget
-) -> str:
-    own, scalings = only_views(table, prepared, model.views)
-    space = Space.of(own.views, start, (model.head,))
-    spent = asdict(replace(budget, storage="", device=""))
-    return _hashed(study_mark(own, scalings, space, budget.seed), model.name, spent)
+def _fingerprint(model: Model, data: FoldedTable, search: SearchSpec) -> str:
+    """What a result is known by: data, folds, search; not where trials lie, nor the device."""
+    space = build_space(data.table.views, search.base, search.heads)
+    study = study_fingerprint(data.table, data.prepared, space, search.seed)
+    return _digest(study, model.name, asdict(replace(search, storage="", device="")))
 
 
-def _stack_mark(model: Model, parts: Mapping[str, Row]) -> str:
-    """What a stack is known by: the rows below it, by their marks, recipes and probabilities."""
+def _stacking_fingerprint(model: Model, parts: Mapping[str, ModelResult]) -> str:
+    """What stacked heads are known by: fingerprint, recipe and probabilities of each of them."""
     below = [
-        [mark, row.recipe and asdict(row.recipe), hashlib.sha256(row.values).hexdigest()]
-        for mark, row in parts.items()
+        [key, part.recipe and asdict(part.recipe), hashlib.sha256(part.values).hexdigest()]
+        for key, part in parts.items()
     ]
-    return _hashed(model.name, below)
+    return _digest(model.name, below)
 
 
-def _hashed(*known_by: object) -> str:
+def _digest(*known_by: object) -> str:
     return hashlib.sha256(json.dumps(known_by).encode()).hexdigest()[:16]
 
 
-def _row(model: Model, arm: Arm) -> Row:
-    assert arm.fit is not None
+def _result_of(model: Model, arm: Arm) -> ModelResult:
+    assert arm.fit is not None  # only baselines have none
     [recipe] = arm.recipes  # the best trial of the one head
-    parameters = head_parameters(arm.fit.ensemble.members)
-    return Row(model, arm.probabilities, parameters, arm.fit.seconds, recipe)
-
-
-def _stacked(
-    model: Model,
-    parts: Sequence[Row],
-    table: Table,
-    prepared: Sequence[Prepared],
-    inner: Sequence[Inner],
-    budget: Budget,
-) -> Row:
-    """The heads of these rows under one linear model, with what all of it took."""
-    own, scalings = only_views(table, prepared, model.views)
-    found = stack(
-        *(own, scalings, only_inner(inner, model.views)),
-        recipes=[row.recipe for row in parts if row.recipe],
-        outer=np.stack([row.probabilities for row in parts]),
-        seed=budget.seed,
-        device=budget.device,
-    )
-    return Row(
-        model,
-        found.probabilities,
-        sum(row.parameters for row in parts) + found.final_estimators[0].size,
-        sum(row.seconds for row in parts) + found.seconds,
+    return ModelResult(
+        model=model,
+        probabilities=arm.probabilities,
+        parameters=head_parameters(arm.fit.ensemble.members),
+        seconds=arm.fit.seconds,
+        recipe=recipe,
     )
 
 
-def _write(row: Row, values: Path, facts: Path) -> None:
-    write_bytes(values, row.values)
+def _stack(
+    model: Model, parts: Sequence[ModelResult], data: FoldedTable, search: SearchSpec
+) -> ModelResult:
+    """The heads of these results under one linear model, with what all of it took."""
+    stacking = fit_stacking(
+        data,
+        [part.recipe for part in parts if part.recipe],
+        np.stack([part.probabilities for part in parts]),
+        seed=search.seed,
+        device=search.device,
+    )
+    return ModelResult(
+        model=model,
+        probabilities=stacking.probabilities,
+        parameters=sum(part.parameters for part in parts) + stacking.final_estimators[0].size,
+        seconds=sum(part.seconds for part in parts) + stacking.seconds,
+    )
+
+
+def _write(result: ModelResult, values: Path, facts: Path) -> None:
+    """Write the facts last: values without facts are not read."""
+    write_bytes(values, result.values)
     write_json(
         facts,
         {
-            "parameters": row.parameters,
-            "seconds": row.seconds,
-            "recipe": row.recipe and asdict(row.recipe),
-            "sha256": hashlib.sha256(row.values).hexdigest(),
+            "parameters": result.parameters,
+            "seconds": result.seconds,
+            "recipe": result.recipe and asdict(result.recipe),
+            "sha256": hashlib.sha256(result.values).hexdigest(),
         },
     )
 
 
-def _read(model: Model, values: Path, facts: Path, *, shape: tuple[int, int]) -> Row | None:
-    """A row as it was written, or None: what is not whole is made again."""
+def _read(model: Model, values: Path, facts: Path, *, shape: tuple[int, int]) -> ModelResult | None:
+    """A result as it was written, or None: what is not whole is made again."""
     try:
         found, data = json.loads(facts.read_text("utf-8")), values.read_bytes()
         if hashlib.sha256(data).hexdigest() != found["sha256"]:
             return None
-        probabilities = np.load(io.BytesIO(data), allow_pickle=False)
         recipe = None
-        if model.head != STACK:
+        if model.head != STACKING:
             recipe = Recipe(**{**found["recipe"], "views": tuple(found["recipe"]["views"])})
-        row = Row(model, probabilities, int(found["parameters"]), float(found["seconds"]), recipe)
+        result = ModelResult(
+            model=model,
+            probabilities=np.load(io.BytesIO(data), allow_pickle=False),
+            parameters=int(found["parameters"]),
+            seconds=float(found["seconds"]),
+            recipe=recipe,
+        )
+    # A file that is missing, cut, of another version, or holds a recipe that is refused today.
     except (OSError, ValueError, LookupError, TypeError, ConfigError):
         return None
-    return row if row.probabilities.shape[1:] == shape else None
+    return result if result.probabilities.shape[1:] == shape else None

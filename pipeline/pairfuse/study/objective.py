@@ -1,6 +1,7 @@
-"""Objective: the measure that a search maximises, as the publishers of a data set score by it.
+"""Objective: the metric that a search maximises, as the publishers of a data set score by it.
 
-The evidence that compares arms is of macro-F1 whatever the objective is.
+The evidence that compares arms is of macro-F1 whatever the objective is, so that what is said of
+two data sets can be compared.
 """
 
 from __future__ import annotations
@@ -14,30 +15,46 @@ from pairfuse.study.crossfit import CrossFit, Table
 
 
 def objective(table: Table, rows: Ints, fit: CrossFit) -> float:
-    """The table's metric of these rows, all of which the fit held out."""
+    """The table's metric of these rows, all of which the fit held out.
+
+    Args:
+        table: Labelled rows.
+        rows: Shape (n,).
+        fit: Its probabilities are of all rows.
+    """
     if table.metric == "auroc":
         return auroc(table.targets[rows], fit.mean[None, rows])
     y_pred = fit.y_pred[rows]
     if table.metric == "macro_f1":
         return macro_f1(table.targets[rows], y_pred, len(table.labels))
-    return float(_right(table, y_pred, rows).mean())
+    return float(_credit(table, y_pred, rows).mean())
 
 
-def official(table: Table, probabilities: Floats, scores: Scores, draws: Draws) -> Estimate:
-    """The table's metric of out-of-fold probabilities (R, N, C); all but one are in the scores."""
+def objective_estimate(
+    table: Table, probabilities: Floats, scores: Scores, draws: Draws
+) -> Estimate:
+    """The table's metric of out-of-fold probabilities, with its bootstrap interval.
+
+    Args:
+        table: Labelled rows.
+        probabilities: Shape (R, N, C).
+        scores: Of the same probabilities; they hold every metric but VQA accuracy.
+        draws: Bootstrap draws of the table's groups.
+    """
     if table.metric != "vqa_accuracy":
         found: Estimate = getattr(scores, table.metric)
         return found
-    every = np.arange(len(table.targets))
-    right = np.mean([_right(table, g, every) for g in probabilities.argmax(axis=-1)], axis=0)
-    cells = np.stack([right, np.ones_like(right)], axis=1)  # (N, 2)
-    sums = draws.sums(cells)
-    return percentile(float(right.mean()), sums[:, 0] / sums[:, 1])
+    rows = np.arange(len(table.targets))
+    repeats = [_credit(table, y_pred, rows) for y_pred in probabilities.argmax(axis=-1)]
+    credit = np.mean(repeats, axis=0)  # (N,)
+    # A draw takes whole groups, so the number of its rows varies: a ratio of sums, not a mean.
+    sums = draws.sums(np.stack([credit, np.ones_like(credit)], axis=1))  # (draws, 2)
+    return percentile(float(credit.mean()), sums[:, 0] / sums[:, 1])
 
 
-def _right(table: Table, y_pred: Ints, rows: Ints) -> Floats:
-    """How right each guess is, 0 to 1, shape (n,)."""
+def _credit(table: Table, y_pred: Ints, rows: Ints) -> Floats:
+    """How right each prediction is, 0 to 1, shape (n,): VQA accuracy gives a part of a point."""
     if table.metric == "vqa_accuracy":
-        assert table.answers is not None
-        return table.answers.rows(rows).accuracy_of(y_pred)
+        assert table.soft_labels is not None  # the workspace refuses the metric without them
+        return table.soft_labels.rows(rows).accuracy_of(y_pred)
     return np.asarray(y_pred == table.targets[rows], dtype=np.float32)

@@ -1,7 +1,8 @@
 """Stacking: a linear model over the probabilities of several heads (Wolpert 1992).
 
-What the linear model of a fold learns from is out-of-fold inside the training side of that fold: no
-head had seen the rows, and nothing of the fold's held-out rows is in it.
+The linear model, scikit-learn's "final estimator", learns from probabilities and not from labels
+(Ting & Witten 1999). What that of a fold learns from is out-of-fold inside the training side of the
+fold: no head had seen the rows, and nothing of the fold's held-out rows is in it.
 """
 
 from __future__ import annotations
@@ -14,40 +15,35 @@ import numpy as np
 
 from pairfuse.arrays import Floats
 from pairfuse.console import progress
-from pairfuse.fusion.ensemble import Prepared, class_prior, softmax
+from pairfuse.fusion.ensemble import class_prior, softmax
 from pairfuse.fusion.final_estimator import FinalEstimator, fit_final_estimator
 from pairfuse.recipe import Recipe
-from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
-from pairfuse.study.nested import Inner
+from pairfuse.study.crossfit import CrossFit, FoldedTable, Table, combine, cross_fit
 
 
 @dataclass(frozen=True)
-class Stacked:
-    """Out-of-fold probabilities, (R, N, C), the final_estimator of each outer fold, the time that it took."""
+class Stacking:
+    """What stacking gave: the final estimator of each outer fold and the time that all took."""
 
-    probabilities: Floats
+    probabilities: Floats  # (R, N, C), out-of-fold
     final_estimators: tuple[FinalEstimator, ...]
     seconds: float
 
 
-def stack(
-    table: Table,
-    prepared: Sequence[Prepared],
-    inner: Sequence[Inner],
+def fit_stacking(
+    data: FoldedTable,
     recipes: Sequence[Recipe],
-    outer: Floats,
+    probabilities: Floats,
     *,
     seed: int,
-    device: str = "cpu",
-) -> Stacked:
-    """Fit a final_estimator inside each fold and let it answer for the rows held out.
+    device: str,
+) -> Stacking:
+    """Fit a final estimator inside each fold and let it predict the rows that the fold holds out.
 
     Args:
-        table: Labelled rows.
-        prepared: Row sets of the outer folds.
-        inner: The folds inside each outer fold, as `prepare_inner` deals them.
-        recipes: The H heads.
-        outer: Shape (H, R, N, C), out-of-fold probabilities of each, fitted on all of `prepared`.
+        data: Labelled rows with their outer and inner folds.
+        recipes: The H recipes to stack.
+        probabilities: Shape (H, R, N, C), out-of-fold, of each recipe fitted on the outer folds.
         seed: Seed of the models inside.
         device: A torch device's name.
 
@@ -55,65 +51,64 @@ def stack(
         Rows without any view that a recipe uses get the prior.
     """
     start = time.perf_counter()
-    out: Floats = np.zeros_like(outer[0])
+    table = data.table
+    out: Floats = np.zeros_like(probabilities[0])
     final_estimators = []
-    with progress("stacking folds", len(inner), unit="folds") as bar:
-        for fold in inner:
-            inside = table.rows(fold.inside)
-            base = cross_fit(
-                inside, fold.prepared, recipes, seed=seed + fold.outer[0], device=device
-            )
-            final_estimator = _final_estimator_of(base, recipes, inside)
-            rows = prepared[fold.outer[0]].rows
-            held = outer[:, rows.repeat, rows.held]  # (H, n, C)
-            out[rows.repeat, rows.held] = softmax(final_estimator.logits(held))
+    with progress("stacking folds", len(data.inner), unit="folds") as bar:
+        for fold in data.inner:
+            inside = table.rows(fold.rows)
+            first = fold.outer_sets[0]  # as in a nested fit, each fold has seeds of its own
+            fits = cross_fit(inside, fold.prepared, recipes, seed=seed + first, device=device)
+            final_estimator = _fit_on(fits, recipes, inside)
+            outer = data.prepared[first].rows
+            held = probabilities[:, outer.repeat, outer.held]  # (H, n, C)
+            out[outer.repeat, outer.held] = softmax(final_estimator.logits(held))
             final_estimators.append(final_estimator)
             bar.update()
     used = {view for recipe in recipes for view in recipe.views or table.views.features}
-    lost = ~np.any([table.views.present[view] for view in used], axis=0)
-    out[:, lost] = class_prior(table.targets, len(table.labels))
-    return Stacked(out, tuple(final_estimators), time.perf_counter() - start)
+    is_empty = ~np.any([table.views.present[view] for view in used], axis=0)  # (N,)
+    out[:, is_empty] = class_prior(table.targets, len(table.labels))
+    return Stacking(
+        probabilities=out,
+        final_estimators=tuple(final_estimators),
+        seconds=time.perf_counter() - start,
+    )
 
 
-def stacked_fit(
-    table: Table,
-    prepared: Sequence[Prepared],
-    inner: Sequence[Inner],
+def stacked_ensemble(
+    data: FoldedTable,
     recipes: Sequence[Recipe],
     fits: Sequence[CrossFit],
     *,
     seed: int,
-    device: str = "cpu",
+    device: str,
 ) -> CrossFit:
-    """One ensemble of several recipes' members, as `combine`, but blended.
+    """One ensemble of several recipes' members, as `combine`, but stacked instead of averaged.
 
-    The ensemble's own final_estimator learns from the out-of-fold probabilities of all rows; the scores are
-    those of the final_estimators of the folds.
+    The ensemble's own final estimator, which predicts new pairs, learns from the out-of-fold
+    probabilities of all rows; the scores are those of the folds' final estimators.
 
     Args:
-        table: Labelled rows.
-        prepared: Row sets of the outer folds.
-        inner: The folds inside each outer fold.
-        recipes: The H heads.
-        fits: Each recipe fitted on all of `prepared`, as `cross_fit` gives them.
+        data: Labelled rows with their outer and inner folds.
+        recipes: The H recipes to stack.
+        fits: Each recipe fitted on the outer folds, as `cross_fit` gives them.
         seed: Seed of the models inside.
         device: A torch device's name.
     """
-    outer = np.stack([fit.probabilities for fit in fits])
-    found = stack(table, prepared, inner, recipes, outer, seed=seed, device=device)
-    whole = combine(fits)
+    outer = np.stack([fit.probabilities for fit in fits])  # (H, R, N, C)
+    stacking = fit_stacking(data, recipes, outer, seed=seed, device=device)
+    average = combine(fits)
+    final_estimator = _fit_on(fits, recipes, data.table)
     return CrossFit(
-        replace(whole.ensemble, final_estimator=_final_estimator_of(fits, recipes, table)),
-        found.probabilities,
-        whole.seconds + found.seconds,
-        found.final_estimators,
+        ensemble=replace(average.ensemble, final_estimator=final_estimator),
+        probabilities=stacking.probabilities,
+        seconds=average.seconds + stacking.seconds,
+        final_estimators=stacking.final_estimators,
     )
 
 
-def _final_estimator_of(
-    fits: Sequence[CrossFit], recipes: Sequence[Recipe], table: Table
-) -> FinalEstimator:
-    """Rows are weighed as far as the recipes do on average."""
+def _fit_on(fits: Sequence[CrossFit], recipes: Sequence[Recipe], table: Table) -> FinalEstimator:
+    """Fit one final estimator; rows are weighted as strongly as the recipes do on average."""
     strength = float(np.mean([r.balance_strength if r.balance != "none" else 0.0 for r in recipes]))
     return fit_final_estimator(
         np.stack([fit.mean for fit in fits]), table.targets, strength=strength

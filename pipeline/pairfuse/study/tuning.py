@@ -1,10 +1,12 @@
 """Tuning: Optuna searches recipes for the best mean metric over the held-out rows of the folds.
 
-A trial is one recipe, a model a fold. Optuna is asked for a whole round of trials, which train
-together, and is told all their results. The best trials of the best few heads, not the single
-luckiest, become the ensemble.
-What a round tries follows from the seed and the rounds before it, so a study that was killed and
-resumed ends where an uninterrupted one ends.
+A trial is one recipe, with one model a fold. Optuna is asked for a whole round of trials, which
+train together, and is then told all their results. The best trials of the best few heads, not the
+single luckiest, become the ensemble. What a round tries follows from the seed and the rounds before
+it, so a study that was killed and resumed ends where an uninterrupted one ends.
+
+Trials are kept in a journal file, a line for each thing that happened, none ever rewritten; or in
+an Optuna storage by its URL.
 """
 
 from __future__ import annotations
@@ -12,72 +14,70 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pairfuse.config import Config
 from pairfuse.console import log, progress
-from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
-from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Prepared, check_recipe, project
-from pairfuse.fusion.token_heads import TOKEN_HEADS
-from pairfuse.recipe import BALANCES, Recipe
+from pairfuse.files import locked
+from pairfuse.fusion.ensemble import Prepared, project
+from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import Table, cross_fit
-from pairfuse.study.journal import open_storage
+from pairfuse.study.folds import outer_folds
 from pairfuse.study.objective import objective
+from pairfuse.study.search_space import (
+    RANGES,
+    SEARCHED_HEADS,
+    SIZES,
+    SearchSpace,
+    build_space,
+    nearest_params,
+    suggest,
+)
 
 if TYPE_CHECKING:
     import optuna
 
-#: Heads that are searched unless others are named: the cheap ones. Each head's base point is a
-#: trial, so that a search over all of them would leave few trials for the rest of the recipe.
-SEARCHED = ("concat", "projected", "attention", "gated", "late", "linear")
-#: Subsets of views are searched while there are at most so many.
-_MAX_SUBSETS = 15
-#: The best trial of so many heads vote together: different heads err on different pairs.
+#: The best trial of each of so many heads joins the ensemble: different heads err on different
+#: pairs, so that their mean is better than any of them.
 FINALISTS = 3
-#: Trials that are asked for, and trained, together.
+#: Trials that are asked for, and trained, together; also those drawn at random before the sampler
+#: (TPE, Bergstra et al. 2011) has results to learn from.
 ROUND = 12
-#: Epochs between looks at which trials are not worth going on with.
+#: Epochs between the checks of which trials are not worth going on with.
 PRUNE_EVERY = 4
-_RANGES = {
-    "dropout": (0.0, 0.7),
-    "lr": (5e-4, 1e-2),
-    "weight_decay": (1e-3, 1.0),
-    "label_smoothing": (0.0, 0.2),
-}
-_SIZES = {"hidden_dim": (32, 64, 128), "n_components": (32, 64, 128)}
+#: A trial below the median of earlier ones at the same epoch is pruned, once so many have finished.
+PRUNE_AFTER = 6
 
 
 @dataclass(frozen=True)
-class Space:
-    """What a search chooses among; `base` holds what it does not touch."""
+class SearchSpec:
+    """What every arm searches, and what it may spend on it; the same for all arms of a study.
+
+    Attributes:
+        base: What the search does not touch; its own point is tried first.
+        heads: Heads to choose among; that of `base` is always one of them.
+        n_trials: Trials that a study holds in the end.
+        seed: Seed of search and training.
+        device: A torch device's name.
+        storage: A journal file's path, or the URL of an Optuna storage.
+    """
 
     base: Recipe
-    subsets: tuple[tuple[str, ...], ...]
-    heads: tuple[str, ...]
-
-    @classmethod
-    def of(cls, views: Views, base: Recipe, heads: Sequence[str]) -> Space:
-        """The base recipe's own head and views are among the choices.
-
-        With a head that reads tokens the choice is among views that have some.
-        """
-        every = dict.fromkeys((*heads, base.head))
-        for head in every:
-            check_recipe(replace(base, head=head), views)
-        reads_tokens = any(head in TOKEN_HEADS for head in every)
-        subsets = view_subsets(views.only(sorted(views.tokens)) if reads_tokens else views)
-        if base.views and tuple(sorted(base.views)) not in subsets:
-            subsets.append(tuple(sorted(base.views)))
-        return cls(base, tuple(subsets), tuple(every))
+    storage: str
+    n_trials: int
+    seed: int = 0
+    device: str = "cpu"
+    heads: tuple[str, ...] = SEARCHED_HEADS
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningResult:
     """The best recipes of a study, best first, and what it took to find them.
 
     `value` is the mean over folds of the table's metric, of the best trial.
@@ -90,36 +90,37 @@ class Tuned:
     failed: int
 
 
+def build_search(config: Config, *, device: str) -> SearchSpec:
+    """The search that a configuration asks for; its trials lie in the run folder by default."""
+    study = config.study
+    return SearchSpec(
+        base=config.recipe,
+        storage=study.storage or str(config.run_folder / "study.log"),
+        n_trials=study.n_trials,
+        seed=study.seed,
+        device=device,
+        heads=study.heads or SEARCHED_HEADS,
+    )
+
+
 def tune(
     table: Table,
     prepared: Sequence[Prepared],
-    base: Recipe,
+    search: SearchSpec,
     *,
-    storage: str,
     name: str,
-    trials: int,
-    seed: int,
-    heads: Sequence[str] = SEARCHED,
-    members: int = 1,
-    device: str = "cpu",
-    keep: Callable[[Tuned], object] | None = None,
-) -> Tuned:
-    """Search until the study holds `trials` trials, finished or pruned; keep what earlier runs did.
+    on_trial: Callable[[TuningResult], object] | None = None,
+) -> TuningResult:
+    """Search until the study holds `n_trials`, finished or pruned; keep what earlier runs did.
 
     Args:
         table: Labelled rows; its views are those that the arm may use.
-        prepared: R * K * members row sets; the search scores on the first repeat's folds.
-        base: What the search does not touch (epochs, patience, ...); its point is tried first,
-            then the same point with each other head.
-        storage: A journal file's path, or the URL of an Optuna storage.
-        name: Begins the study's name; a hash of data, folds and base follows, so that trials
-            over other data are never mixed in.
-        trials: How many trials the study should hold in the end.
-        seed: Seed of search and training.
-        heads: Heads to choose among; that of `base` is always one of them.
-        members: Models for each fold; a trial trains the first.
-        device: A torch device's name.
-        keep: Called with the best so far after each finished trial, so that a kill loses nothing.
+        prepared: Row sets; the search trains the first model of each fold of the first repeat.
+        search: What to search. The base recipe is tried first, then the same with each other head.
+        name: Begins the study's name; a hash of data, folds and search space follows, so that
+            trials over other data are never mixed in.
+        on_trial: Called with the best so far after each finished trial, so that a kill loses
+            nothing.
 
     Raises:
         ConfigError: The storage cannot be opened, no trial is finished, or the base recipe names
@@ -128,52 +129,51 @@ def tune(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's error is raised anyway
-    space = Space.of(table.views, base, heads)
-    study = _open_study(storage, f"{name}-{study_mark(table, prepared, space, seed)}")
-    _fail_ghosts(study)
-    if (done := _count(study)) < trials:
-        for head in dict.fromkeys((base.head, *space.heads)):
-            study.enqueue_trial(_point(replace(base, head=head), space), skip_if_exists=True)
-        first_repeat = [part for part in prepared if part.rows.repeat == 0]
-        firsts = project(table.views, first_repeat[::members])
-    with progress(f"tuning {name}", trials, unit="trials") as bar:
+    space = build_space(table.views, search.base, search.heads)
+    fingerprint = study_fingerprint(table, prepared, space, search.seed)
+    study = _open_study(search.storage, f"{name}-{fingerprint}")
+    _fail_interrupted_trials(study)
+    done = _count_ended(study)
+    if done < search.n_trials:
+        _enqueue_base_points(study, space)
+        prepared = project(table.views, _first_models(prepared))
+    with progress(f"tuning {name}", search.n_trials, unit="trials") as bar:
         bar.update(done)
-        while done < trials:
-            size = min(ROUND - done % ROUND, trials - done)
-            asked = [_ask(study, space, seed + done + number) for number in range(size)]
-            for trial, value in _train_round(asked, table, firsts, seed, device):
-                _tell(study, trial, value)
-                if value is not None and keep:
-                    keep(_best(study, space))
-            bar.update(_count(study) - done)
-            done = _count(study)
-    return _best(study, space)
+        while done < search.n_trials:
+            size = min(ROUND - done % ROUND, search.n_trials - done)
+            asked = [_next_trial(study, space, seed=search.seed + done + n) for n in range(size)]
+            for trial, value in _train_round(asked, table, prepared, search):
+                if value is None:
+                    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                    continue
+                study.tell(trial, value)
+                if on_trial:
+                    on_trial(_result(study, space))
+            bar.update(_count_ended(study) - done)
+            done = _count_ended(study)
+    return _result(study, space)
 
 
 def read_trials(
-    table: Table,
-    prepared: Sequence[Prepared],
-    base: Recipe,
-    *,
-    storage: str,
-    name: str,
-    seed: int,
-    heads: Sequence[str] = SEARCHED,
+    table: Table, prepared: Sequence[Prepared], search: SearchSpec, *, name: str
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """The trials that `tune` keeps for these very rows, and the importance of what they varied.
 
     Returns:
         Number, value (None if pruned), state and params of each trial; the share of the variance
-        of the values that each parameter explains (Hutter et al. 2014). Both empty for no trial.
+        of the values that each parameter explains (fANOVA, Hutter et al. 2014). Both are empty
+        where there is no trial.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space = Space.of(table.views, base, heads)
-    wanted, backend = f"{name}-{study_mark(table, prepared, space, seed)}", open_storage(storage)
-    if wanted not in optuna.get_all_study_names(backend):
+    space = build_space(table.views, search.base, search.heads)
+    fingerprint = study_fingerprint(table, prepared, space, search.seed)
+    wanted = f"{name}-{fingerprint}"
+    storage = open_storage(search.storage)
+    if wanted not in optuna.get_all_study_names(storage):
         return [], {}
-    study = optuna.load_study(study_name=wanted, storage=backend)
+    study = optuna.load_study(study_name=wanted, storage=storage)
     trials = [
         {"number": t.number, "value": t.value, "state": t.state.name.lower(), "params": t.params}
         for t in study.get_trials(deepcopy=False)
@@ -182,7 +182,7 @@ def read_trials(
     try:
         importances = dict(
             optuna.importance.get_param_importances(
-                study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=seed)
+                study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=search.seed)
             )
         )
     except (ValueError, RuntimeError):  # too few trials, or all of one value
@@ -190,146 +190,101 @@ def read_trials(
     return trials, importances
 
 
-def view_subsets(views: Views) -> list[tuple[str, ...]]:
-    """Sets of views worth trying: those that see each modality that there is.
+def study_fingerprint(
+    table: Table, prepared: Sequence[Prepared], space: SearchSpace, seed: int
+) -> str:
+    """Eight hex digits of all that the trials and their values depend on.
 
-    A joint view sees both.
+    The search space is part of it: Optuna refuses a study whose choices have changed. The number
+    of trials is not: a study can be asked for more.
     """
-    names = sorted(views.features)
-    seen = {
-        name: set(MODALITIES if kind == "joint" else (kind,))
-        for name, kind in views.modality.items()
-    }
-    kinds = set().union(*seen.values())
-    every = [
-        subset
-        for size in range(len(names), 0, -1)
-        for subset in combinations(names, size)
-        if set().union(*(seen[name] for name in subset)) == kinds
-    ]
-    return every[:_MAX_SUBSETS]
+    choices = [space.heads, RANGES, SIZES]
+    if table.metric != "macro_f1":  # studies made when there was no other go on
+        choices.append(table.metric)
+    digest = hashlib.sha256(json.dumps([asdict(space.base), table.labels, seed, choices]).encode())
+    digest.update(np.ascontiguousarray(table.targets).tobytes())
+    if soft := table.soft_labels:
+        for values in (soft.classes, soft.accuracy, soft.shares):
+            digest.update(values.tobytes())
+    for part in prepared:
+        digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())
+    for view, features in sorted(table.views.features.items()):
+        digest.update(view.encode() + np.ascontiguousarray(features).tobytes())
+    return digest.hexdigest()[:8]
 
 
-def suggest(trial: optuna.Trial, space: Space) -> Recipe:
-    """Draw one recipe."""
-    base = space.base
-    views = trial.suggest_categorical("views", [" ".join(subset) for subset in space.subsets])
-    drawn: Any = trial.suggest_categorical("balance", list(BALANCES))
-    head = trial.suggest_categorical("head", list(space.heads))
-    # what SMOTE makes has no tokens
-    balance: Any = "weights" if drawn == "smote" and head in TOKEN_HEADS else drawn
-    return replace(
-        base,
-        views=tuple(str(views).split(" ")),
-        head=head,
-        hidden_dim=trial.suggest_categorical(
-            "hidden_dim", sorted({*_SIZES["hidden_dim"], base.hidden_dim})
-        ),
-        dropout=trial.suggest_float("dropout", *_RANGES["dropout"]),
-        lr=trial.suggest_float("lr", *_RANGES["lr"], log=True),
-        weight_decay=trial.suggest_float("weight_decay", *_RANGES["weight_decay"], log=True),
-        label_smoothing=trial.suggest_float("label_smoothing", *_RANGES["label_smoothing"]),
-        balance=balance,
-        balance_strength=trial.suggest_float("balance_strength", 0.0, 1.0)
-        if balance != "none"
-        else 0.0,
-        n_components=trial.suggest_categorical(
-            "n_components", sorted({*_SIZES["n_components"], base.n_components})
-        ),
-        whitening=trial.suggest_float("whitening", 0.0, 1.0),
-    )
+def _enqueue_base_points(study: optuna.Study, space: SearchSpace) -> None:
+    """Try the base recipe first, then the same with each other head."""
+    for head in dict.fromkeys((space.base.head, *space.heads)):
+        params = nearest_params(replace(space.base, head=head), space)
+        study.enqueue_trial(params, skip_if_exists=True)
 
 
-def _point(base: Recipe, space: Space) -> dict[str, Any]:
-    """The base recipe as a point of the search space, the nearest one if it lies outside."""
-    values = asdict(base)
-    point = {
-        name: values[name]
-        for name in ("head", "hidden_dim", "balance", "n_components", "whitening")
-    }
-    point |= {name: min(max(values[name], low), high) for name, (low, high) in _RANGES.items()}
-    point["views"] = " ".join(tuple(sorted(base.views)) or space.subsets[0])
-    if base.balance != "none":
-        point["balance_strength"] = base.balance_strength
-    return point
+def _first_models(prepared: Sequence[Prepared]) -> list[Prepared]:
+    """The first row set of each fold of the first repeat.
+
+    They are enough to rank recipes, at 1 / (R * n_models) of the price of all row sets.
+    """
+    return [prepared[fold.sets[0]] for fold in outer_folds(prepared) if fold.repeat == 0]
 
 
-def _ask(study: optuna.Study, space: Space, seed: int) -> tuple[optuna.Trial, Recipe]:
+def _next_trial(
+    study: optuna.Study, space: SearchSpace, *, seed: int
+) -> tuple[optuna.Trial, Recipe]:
+    """A trial whose values follow from the seed and the finished trials, not from the process.
+
+    A sampler is not stored with its study: a new one, seeded by the trial's number, draws the same
+    in a resumed run. `multivariate` lets it model parameters together, since a good learning rate
+    depends on head and size (Falkner et al. 2018).
+    """
     import optuna
 
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=ROUND, multivariate=True)
     trial = study.ask()
-    return trial, suggest(trial, space)
+    return trial, suggest(trial, space)  # drawn now: the next trial brings another sampler
 
 
 def _train_round(
     asked: Sequence[tuple[optuna.Trial, Recipe]],
     table: Table,
     prepared: Sequence[Prepared],
-    seed: int,
-    device: str,
+    search: SearchSpec,
 ) -> list[tuple[optuna.Trial, float | None]]:
     """Train all recipes together; the mean metric of each, None where it was pruned."""
+    trials, recipes = zip(*asked, strict=True)
     pruned: set[int] = set()
 
     def watch(number: int, epoch: int, values: Sequence[float]) -> bool:
-        trial = asked[number][0]
+        # A model that diverged (`monitor = loss`) has no number to report.
         if epoch % PRUNE_EVERY == 0 and number not in pruned and np.isfinite(values).all():
-            trial.report(float(np.mean(values)), epoch)
-            if trial.should_prune():
+            trials[number].report(float(np.mean(values)), epoch)
+            if trials[number].should_prune():
                 pruned.add(number)
         return number in pruned
 
-    recipes = [recipe for _, recipe in asked]
-    fits = cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch)
+    fits = cross_fit(table, prepared, recipes, seed=search.seed, device=search.device, watch=watch)
+    # The mean over folds, not the metric of all rows at once: each fold has a model of its own, and
+    # probabilities of different models need not be on one scale, as AUROC takes them to be.
     out: list[tuple[optuna.Trial, float | None]] = []
-    for number, ((trial, _), fit) in enumerate(zip(asked, fits, strict=True)):
+    for number, (trial, fit) in enumerate(zip(trials, fits, strict=True)):
         scores = [objective(table, part.rows.held, fit) for part in prepared]
         out.append((trial, None if number in pruned else float(np.mean(scores))))
     return out
 
 
-def _tell(study: optuna.Study, trial: optuna.Trial, value: float | None) -> None:
-    import optuna
-
-    if value is None:
-        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    else:
-        study.tell(trial, value)
-
-
-def _open_study(storage: str, name: str) -> optuna.Study:
-    import optuna
-
-    try:
-        return optuna.create_study(
-            storage=open_storage(storage),
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.PercentilePruner(50.0, n_startup_trials=6, n_warmup_steps=4),
-        )
-    except Exception as error:  # each storage raises its own kind
-        reason = " ".join(str(error).split())[:160]
-        raise ConfigError(
-            f"the study's storage {storage} cannot be opened ({reason}); remove the file, or "
-            "check the URL given by --storage"
-        ) from error
-
-
-def _fail_ghosts(study: optuna.Study) -> None:
+def _fail_interrupted_trials(study: optuna.Study) -> None:
     """Trials that a killed run left RUNNING are marked failed; what they tried is tried again."""
     import optuna
 
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        point = trial.params or trial.system_attrs.get("fixed_params")
-        if point:  # first: a kill in between tries a point twice
-            study.enqueue_trial(point)
+        params = trial.params or trial.system_attrs.get("fixed_params")
+        if params:  # before the state: a kill in between tries them twice, and never loses them
+            study.enqueue_trial(params)
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         log.warning("trial %d was left unfinished by an earlier run: marked failed", trial.number)
 
 
-def _count(study: optuna.Study) -> int:
+def _count_ended(study: optuna.Study) -> int:
     """Trials that ended; failed ones never count."""
     import optuna
 
@@ -337,7 +292,8 @@ def _count(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=states))
 
 
-def _best(study: optuna.Study, space: Space) -> Tuned:
+def _result(study: optuna.Study, space: SearchSpace) -> TuningResult:
+    """The best trial of each of the best heads, and how the trials ended."""
     import optuna
 
     counts = dict.fromkeys(optuna.trial.TrialState, 0)
@@ -351,8 +307,8 @@ def _best(study: optuna.Study, space: Space) -> Tuned:
     for trial in ranked:
         by_head.setdefault(trial.params["head"], trial)
     chosen = list(by_head.values())[:FINALISTS]
-    return Tuned(
-        recipes=tuple(suggest(_fixed(t.params), space) for t in chosen),
+    return TuningResult(
+        recipes=tuple(suggest(optuna.trial.FixedTrial(t.params), space) for t in chosen),
         value=float(study.best_value),
         finished=counts[optuna.trial.TrialState.COMPLETE],
         pruned=counts[optuna.trial.TrialState.PRUNED],
@@ -360,27 +316,67 @@ def _best(study: optuna.Study, space: Space) -> Tuned:
     )
 
 
-def _fixed(params: dict[str, Any]) -> Any:
+def _open_study(storage: str, name: str) -> optuna.Study:
     import optuna
 
-    return optuna.trial.FixedTrial(params)
+    try:
+        return optuna.create_study(
+            storage=open_storage(storage),
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.PercentilePruner(
+                50.0, n_startup_trials=PRUNE_AFTER, n_warmup_steps=PRUNE_EVERY
+            ),
+        )
+    except Exception as error:  # each storage raises its own kind
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(
+            f"the study's storage {storage} cannot be opened ({reason}); remove the file, or "
+            "check the URL given by --storage"
+        ) from error
 
 
-def study_mark(table: Table, prepared: Sequence[Prepared], space: Space, seed: int) -> str:
-    """Eight hex digits of all that the trials and their values depend on.
+def open_storage(storage: str) -> Any:
+    """A journal file, mended where a full disk tore it, or a URL as it is."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
 
-    The search space is part of it: Optuna refuses a study whose choices have changed.
+    if "://" in storage:
+        return storage
+    Path(storage).parent.mkdir(parents=True, exist_ok=True)
+    lock: Any = _JournalLock(Path(storage))
+    _cut_torn_line(Path(storage), lock)
+    return optuna.storages.JournalStorage(JournalFileBackend(storage, lock_obj=lock))
+
+
+class _JournalLock:
+    """A lock that the system frees when its process dies.
+
+    Optuna's own lock is a file, which a killed run leaves: the next one would wait for 30 s.
     """
-    choices = [space.heads, _RANGES, _SIZES]
-    if table.metric != "macro_f1":  # studies made when there was no other go on
-        choices.append(table.metric)
-    digest = hashlib.sha256(json.dumps([asdict(space.base), table.labels, seed, choices]).encode())
-    digest.update(np.ascontiguousarray(table.targets).tobytes())
-    if table.answers:
-        for told in (table.answers.classes, table.answers.accuracy, table.answers.shares):
-            digest.update(told.tobytes())
-    for part in prepared:
-        digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())
-    for view, values in sorted(table.views.features.items()):
-        digest.update(view.encode() + np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()[:8]
+
+    def __init__(self, journal: Path) -> None:
+        self.journal = journal
+        self.held = ExitStack()
+
+    def acquire(self) -> bool:
+        self.held.enter_context(locked(self.journal))
+        return True
+
+    def release(self) -> None:
+        self.held.close()
+
+
+def _cut_torn_line(journal: Path, lock: _JournalLock) -> None:
+    """A full disk leaves half a line; with another line behind it the journal would be unreadable.
+
+    No trial is lost: Optuna reports a line as written only after all of it is.
+    """
+    lock.acquire()
+    try:
+        with journal.open("r+b") as file:
+            whole = file.read().rfind(b"\n") + 1
+            file.truncate(whole)
+    finally:
+        lock.release()
