@@ -22,7 +22,7 @@ def test_another_metric_is_searched_for_and_said(
     scores = json.loads((own / "runs" / "toy" / "scores.json").read_text("utf-8"))
     assert kept["metric"] == "macro_f1"
     assert scores["metric"] == "auroc"
-    assert "best trial's AUROC 0." in tuned
+    assert "best trial: AUROC 0." in tuned
     assert f", AUROC {scores['auroc']['value']:.3f} (" in trained
 
 
