@@ -49,8 +49,8 @@ UNKNOWN = {
     "key": ("[recipe]\nweight_deacy = 1", "unknown key 'weight_deacy'; did you mean weight_decay?"),
     "nothing near": (
         "[study]\nxyzzy = 1",
-        "did you mean folds, repeats, n_models, n_trials, metric, heads, ensemble, nested, coverage, "
-        "seed, storage?",
+        "did you mean folds, repeats, n_models, n_trials, metric, heads, ensemble, nested, "
+        "coverage, seed, storage?",
     ),
 }
 
