@@ -13,7 +13,7 @@ from pairfuse.encoders import build_encoders
 from pairfuse.files import write_csv
 from pairfuse.report.plots import plot_costs
 from pairfuse.stats.bootstrap import draw_groups
-from pairfuse.stats.compare import compare_predictions, comparison_lines
+from pairfuse.stats.compare import compare_predictions
 from pairfuse.stats.metrics import score
 from pairfuse.stats.predictions import load_predictions
 from pairfuse.study.ablation import Budget
@@ -71,8 +71,7 @@ def compare_stage(first: str, second: str, *, truth: Path | None, cache: str) ->
         replace(load_predictions(find_predictions(Path(cache), name), truth), name=name)
         for name in (first, second)
     ]
-    for line in comparison_lines(compare_predictions(*named, seed=0)):
-        say(line)
+    say(str(compare_predictions(*named, seed=0)))
 
 
 def matrix_lines(lines: Sequence[Line], extra: Sequence[ArmCost]) -> list[str]:
@@ -87,7 +86,7 @@ def matrix_lines(lines: Sequence[Line], extra: Sequence[ArmCost]) -> list[str]:
         against = ""
         if line.against is not None:
             gap = line.against.difference
-            against = f"{gap.value:+.3f} ({line.against.holm:.3f})"
+            against = f"{gap.value:+.3f} ({line.against.p_holm:.3f})"
         out.append(
             f"{line.model.name:<{width}}{line.scores.accuracy.value:>9.3f}  "
             f"{in_words(line.scores.macro_f1):<26}{line.scores.auroc.value:>6.3f}  {against:<26}"
@@ -155,7 +154,7 @@ def _score_cells(line: Line) -> tuple[str, ...]:
     if against is None:
         return cells + ("",) * 5
     gap = against.difference
-    found = (gap.value, gap.low, gap.high, against.permutation, against.holm)
+    found = (gap.value, gap.low, gap.high, against.p_permutation, against.p_holm)
     return cells + tuple(f"{value:.4f}" for value in found)
 
 

@@ -17,12 +17,8 @@ from pairfuse.encoders import build_encoders, fingerprint
 from pairfuse.errors import CheckpointError
 from pairfuse.features.views import Views
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint
-from pairfuse.stats.calibration import (
-    conformal_threshold,
-    fit_temperature,
-    prediction_sets,
-    tempered,
-)
+from pairfuse.stats.calibration import apply_temperature, fit_temperature
+from pairfuse.stats.conformal import conformal_threshold, prediction_sets
 from pairfuse.study.ablation import TEXT_ONLY
 from pairfuse.study.crossfit import CrossFit
 
@@ -47,7 +43,10 @@ def build_checkpoint(workspace: Workspace, fit: CrossFit, scores: Mapping[str, A
         scores,
         temperature,
         conformal_threshold(
-            tempered(fit.mean, temperature), targets, coverage, groups=workspace.table.groups
+            apply_temperature(fit.mean, temperature),
+            targets,
+            coverage,
+            groups=workspace.table.groups,
         ),
         coverage,
     )
@@ -107,7 +106,7 @@ def _raw(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) ->
 
 
 def _decided(checkpoint: Checkpoint, raw: Floats, pairs: Sequence[Pair]) -> Answers:
-    calm = tempered(raw, checkpoint.temperature)
+    calm = apply_temperature(raw, checkpoint.temperature)
     lost = np.array([pair.text is None and pair.image is None for pair in pairs])
     calm[lost] = raw[lost]  # the class prior is calibrated as it is
     sets = prediction_sets(calm, checkpoint.set_threshold)

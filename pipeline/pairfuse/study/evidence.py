@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pairfuse.config import StudyConfig
 from pairfuse.fusion.ensemble import Prepared
 from pairfuse.stats.bootstrap import Estimate, draw_groups
-from pairfuse.stats.calibration import (
-    Answered,
-    Calibration,
-    Cascade,
-    Conformal,
-    abstention,
-    calibrated,
-    calibration,
-    cascade,
-    conformal,
-)
+from pairfuse.stats.calibration import Calibration, calibrated, calibration
+from pairfuse.stats.cascade import Cascade, cascade
+from pairfuse.stats.conformal import Conformal, conformal
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.stats.paired import Comparison, compare_all
+from pairfuse.stats.selective import SelectivePoint, selective_curve
 from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY, Arm
 from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs, head_parameters
 from pairfuse.study.crossfit import Table
@@ -60,7 +53,7 @@ class Evidence:
     cascade: Cascade
     calibration: Calibration
     conformal: Conformal
-    abstention: tuple[Answered, ...]
+    abstention: tuple[SelectivePoint, ...]
     verdict: Verdict
 
     def scores_of(self, name: str) -> Scores:
@@ -92,16 +85,16 @@ class Evidence:
                 }
                 for arm, scores in zip(self.arms, self.scores, strict=True)
             ],
-            "comparisons": [found.as_dict() for found in self.comparisons],
+            "comparisons": [asdict(found) for found in self.comparisons],
             "emap": self.emap.as_dict() if self.emap else None,
             "removal": {name: found.as_dict() for name, found in self.removal.items()},
             "strata": [found.as_dict() for found in self.strata],
             "agreement": dict(self.agreement),
             "cost": [found.as_dict() for found in self.cost],
-            "cascade": self.cascade.as_dict(),
-            "calibration": self.calibration.as_dict(),
-            "conformal": self.conformal.as_dict(),
-            "abstention": [found.as_dict() for found in self.abstention],
+            "cascade": asdict(self.cascade),
+            "calibration": asdict(self.calibration),
+            "conformal": asdict(self.conformal),
+            "abstention": [asdict(found) for found in self.abstention],
         }
 
 
@@ -170,7 +163,7 @@ def gather(
         saved,
         calibration(chances[FUSED], targets, folds, labels, draws),
         conformal(calm, targets, table.groups, folds, coverage=study.coverage),
-        tuple(abstention(calm, targets)),
+        tuple(selective_curve(calm, targets)),
         build_verdict(
             *(scores, comparisons, places, together, costs, saved),
             text_arms=_text_arms(arms, table),

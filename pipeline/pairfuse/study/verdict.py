@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from pairfuse.stats.bootstrap import Estimate
-from pairfuse.stats.calibration import Cascade
+from pairfuse.stats.cascade import Cascade
 from pairfuse.stats.metrics import Scores
 from pairfuse.stats.paired import Comparison
 from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY
@@ -63,7 +63,7 @@ def arm_to_use(
 
 
 def find(comparisons: Sequence[Comparison], first: str, second: str) -> Estimate:
-    """Macro-F1 of the first arm less that of the second."""
+    """Macro-F1 of the first arm minus that of the second."""
     for found in comparisons:
         if (found.first, found.second) == (first, second):
             return found.difference
@@ -178,6 +178,6 @@ def _advice(use: str, saved: Cascade, scores: Mapping[str, Scores]) -> str:
     if use == FUSED and saved.saved > 0:
         return (
             f"{words}; a cascade saves {100 * saved.saved:.0f} % of the image encodes at macro-F1 "
-            f"{saved.cascade.value:.3f}."
+            f"{saved.macro_f1.value:.3f}."
         )
     return f"{words}: the cheapest that nothing beats beyond the noise."
