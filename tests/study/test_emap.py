@@ -25,10 +25,9 @@ from pairfuse.study.emap import (
     Projection,
     additive_logits,
     emap,
-    fold_numbers,
     interaction,
-    outer_folds,
 )
+from pairfuse.study.folds import outer_folds
 from toys import fusion as toys
 
 ROWS = np.arange(40)
@@ -138,15 +137,6 @@ def test_a_joint_view_cannot_be_crossed() -> None:
     fit, prepared = _fitted(views, targets, toys.PLAIN)
     with pytest.raises(ConfigError, match="cannot be told from look, which saw both"):
         emap(views, fit.ensemble, prepared, seed=0)
-
-
-def test_row_sets_of_a_fold_are_put_together() -> None:
-    prepared = [Prepared(rows, {}) for rows in _sets(90)]
-    folds = outer_folds(prepared)
-    assert [fold.sets for fold in folds] == [(n, n + 1) for n in range(0, 12, 2)]
-    assert [fold.repeat for fold in folds] == [0, 0, 0, 1, 1, 1]
-    numbers = fold_numbers(folds, 90)
-    assert all((numbers[fold.repeat, fold.held] == n).all() for n, fold in enumerate(folds))
 
 
 def _fitted(views: Views, targets: Ints, recipe: Recipe) -> tuple[CrossFit, list[Prepared]]:

@@ -7,8 +7,8 @@ import pytest
 
 from pairfuse.arrays import Ints
 from pairfuse.errors import DataError
-from pairfuse.fusion.ensemble import Rows
-from pairfuse.study.folds import make_folds
+from pairfuse.fusion.ensemble import Prepared, Rows
+from pairfuse.study.folds import fold_numbers, make_folds, outer_folds
 
 LABELS = ("negative", "neutral", "positive")
 SHARES = np.array([0.3, 0.15, 0.55])
@@ -133,3 +133,13 @@ def test_the_first_repeat_is_that_of_no_repeats() -> None:
     once = make_folds(targets, groups, LABELS, folds=5, members=2, seed=3)
     twice = make_folds(targets, groups, LABELS, folds=5, repeats=2, members=2, seed=3)
     assert _numbers(once) == _numbers(twice[:10])
+
+
+def test_row_sets_of_a_fold_are_put_together() -> None:
+    targets, groups = _given()
+    parts = make_folds(targets, groups, LABELS, folds=3, repeats=2, members=2, seed=0)
+    folds = outer_folds([Prepared(rows, {}) for rows in parts])
+    assert [fold.sets for fold in folds] == [(n, n + 1) for n in range(0, 12, 2)]
+    assert [fold.repeat for fold in folds] == [0, 0, 0, 1, 1, 1]
+    numbers = fold_numbers(folds, len(targets))
+    assert all((numbers[fold.repeat, fold.held] == n).all() for n, fold in enumerate(folds))

@@ -28,6 +28,7 @@ from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import build_network
 from pairfuse.stats.bootstrap import Draws, Estimate, over_repeats
 from pairfuse.stats.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
+from pairfuse.study.folds import fold_members, outer_folds
 
 #: Rows that lend their text or image to the others of a fold; all of them where there are fewer.
 PARTNERS = 100
@@ -38,15 +39,6 @@ _LEAST = 1e-12
 
 #: `{view: (D,)}` and `{view: ()}` of a text and of an image, to the logarithms of (C,).
 _Pair = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Rows that were held out together, and the row sets whose models held them out."""
-
-    repeat: int
-    held: Ints
-    sets: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,26 +64,6 @@ class Interaction:
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
-
-
-def outer_folds(prepared: Sequence[Prepared]) -> list[Fold]:
-    """Row sets put together that hold the same rows out in the same repeat."""
-    folds: list[Fold] = []
-    for number, part in enumerate(prepared):
-        held, repeat = part.rows.held, part.rows.repeat
-        if folds and folds[-1].repeat == repeat and np.array_equal(folds[-1].held, held):
-            folds[-1] = Fold(repeat, held, (*folds[-1].sets, number))
-        else:
-            folds.append(Fold(repeat, held, (number,)))
-    return folds
-
-
-def fold_numbers(folds: Sequence[Fold], rows: int) -> Ints:
-    """The fold that held each row out, in each repeat, shape (R, N)."""
-    out = np.zeros((1 + max(fold.repeat for fold in folds), rows), dtype=np.int64)
-    for number, fold in enumerate(folds):
-        out[fold.repeat, fold.held] = number
-    return out
 
 
 def emap(
@@ -149,11 +121,6 @@ def emap(
     lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
     fused[:, lost] = additive[:, lost] = ensemble.prior
     return Projection(fused, additive)
-
-
-def fold_members(ensemble: Ensemble, fold: Fold, sets: int) -> list[Member]:
-    """Those that held the rows of a fold out; member k was trained on row set `k % sets`."""
-    return [member for place, member in enumerate(ensemble.members) if place % sets in fold.sets]
 
 
 def joint_views(ensemble: Ensemble) -> list[str]:

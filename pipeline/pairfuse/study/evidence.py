@@ -19,15 +19,8 @@ from pairfuse.stats.selective import SelectivePoint, selective_curve
 from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY, Arm
 from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs, head_parameters
 from pairfuse.study.crossfit import Table
-from pairfuse.study.emap import (
-    Interaction,
-    emap,
-    fold_numbers,
-    interaction,
-    joint_views,
-    outer_folds,
-    reads_tokens,
-)
+from pairfuse.study.emap import Interaction, emap, interaction, joint_views, reads_tokens
+from pairfuse.study.folds import fold_numbers, outer_folds
 from pairfuse.study.missing_modality import NOTHING, removal_scores
 from pairfuse.study.strata import Stratum, agreement, strata
 from pairfuse.study.verdict import Verdict, build_verdict, find

@@ -8,15 +8,25 @@ on the rows that it is computed from.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from pairfuse.arrays import Doubles, Ints
 from pairfuse.errors import DataError
-from pairfuse.fusion.ensemble import Rows
+from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, Rows
 
 #: One row in so many of a fold's training side decides when to stop.
 VAL_SHARE = 8
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows that were held out together, and the row sets whose models held them out."""
+
+    repeat: int
+    held: Ints
+    sets: tuple[int, ...]
 
 
 def make_folds(
@@ -59,6 +69,31 @@ def make_folds(
         for repeat in range(repeats)
         for rows in _one_repeat(targets, groups, folds, members, seed + 1009 * repeat, repeat)
     ]
+
+
+def outer_folds(prepared: Sequence[Prepared]) -> list[Fold]:
+    """Row sets put together that hold the same rows out in the same repeat."""
+    folds: list[Fold] = []
+    for number, part in enumerate(prepared):
+        held, repeat = part.rows.held, part.rows.repeat
+        if folds and folds[-1].repeat == repeat and np.array_equal(folds[-1].held, held):
+            folds[-1] = Fold(repeat, held, (*folds[-1].sets, number))
+        else:
+            folds.append(Fold(repeat, held, (number,)))
+    return folds
+
+
+def fold_numbers(folds: Sequence[Fold], rows: int) -> Ints:
+    """The fold that held each row out, in each repeat, shape (R, N)."""
+    out = np.zeros((1 + max(fold.repeat for fold in folds), rows), dtype=np.int64)
+    for number, fold in enumerate(folds):
+        out[fold.repeat, fold.held] = number
+    return out
+
+
+def fold_members(ensemble: Ensemble, fold: Fold, sets: int) -> list[Member]:
+    """Those that held the rows of a fold out; member k was trained on row set `k % sets`."""
+    return [member for place, member in enumerate(ensemble.members) if place % sets in fold.sets]
 
 
 def _one_repeat(

@@ -18,7 +18,7 @@ from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.stats.bootstrap import Draws
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.study.crossfit import Table
-from pairfuse.study.emap import fold_members, outer_folds
+from pairfuse.study.folds import fold_members, outer_folds
 
 #: Names the row of the table of which nothing was removed.
 NOTHING = "nothing"
