@@ -11,14 +11,14 @@ from pairfuse.commands.workspace import Workspace
 from pairfuse.console import say
 from pairfuse.encoders import build_encoders
 from pairfuse.files import write_csv
-from pairfuse.report.plots import plot_costs
-from pairfuse.stats.bootstrap import draw_groups
+from pairfuse.report.canvas import save_png
+from pairfuse.report.figures import plot_costs
+from pairfuse.stats.bootstrap import draw_groups, in_words
 from pairfuse.stats.compare import compare_predictions
 from pairfuse.stats.metrics import score
 from pairfuse.stats.predictions import load_predictions
 from pairfuse.study.ablation import Budget
 from pairfuse.study.cost import ArmCost, ArmParts, arm_costs
-from pairfuse.study.evidence import in_words
 from pairfuse.study.matrix import Line, Row, models, order_heads, run_models, table_lines
 from pairfuse.study.tuning import SEARCHED
 
@@ -166,9 +166,11 @@ def _cost_cells(cost: ArmCost, note: str = "") -> tuple[object, ...]:
 
 
 def _plot(path: Path, lines: Sequence[Line]) -> None:
-    known = [(x, x.cost.encode_ms) for x in lines if x.cost.encode_ms is not None]
-    if known:
-        names, scores = zip(
-            *((x.model.name, x.scores.macro_f1.value) for x, _ in known), strict=True
-        )
-        plot_costs(names, [ms for _, ms in known], scores, path)
+    named = [
+        (line.model.name, line.cost.encode_ms, line.scores.macro_f1.value)
+        for line in lines
+        if line.cost.encode_ms
+    ]
+    if named:
+        title = "Macro-F1 against encoding time"
+        save_png(plot_costs("matrix", title, named, width=800, letters=60), path)

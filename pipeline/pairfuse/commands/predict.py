@@ -64,15 +64,15 @@ def answer_cheaply(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence
         DataError: No ablation was made, so no threshold is known.
         CheckpointError: The text-only ensemble is not there.
     """
-    found = read_evidence(workspace.folder)["cascade"]
+    found = read_evidence(workspace.folder).cascade
     text_only = load_checkpoint(workspace.folder / TEXT_ONLY)
-    if found is None or text_only.ensemble.labels != checkpoint.ensemble.labels:
+    if text_only.ensemble.labels != checkpoint.ensemble.labels:
         raise CheckpointError(
             f"{workspace.folder} holds no cascade for this model; run `pairfuse ablate` again"
         )
     raw = _raw(workspace, text_only, pairs)
     cheap = _decided(text_only, raw, pairs)
-    unsure = np.flatnonzero(raw.max(axis=1) < float(found["threshold"]))
+    unsure = np.flatnonzero(raw.max(axis=1) < found.threshold)
     say(
         f"cascade   {len(unsure)} of {len(pairs)} pairs need their image: "
         f"{1 - len(unsure) / len(pairs):.1%} of the image encodes saved"

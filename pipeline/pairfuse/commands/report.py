@@ -45,7 +45,7 @@ def report_input(workspace: Workspace) -> ReportInput:
         seed=workspace.config.study.seed,
         heads=workspace.config.study.heads or SEARCHED,
     )
-    arms = [arm["name"] for arm in evidence["arms"]]
+    arms = [arm.name for arm in evidence.arms]
     return ReportInput(
         title=workspace.folder.name,
         evidence=evidence,

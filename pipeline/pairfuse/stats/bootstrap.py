@@ -87,6 +87,12 @@ class Draws:
         return np.concatenate(list(self.each(cells)), axis=1).T
 
 
+def in_words(found: Estimate, *, sign: bool = False) -> str:
+    """`0.617 (0.598 to 0.635)`; of a difference `+0.053 (+0.038 to +0.068)`."""
+    spec = "+.3f" if sign else ".3f"
+    return f"{found.value:{spec}} ({found.low:{spec}} to {found.high:{spec}})"
+
+
 def draw_groups(groups: Ints, *, seed: int, resamples: int = RESAMPLES) -> Draws:
     """Draw as many groups as there are, with replacement, once for each resample.
 

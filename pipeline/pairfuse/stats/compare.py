@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pairfuse.arrays import Doubles, Floats, Ints
 from pairfuse.errors import DataError, PairfuseError, shown
-from pairfuse.stats.bootstrap import RESAMPLES, Estimate, draw_groups
+from pairfuse.stats.bootstrap import RESAMPLES, Estimate, draw_groups, in_words
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.stats.paired import MOST_PAIRS, Comparison, compare_all
 from pairfuse.stats.predictions import SUM_TOLERANCE, Predictions, counted
@@ -50,7 +50,7 @@ class ModelComparison:
             " " * width + "".join(f"{name:<24}" for name in SHOWN.values()),
         ]
         for name, scores in self.scores.items():
-            cells = "".join(f"{_interval(getattr(scores, key)):<24}" for key in SHOWN)
+            cells = "".join(f"{in_words(getattr(scores, key)):<24}" for key in SHOWN)
             lines.append(f"{name:<{width}}{cells}")
         lines = [*(line.rstrip() for line in lines), ""]
         return "\n".join([*lines, *self.sentences()])
@@ -58,7 +58,7 @@ class ModelComparison:
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in ("model", *SHOWN.values()))
         rows = [
-            [html.escape(name), *(_interval(getattr(scores, key)) for key in SHOWN)]
+            [html.escape(name), *(in_words(getattr(scores, key)) for key in SHOWN)]
             for name, scores in self.scores.items()
         ]
         body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
@@ -104,7 +104,7 @@ class ModelComparison:
         better, other = found.first, found.second
         if gap.value < 0:
             better, other, gap = other, better, Estimate(-gap.value, -gap.high, -gap.low)
-        numbers = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+        numbers = in_words(gap, sign=True)
         if not found.error:
             return [f"{better} and {other} score the same: there is nothing to compare."]
         certain = gap.low > 0 and found.p_holm < LEVEL
@@ -348,10 +348,6 @@ def _groups(groups: ArrayLike | None, rows: int) -> Ints:
         raise DataError(f"groups has the shape {array.shape}; give one for each row, ({rows},)")
     names = array.astype(str) if array.dtype == object else array
     return np.unique(names, return_inverse=True)[1]
-
-
-def _interval(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def _p_value(p: float) -> str:
