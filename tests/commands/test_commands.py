@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from shutil import copytree, rmtree
 
@@ -22,6 +23,7 @@ from pairfuse.data.demo import draw_demo
 from pairfuse.errors import CheckpointError, DataError
 from pairfuse.features import prefetch as inputs
 from pairfuse.fusion.checkpoint import load_checkpoint
+from pairfuse.study.verdict import OUTCOMES
 from toys.checkpoints import vilt
 from toys.encoders import ToyEncoder
 from toys.published import WRITERS
@@ -290,16 +292,16 @@ def test_best_toml_holds_the_score_and_recipes_over_known_encoders(cache: Path) 
 
 def test_the_evidence_names_the_verdict_and_every_arm(cache: Path) -> None:
     found = read_evidence(cache / "runs" / "toy")
-    assert found["verdict"]["outcome"] in {"helps", "does not help", "cannot be told"}
-    assert found["verdict"]["use"] in {"fused", "text-only", "image-only"}
-    assert len(found["comparisons"]) == 5 * 4 / 2
-    assert sum(found["agreement"].values()) == pytest.approx(1)
-    assert list(found["removal"]) == ["nothing", "image", "text"]
-    fused = next(arm for arm in found["arms"] if arm["name"] == "fused")
-    whole = found["removal"]["nothing"]["macro_f1"]["value"]
-    assert whole == pytest.approx(fused["scores"]["macro_f1"]["value"], abs=1e-4)
-    assert {cost["name"] for cost in found["cost"]} == {"fused", "text-only", "image-only"}
-    assert all(cost["encode_ms"] > 0 for cost in found["cost"])
+    assert found.verdict.outcome in OUTCOMES
+    assert found.verdict.use in {"fused", "text-only", "image-only"}
+    assert len(found.comparisons) == 5 * 4 / 2
+    assert sum(asdict(found.agreement).values()) == pytest.approx(1)
+    assert list(found.missing_modality) == ["nothing", "image", "text"]
+    fused = next(arm for arm in found.arms if arm.name == "fused")
+    whole = found.missing_modality["nothing"].macro_f1.value
+    assert whole == pytest.approx(fused.scores.macro_f1.value, abs=1e-4)
+    assert {cost.name for cost in found.cost} == {"fused", "text-only", "image-only"}
+    assert all(cost.encode_ms is not None and cost.encode_ms > 0 for cost in found.cost)
 
 
 def test_prediction_sets_hold_the_label_that_is_predicted(cache: Path) -> None:
@@ -341,9 +343,9 @@ def test_two_arms_of_a_run_are_compared(cache: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert "McNemar" in said
     difference = next(
-        found["difference"]["value"]
-        for found in read_evidence(cache / "runs" / "toy")["comparisons"]
-        if (found["first"], found["second"]) == ("fused", "text-only")
+        found.difference.value
+        for found in read_evidence(cache / "runs" / "toy").comparisons
+        if (found.first, found.second) == ("fused", "text-only")
     )
     assert re.search(r"[+-]0\.\d{3}", said)
     assert abs(difference) < 1
@@ -363,11 +365,11 @@ def test_a_joint_encoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
     quick = ["--encoders", encoders, "--trials", "1", *views]
     assert _command("run", root, tmp_path, *quick) == 0
     found = read_evidence(tmp_path / "runs" / "toy")
-    arms = {arm["name"]: arm["views"] for arm in found["arms"]}
-    assert arms["fused"] == ["ngram", "efficientnet-lite0", "vilt"]
-    assert (arms["text-only"], arms["image-only"]) == (["ngram"], ["efficientnet-lite0"])
-    assert arms["vilt"] == ["vilt"]
-    assert found["emap"] is None
+    arms = {arm.name: arm.views for arm in found.arms}
+    assert arms["fused"] == ("ngram", "efficientnet-lite0", "vilt")
+    assert (arms["text-only"], arms["image-only"]) == (("ngram",), ("efficientnet-lite0",))
+    assert arms["vilt"] == ("vilt",)
+    assert found.emap is None
     assert len(_rows(tmp_path / "runs" / "toy" / "test_labels.csv")) == TEST_PAIRS + 1
     assert (tmp_path / "runs" / "toy" / "report.html").is_file()
 
@@ -389,8 +391,8 @@ def test_an_image_that_a_joint_encoder_cannot_read_counts_as_missing(
 def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:
     assert _command("ablate", root, own, "--nested") == 0
     found = read_evidence(own / "runs" / "toy")
-    assert found["nested"] is True
-    assert found["arms"][0]["scores"]["rows"] == 80
+    assert found.design.nested is True
+    assert found.arms[0].scores.rows == 80
 
 
 def test_a_stack_goes_the_whole_way(root: Path, own: Path) -> None:
@@ -399,9 +401,9 @@ def test_a_stack_goes_the_whole_way(root: Path, own: Path) -> None:
         assert _command(name, root, own, *stack) == 0
     folder = own / "runs" / "toy"
     found = read_evidence(folder)
-    assert found["ensemble"] == "stacking"
+    assert found.design.ensemble == "stacking"
     kept = json.loads((folder / "scores.json").read_text("utf-8"))
-    assert found["arms"][0]["scores"]["macro_f1"] == kept["macro_f1"]
+    assert asdict(found.arms[0].scores.macro_f1) == kept["macro_f1"]
     models = [load_checkpoint(folder / name).ensemble for name in ("model", "text-only")]
     assert all(model.final_estimator is not None for model in models)
     assert _command("predict", root, own) == 0

@@ -58,7 +58,10 @@ def whole() -> ReportInput:
 
 def test_the_scores_without_a_modality_are_shown_where_there_are_some() -> None:
     given = made_up(40)
-    with_them, without_them = findings.arms(given), findings.arms(without(given, "missing_modality"))
+    with_them, without_them = (
+        findings.arms(given),
+        findings.arms(without(given, "missing_modality")),
+    )
     assert with_them is not None
     assert without_them is not None
     assert "0.552" in with_them.body

@@ -14,6 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pairfuse.config import StudyConfig
+from pairfuse.console import columns
 from pairfuse.errors import DataError, shown
 from pairfuse.fusion.ensemble import Prepared
 from pairfuse.stats.bootstrap import draw_groups, in_words
@@ -212,28 +213,34 @@ def gather(
 
 
 def evidence_lines(found: Evidence) -> list[str]:
-    """The ablation as a table in words, for the screen."""
-    width = max(len(arm.name) for arm in found.arms) + 2
-    head = f"{'ablate':<10}{'arm':<{width}}{'accuracy':>9}  {'macro-F1 (95 % interval)':<26}"
-    lines = [f"{head}{'AUROC':>7}" + "".join(f"{label[:10]:>11}" for label in found.labels)]
+    """The ablation as a table and in words, for the screen."""
+    head = ("arm", "accuracy", "macro-F1 (95 % interval)", "AUROC")
+    rows = [[*head, *(f"F1 {label[:10]}" for label in found.labels)]]
     for arm in found.arms:
-        per_class = "".join(f"{each.f1.value:>11.3f}" for each in arm.scores.classes)
-        lines.append(
-            f"{'':<10}{arm.name:<{width}}{arm.scores.accuracy.value:>9.3f}  "
-            f"{in_words(arm.scores.macro_f1):<26}{arm.scores.auroc.value:>7.3f}{per_class}"
-        )
+        scores = arm.scores
+        cells = (f"{scores.accuracy.value:.3f}", in_words(scores.macro_f1))
+        per_class = (f"{each.f1.value:.3f}" for each in scores.classes)
+        rows.append([arm.name, *cells, f"{scores.auroc.value:.3f}", *per_class])
+    numbers = {1, *range(3, len(rows[0]))}
+    lines = columns(rows, right=numbers)
     for other in (TEXT_ONLY, IMAGE_ONLY):
         gap = find(found.comparisons, FUSED, other)
         clear = "a clear" if gap.low > 0 or gap.high < 0 else "no clear"
-        numbers = in_words(gap, sign=True)
-        lines.append(f"{'':<10}{FUSED} minus {other}: {numbers} macro-F1, {clear} difference")
+        lines.append(
+            f"{FUSED} minus {other}: {in_words(gap, sign=True)} macro-F1, {clear} difference"
+        )
     lines += [
-        f"{'':<10}{FUSED} with the {name} missing: macro-F1 {in_words(scores.macro_f1)}"
+        f"{FUSED} with the {name} missing: macro-F1 {in_words(scores.macro_f1)}"
         for name, scores in found.missing_modality.items()
         if name != NOTHING
     ]
-    words = textwrap.wrap(found.verdict.words, 90)
-    return [*lines, *(f"{'' if at else 'verdict':<10}{line}" for at, line in enumerate(words))]
+    said = textwrap.wrap(found.verdict.words, 90)
+    return [*_beside("ablate", lines), *_beside("verdict", said)]
+
+
+def _beside(title: str, lines: Sequence[str]) -> list[str]:
+    """The title before the first line, the others below it."""
+    return [f"{'' if at else title:<10}{line}" for at, line in enumerate(lines)]
 
 
 def _text_arms(arms: Sequence[Arm], table: Table) -> list[str]:
