@@ -125,6 +125,17 @@ def legend_name(name: str) -> str:
     return f"\u2009{cut}" if cut.startswith("_") else cut
 
 
+def logarithmic(axes: Axes, *, between: bool = False) -> None:
+    """A logarithmic axis whose ticks read 0.1, 1, 10, not powers; with `between`, also 0.3, 3."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    locator = LogLocator(subs=(1.0, 3.0)) if between else LogLocator(numticks=5)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
 @contextmanager
 def canvas(
     key: str, width: int = WIDE, height: int = 250, *, panels: tuple[int, int] = (1, 1)

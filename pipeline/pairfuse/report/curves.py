@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pairfuse.report.canvas import NARROW, WIDE, Drawing, canvas, legend_name
+from pairfuse.report.canvas import NARROW, WIDE, Drawing, canvas, legend_name, logarithmic
 from pairfuse.report.embedding import Map, neighbour_map, principal_map, sample
 from pairfuse.report.figures import NAME, plot_bars
 from pairfuse.report.inputs import ReportInput
@@ -165,7 +165,7 @@ def _slice(place: int, name: str, trials: Sequence[Mapping[str, Any]], metric: s
             at = [float(v) for _, v, _ in rows]
             axes.plot(at, values, "o", **style)
             if min(at) > 0 and max(at) / min(at) > 20 and float(np.median(at)) < 0.25 * max(at):
-                _logarithmic(axes)
+                logarithmic(axes)
             else:
                 axes.locator_params(axis="x", nbins=4)
             axes.set(ylabel=metric)
@@ -192,15 +192,6 @@ def _varied(trials: Sequence[Mapping[str, Any]]) -> set[str]:
 
 def _by_size(value: Any) -> tuple[bool, float, str]:
     return (True, value, "") if isinstance(value, int | float) else (False, 0.0, str(value))
-
-
-def _logarithmic(axes: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(numticks=5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def feature_map(found: ReportInput) -> Section | None:

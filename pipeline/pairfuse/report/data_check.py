@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pairfuse.report.canvas import Drawing, canvas, legend_name
+from pairfuse.report.canvas import Drawing, canvas, legend_name, logarithmic
 from pairfuse.report.markup import short
 from pairfuse.report.svg import ACCENT, HUES, MUTED, PAPER
 
@@ -95,7 +95,7 @@ def _plot_oddities(axes: Axes, profile: Profile) -> None:
     axes.bar_label(drawn, [str(count) for _, count, _ in bars], padding=3, fontsize=8)
     axes.set_yticks(rows, [short(name, 26) for name, _, _ in bars], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xscale("log")
+    logarithmic(axes)
     axes.set_xlim(0.5, 3 * max(count for _, count, _ in bars))
 
 

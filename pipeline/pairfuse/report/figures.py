@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pairfuse.report.canvas import NARROW, WIDE, Drawing, canvas, legend_name
+from pairfuse.report.canvas import NARROW, WIDE, Drawing, canvas, legend_name, logarithmic
 from pairfuse.report.markup import Value, estimate, number, signed, squeezed
 from pairfuse.report.svg import ACCENT, GRID, HUES, INK, MUTED
 from pairfuse.stats.pareto import pareto_front
@@ -199,26 +199,15 @@ def plot_costs(
         for at, (cost, value) in enumerate(zip(costs, scores, strict=True)):
             face = ACCENT if at in front else "none"
             axes.plot([cost], [value], "o", markersize=8, mec=ACCENT, mfc=face, mew=1.6)
-        axes.set_xscale("log")
+        logarithmic(axes, between=max(costs) < 100 * min(costs))
         axes.set_xlim(min(costs) / 1.8, max(costs) * 1.8)
         room = 0.1 * (max(scores) - min(scores)) or 0.05
         axes.set_ylim(min(scores) - room, max(scores) + room)
-        _plain_log_axis(axes)
         _names_at_the_side(axes, named, letters)
         axes.set(xlabel=across, ylabel=upward)
         axes.grid()
     rows = [(*each, at in front) for at, each in enumerate(named)]
     return sheet.drawing(title, ("name", across, upward, "not beaten"), rows)
-
-
-def _plain_log_axis(axes: Axes) -> None:
-    """Ticks as 0.5, 5, 50, not as powers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 300 else (1.0,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _names_at_the_side(axes: Axes, named: Sequence[tuple[str, float, float]], letters: int) -> None:
