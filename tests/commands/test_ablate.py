@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pairfuse.commands.run_folder import read_evidence
+from pairfuse.study.verdict import OUTCOMES
 from toys.commands import guids, read_rows, run_command
 
 
@@ -32,20 +34,20 @@ def test_out_of_fold_guesses_give_the_scores_of_the_ablation(root: Path, cache: 
 
 def test_the_evidence_names_the_verdict_and_every_arm(cache: Path) -> None:
     found = read_evidence(cache / "runs" / "toy")
-    assert found["verdict"]["outcome"] in {"helps", "does not help", "cannot be told"}
-    assert found["verdict"]["use"] in {"fused", "text-only", "image-only"}
-    assert len(found["comparisons"]) == 5 * 4 / 2
-    assert sum(found["agreement"].values()) == pytest.approx(1)
-    assert list(found["removal"]) == ["nothing", "image", "text"]
-    fused = next(arm for arm in found["arms"] if arm["name"] == "fused")
-    whole = found["removal"]["nothing"]["macro_f1"]["value"]
-    assert whole == pytest.approx(fused["scores"]["macro_f1"]["value"], abs=1e-4)
-    assert {cost["name"] for cost in found["cost"]} == {"fused", "text-only", "image-only"}
-    assert all(cost["encode_ms"] > 0 for cost in found["cost"])
+    assert found.verdict.outcome in OUTCOMES
+    assert found.verdict.use in {"fused", "text-only", "image-only"}
+    assert len(found.comparisons) == 5 * 4 / 2
+    assert sum(asdict(found.agreement).values()) == pytest.approx(1)
+    assert list(found.missing_modality) == ["nothing", "image", "text"]
+    fused = next(arm for arm in found.arms if arm.name == "fused")
+    whole = found.missing_modality["nothing"].macro_f1.value
+    assert whole == pytest.approx(fused.scores.macro_f1.value, abs=1e-4)
+    assert {cost.name for cost in found.cost} == {"fused", "text-only", "image-only"}
+    assert all(cost.encode_ms is not None and cost.encode_ms > 0 for cost in found.cost)
 
 
 def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:
     assert run_command("ablate", root, own, "--nested") == 0
     found = read_evidence(own / "runs" / "toy")
-    assert found["nested"] is True
-    assert found["arms"][0]["scores"]["rows"] == 80
+    assert found.design.nested is True
+    assert found.arms[0].scores.rows == 80

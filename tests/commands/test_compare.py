@@ -16,9 +16,9 @@ def test_two_arms_of_a_run_are_compared(cache: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert "McNemar" in said
     difference = next(
-        found["difference"]["value"]
-        for found in read_evidence(cache / "runs" / "toy")["comparisons"]
-        if (found["first"], found["second"]) == ("fused", "text-only")
+        found.difference.value
+        for found in read_evidence(cache / "runs" / "toy").comparisons
+        if (found.first, found.second) == ("fused", "text-only")
     )
     assert re.search(r"[+-]0\.\d{3}", said)
     assert abs(difference) < 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from shutil import copytree
 
@@ -55,11 +56,11 @@ def test_a_joint_encoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
     quick = ["--encoders", encoders, "--trials", "1", *views]
     assert run_command("run", root, tmp_path, *quick) == 0
     found = read_evidence(tmp_path / "runs" / "toy")
-    arms = {arm["name"]: arm["views"] for arm in found["arms"]}
-    assert arms["fused"] == ["ngram", "efficientnet-lite0", "vilt"]
-    assert (arms["text-only"], arms["image-only"]) == (["ngram"], ["efficientnet-lite0"])
-    assert arms["vilt"] == ["vilt"]
-    assert found["emap"] is None
+    arms = {arm.name: arm.views for arm in found.arms}
+    assert arms["fused"] == ("ngram", "efficientnet-lite0", "vilt")
+    assert (arms["text-only"], arms["image-only"]) == (("ngram",), ("efficientnet-lite0",))
+    assert arms["vilt"] == ("vilt",)
+    assert found.emap is None
     assert len(read_rows(tmp_path / "runs" / "toy" / "test_labels.csv")) == TEST_PAIRS + 1
     assert (tmp_path / "runs" / "toy" / "report.html").is_file()
 
@@ -70,9 +71,9 @@ def test_a_stack_goes_the_whole_way(root: Path, own: Path) -> None:
         assert run_command(name, root, own, *stack) == 0
     folder = own / "runs" / "toy"
     found = read_evidence(folder)
-    assert found["ensemble"] == "stacking"
+    assert found.design.ensemble == "stacking"
     kept = json.loads((folder / "scores.json").read_text("utf-8"))
-    assert found["arms"][0]["scores"]["macro_f1"] == kept["macro_f1"]
+    assert asdict(found.arms[0].scores.macro_f1) == kept["macro_f1"]
     models = [load_checkpoint(folder / name).ensemble for name in ("model", "text-only")]
     assert all(model.final_estimator is not None for model in models)
     assert run_command("predict", root, own) == 0

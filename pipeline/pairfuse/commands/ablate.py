@@ -45,7 +45,8 @@ def ablate(workspace: Workspace, *, known: Fits | None = None) -> Evidence:
         write_predictions,
     )
     from pairfuse.fusion.checkpoint import save_checkpoint
-    from pairfuse.report.plots import plot_arms
+    from pairfuse.report.canvas import save_png
+    from pairfuse.report.findings import plot_arms
     from pairfuse.study.ablation import TEXT_ONLY
     from pairfuse.study.evidence import evidence_lines, gather
 
@@ -63,16 +64,11 @@ def ablate(workspace: Workspace, *, known: Fits | None = None) -> Evidence:
     )
     text_only = next(arm for arm in arms if arm.name == TEXT_ONLY)
     assert text_only.fit is not None
-    scores = found.scores_of(TEXT_ONLY).as_dict()
+    scores = next(arm.scores for arm in found.arms if arm.name == TEXT_ONLY).as_dict()
     save_checkpoint(folder / TEXT_ONLY, build_checkpoint(workspace, text_only.fit, scores))
     write_ablation(folder, found)
     write_predictions(folder, arms, workspace.table)
-    plot_arms(
-        [arm.name for arm in arms],
-        [scores.macro_f1.value for scores in found.scores],
-        [(scores.macro_f1.low, scores.macro_f1.high) for scores in found.scores],
-        folder / "ablation.png",
-    )
+    save_png(plot_arms(found.arms, "macro_f1"), folder / "ablation.png")
     write_evidence(folder, found)
     for line in evidence_lines(found):
         say(line)

@@ -27,13 +27,14 @@ def run(parsed: argparse.Namespace) -> None:
 def check_data(workspace: Workspace) -> Profile:
     """Say what the data set holds; write the manifest and the plots."""
     from pairfuse.data.profile import profile, summary, write_manifest
-    from pairfuse.report.plots import plot_data_check
+    from pairfuse.report.canvas import save_png
+    from pairfuse.report.data_check import plot_data_check
 
     dataset = workspace.first_look
     found = profile(dataset)
     manifest, plot = workspace.folder / "manifest.csv", workspace.folder / "data.png"
     write_manifest(dataset, manifest)
-    plot_data_check(found, dataset, plot)
+    save_png(plot_data_check(found, dataset), plot)
     say(summary(found))
     say(f"\nwrote {manifest} and {plot}")
     return found

@@ -10,7 +10,7 @@ from pairfuse.commands.flags import Subparsers, add_command
 from pairfuse.console import say
 
 if TYPE_CHECKING:
-    from pairfuse.stats.compare import Compared
+    from pairfuse.stats.compare import ModelComparison
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -32,12 +32,12 @@ def run(parsed: argparse.Namespace) -> None:
 
 def compare(
     first: str, second: str, *, truth: Path | None = None, cache: Path = Path("cache")
-) -> Compared:
+) -> ModelComparison:
     """Test two runs, or two files of predictions, on the pairs that both answer."""
     from dataclasses import replace
 
     from pairfuse.commands.run_folder import find_predictions
-    from pairfuse.stats.compare import compare_predictions, comparison_lines
+    from pairfuse.stats.compare import compare_predictions
     from pairfuse.stats.predictions import load_predictions
 
     named = [
@@ -45,6 +45,5 @@ def compare(
         for name in (first, second)
     ]
     found = compare_predictions(*named, seed=0)
-    for line in comparison_lines(found):
-        say(line)
+    say(str(found))
     return found

@@ -48,10 +48,9 @@ def matrix(workspace: Workspace, *, cost_only: Sequence[str] = ()) -> list[Matri
         workspace: Its encoders are those that are combined, its study's heads join them.
         cost_only: Encoders of which only the cost is measured.
     """
-    from pairfuse.stats.bootstrap import draw_groups
+    from pairfuse.stats.bootstrap import draw_groups, in_words
     from pairfuse.stats.metrics import score
     from pairfuse.study.crossfit import FoldedTable
-    from pairfuse.study.evidence import in_words
     from pairfuse.study.matrix import matrix_rows, models, order_heads, run_models
 
     search, folder = workspace.search, workspace.folder
@@ -62,7 +61,9 @@ def matrix(workspace: Workspace, *, cost_only: Sequence[str] = ()) -> list[Matri
     say(f"matrix    {len(chosen)} models, {search.n_trials} trials each, rows as they finish")
     results: list[ModelResult] = []
     draws = draw_groups(table.groups, seed=search.seed)
-    data = FoldedTable(table, workspace.prepared)  # inner folds are made only where heads are stacked
+    data = FoldedTable(
+        table, workspace.prepared
+    )  # inner folds are made only where heads are stacked
     for result in run_models(chosen, data, search, folder / "matrix"):
         results.append(result)
         found = score(table.targets, result.probabilities, table.labels, draws)
@@ -80,13 +81,13 @@ def matrix(workspace: Workspace, *, cost_only: Sequence[str] = ()) -> list[Matri
 
 def matrix_lines(lines: Sequence[MatrixRow], extra: Sequence[ArmCost]) -> list[str]:
     """The table in words, the best first."""
-    from pairfuse.study.evidence import in_words
+    from pairfuse.stats.bootstrap import in_words
 
     cells = [HEADING]
     for line in sorted(lines, key=lambda line: -line.scores.macro_f1.value):
         scores, against = line.scores, ""
         if line.against is not None:
-            against = f"{line.against.difference.value:+.3f} ({line.against.holm:.3f})"
+            against = f"{line.against.difference.value:+.3f} ({line.against.p_holm:.3f})"
         cells.append(
             (
                 line.model.name,
@@ -183,7 +184,7 @@ def _score_cells(line: MatrixRow) -> tuple[str, ...]:
     if against is None:
         return cells + ("",) * 5
     gap = against.difference
-    found = (gap.value, gap.low, gap.high, against.permutation, against.holm)
+    found = (gap.value, gap.low, gap.high, against.p_permutation, against.p_holm)
     return cells + tuple(f"{value:.4f}" for value in found)
 
 
@@ -195,11 +196,14 @@ def _cost_cells(cost: ArmCost, note: str = "") -> tuple[object, ...]:
 
 
 def _plot(path: Path, lines: Sequence[MatrixRow]) -> None:
-    from pairfuse.report.plots import plot_costs
+    from pairfuse.report.canvas import save_png
+    from pairfuse.report.figures import plot_costs
 
-    known = [(x, x.cost.encode_ms) for x in lines if x.cost.encode_ms is not None]
-    if known:
-        names, scores = zip(
-            *((x.model.name, x.scores.macro_f1.value) for x, _ in known), strict=True
-        )
-        plot_costs(names, [ms for _, ms in known], scores, path)
+    named = [
+        (line.model.name, line.cost.encode_ms, line.scores.macro_f1.value)
+        for line in lines
+        if line.cost.encode_ms
+    ]
+    if named:
+        title = "Macro-F1 against encoding time"
+        save_png(plot_costs("matrix", title, named, width=800, letters=60), path)

@@ -98,16 +98,16 @@ def predict_cascade(
     from pairfuse.fusion.checkpoint import load_checkpoint
     from pairfuse.study.ablation import TEXT_ONLY
 
-    cascade = read_evidence(workspace.folder)["cascade"]
+    cascade = read_evidence(workspace.folder).cascade
     text_only = load_checkpoint(workspace.folder / TEXT_ONLY)
-    if cascade is None or text_only.ensemble.labels != checkpoint.ensemble.labels:
+    if text_only.ensemble.labels != checkpoint.ensemble.labels:
         raise CheckpointError(
             f"{workspace.folder} holds no cascade for this model; run `pairfuse ablate` again"
         )
     extracted = _extracted(workspace, text_only, pairs)
     raw = text_only.ensemble.predict_proba(extracted.views)
     cheap = _calibrated(text_only, raw, extracted.pairs)
-    [unsure] = (raw.max(axis=1) < float(cascade["threshold"])).nonzero()
+    [unsure] = (raw.max(axis=1) < cascade.threshold).nonzero()
     say(
         f"cascade   {len(unsure)} of {len(pairs)} pairs need their image: "
         f"{1 - len(unsure) / len(pairs):.1%} of the images need not be encoded"
@@ -160,9 +160,10 @@ def _extracted(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pai
 
 
 def _calibrated(checkpoint: Checkpoint, raw: Floats, pairs: Sequence[Pair]) -> PairPredictions:
-    from pairfuse.stats.calibration import prediction_sets, tempered
+    from pairfuse.stats.calibration import apply_temperature
+    from pairfuse.stats.conformal import prediction_sets
 
-    probabilities = tempered(raw, checkpoint.temperature)
+    probabilities = apply_temperature(raw, checkpoint.temperature)
     for row, pair in enumerate(pairs):
         if pair.text is None and pair.image is None:
             probabilities[row] = raw[row]  # the class prior is calibrated as it is

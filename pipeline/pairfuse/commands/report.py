@@ -65,7 +65,7 @@ def report_input(workspace: Workspace) -> ReportInput:
         workspace.search,
         name=FUSED,
     )
-    arms = [arm["name"] for arm in evidence["arms"]]
+    arms = [arm.name for arm in evidence.arms]
     return ReportInput(
         title=workspace.folder.name,
         evidence=evidence,

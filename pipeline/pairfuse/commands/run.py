@@ -20,14 +20,6 @@ from pairfuse.console import say
 if TYPE_CHECKING:
     from pairfuse.commands.workspace import Workspace
     from pairfuse.study.evidence import Evidence
-    from pairfuse.study.verdict import Outcome
-
-#: What the summary says of a verdict.
-OUTCOMES: dict[Outcome, str] = {
-    "helps": "the image helps",
-    "does not help": "the image does not help",
-    "cannot be told": "whether the image helps cannot be determined from this many pairs",
-}
 
 
 @dataclass(frozen=True)
@@ -52,6 +44,8 @@ def run(parsed: argparse.Namespace) -> None:
 
 def run_pipeline(workspace: Workspace) -> RunResult:
     """All commands in their order, then a summary; the demo data set is drawn if it is wanted."""
+    from pairfuse.study.verdict import OUTCOMES
+
     if Path(workspace.config.data.root) == DEMO:
         demo(DEMO)
     extracted = features(workspace)

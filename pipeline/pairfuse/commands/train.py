@@ -44,11 +44,11 @@ def train(workspace: Workspace) -> TrainResult:
     from pairfuse.commands.run_folder import write_history
     from pairfuse.files import write_json
     from pairfuse.fusion.checkpoint import drop_checkpoint, save_checkpoint
-    from pairfuse.report.plots import plot_history
-    from pairfuse.stats.bootstrap import draw_groups
+    from pairfuse.report.canvas import save_png
+    from pairfuse.report.curves import plot_history
+    from pairfuse.stats.bootstrap import draw_groups, in_words
     from pairfuse.stats.metrics import score
     from pairfuse.study.ablation import fit_recipes
-    from pairfuse.study.evidence import in_words
     from pairfuse.study.objective import objective_estimate
 
     workspace.begin()
@@ -67,7 +67,7 @@ def train(workspace: Workspace) -> TrainResult:
     histories = [member.model.history for member in fit.ensemble.members]
     drop_checkpoint(folder / "model")  # scores of one training never lie beside another's model
     write_history(folder / "history.csv", histories)
-    plot_history(histories, folder / "history.png")
+    save_png(plot_history(histories), folder / "history.png")
     kept = scores.as_dict() | {"metric": metric, metric: asdict(own)}
     write_json(folder / "scores.json", kept)
     save_checkpoint(folder / "model", build_checkpoint(workspace, fit, kept))
@@ -85,11 +85,12 @@ def build_checkpoint(workspace: Workspace, fit: CrossFit, scores: Mapping[str, A
     """The ensemble with what its out-of-fold probabilities say about its confidence."""
     from pairfuse.encoders import fingerprint
     from pairfuse.fusion.checkpoint import Checkpoint
-    from pairfuse.stats.calibration import conformal_threshold, fit_temperature, tempered
+    from pairfuse.stats.calibration import apply_temperature, fit_temperature
+    from pairfuse.stats.conformal import conformal_threshold
 
     table, coverage = workspace.table, workspace.config.study.coverage
     temperature = fit_temperature(fit.mean, table.targets)
-    calibrated = tempered(fit.mean, temperature)
+    calibrated = apply_temperature(fit.mean, temperature)
     return Checkpoint(
         ensemble=fit.ensemble,
         fingerprints={encoder.name: fingerprint(encoder) for encoder in workspace.encoders},
