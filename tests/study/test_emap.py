@@ -11,9 +11,10 @@ from pairfuse.arrays import Ints
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
 from pairfuse.fusion.blocks import HeadShape
-from pairfuse.fusion.ensemble import Member, Prepared, Rows, prepare_rows, softmax
+from pairfuse.fusion.ensemble import Member, softmax
 from pairfuse.fusion.final_estimator import FinalEstimator
-from pairfuse.fusion.heads import HEADS, FusionNetwork
+from pairfuse.fusion.fitting import RowSet, ScaledRowSet, prepare_rows
+from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.scaling import fit_scaling
 from pairfuse.fusion.training import FittedModel
 from pairfuse.recipe import Recipe
@@ -61,7 +62,7 @@ def _by_hand(
     return f.mean(axis=1) + f.mean(axis=0) - f.mean(axis=(0, 1))
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", toys.POOLED_HEADS)
 def test_the_projection_is_what_its_definition_says(head: str) -> None:
     views = toys.noise(40, dims={"words": 4, "more": 3, "look": 5})
     views = toys.without(toys.without(views, "look", [1, 7]), "words", [3, 7])
@@ -121,14 +122,14 @@ def test_a_model_of_one_modality_is_its_own_projection(view: str) -> None:
     assert found == pytest.approx(member.predict_proba(views), abs=1e-5)
 
 
-def _sets(rows: int, *, repeats: int = 2, members: int = 2) -> list[Rows]:
+def _sets(rows: int, *, repeats: int = 2, members: int = 2) -> list[RowSet]:
     """Three folds, each held out by so many row sets, in repeats."""
     out = []
     for repeat in range(repeats):
         order = np.random.default_rng(repeat).permutation(rows)
         for held in np.array_split(order, 3):
             rest = np.setdiff1d(order, held)
-            out += [Rows(rest[20:], rest[:20], np.sort(held), repeat)] * members
+            out += [RowSet(rest[20:], rest[:20], np.sort(held), repeat)] * members
     return out
 
 
@@ -141,15 +142,15 @@ def test_a_joint_view_cannot_be_crossed() -> None:
 
 
 def test_row_sets_of_a_fold_are_put_together() -> None:
-    prepared = [Prepared(rows, {}) for rows in _sets(90)]
+    prepared = [ScaledRowSet(rows, {}) for rows in _sets(90)]
     folds = outer_folds(prepared)
     assert [fold.sets for fold in folds] == [(n, n + 1) for n in range(0, 12, 2)]
     assert [fold.repeat for fold in folds] == [0, 0, 0, 1, 1, 1]
     numbers = fold_numbers(folds, 90)
-    assert all((numbers[fold.repeat, fold.held] == n).all() for n, fold in enumerate(folds))
+    assert all((numbers[fold.repeat, fold.held_out] == n).all() for n, fold in enumerate(folds))
 
 
-def _fitted(views: Views, targets: Ints, recipe: Recipe) -> tuple[CrossFit, list[Prepared]]:
+def _fitted(views: Views, targets: Ints, recipe: Recipe) -> tuple[CrossFit, list[ScaledRowSet]]:
     prepared = prepare_rows(views, _sets(len(targets)), seed=0)
     table = toys.table(views, targets)
     return cross_fit(table, prepared, [recipe], seed=0)[0], prepared
@@ -196,9 +197,9 @@ def test_rows_are_projected_by_members_that_held_them_out() -> None:
     projection = emap(views, fit.ensemble, prepared, seed=0)
     fold = outer_folds(prepared)[4]
     members = [fit.ensemble.members[place] for place in fold.sets]
-    wanted = softmax(additive_logits(views, members, fold.held, seed=0))
-    assert len(fold.held) < PARTNERS  # exact, whatever the seed
-    assert projection.additive[fold.repeat, fold.held] == pytest.approx(wanted, abs=1e-6)
+    wanted = softmax(additive_logits(views, members, fold.held_out, seed=0))
+    assert len(fold.held_out) < PARTNERS  # exact, whatever the seed
+    assert projection.additive[fold.repeat, fold.held_out] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_equal_projections_differ_by_nothing() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pairfuse.errors import ConfigError
-from pairfuse.fusion.ensemble import Prepared, prepare_rows
+from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.study import matrix
 from pairfuse.study.ablation import Budget
@@ -31,14 +31,14 @@ def given() -> Table:
 
 
 @pytest.fixture(scope="module")
-def prepared(given: Table) -> list[Prepared]:
+def prepared(given: Table) -> list[ScaledRowSet]:
     rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
     return prepare_rows(given.views, rows, seed=0)
 
 
 def _run(
     given: Table,
-    prepared: list[Prepared],
+    prepared: list[ScaledRowSet],
     folder: Path,
     *,
     trials: int = 1,
@@ -58,7 +58,7 @@ def test_every_text_meets_every_image_by_every_head() -> None:
 
 
 def test_a_row_uses_its_own_head_and_views(
-    given: Table, prepared: list[Prepared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Table, prepared: list[ScaledRowSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
     real = matrix.run_arm
@@ -74,7 +74,7 @@ def test_a_row_uses_its_own_head_and_views(
 
 
 def test_finished_rows_are_read_and_not_made_again(
-    given: Table, prepared: list[Prepared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Table, prepared: list[ScaledRowSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _run(given, prepared, tmp_path)
     monkeypatch.setattr(matrix, "run_arm", None)
@@ -86,7 +86,7 @@ def test_finished_rows_are_read_and_not_made_again(
 
 @pytest.mark.parametrize("harm", ["cut", "other bytes", "no facts"])
 def test_a_damaged_row_is_made_again(
-    harm: str, given: Table, prepared: list[Prepared], tmp_path: Path
+    harm: str, given: Table, prepared: list[ScaledRowSet], tmp_path: Path
 ) -> None:
     before = _run(given, prepared, tmp_path)
     for path in (tmp_path / "rows").glob("*.npy" if harm != "no facts" else "*.json"):
@@ -97,7 +97,7 @@ def test_a_damaged_row_is_made_again(
 
 
 def test_another_budget_or_label_makes_other_rows(
-    given: Table, prepared: list[Prepared], tmp_path: Path
+    given: Table, prepared: list[ScaledRowSet], tmp_path: Path
 ) -> None:
     _run(given, prepared, tmp_path)
     count = len(list((tmp_path / "rows").glob("*.npy")))
@@ -109,7 +109,7 @@ def test_another_budget_or_label_makes_other_rows(
 
 
 def test_every_row_but_the_best_text_is_compared_with_it(
-    given: Table, prepared: list[Prepared], tmp_path: Path
+    given: Table, prepared: list[ScaledRowSet], tmp_path: Path
 ) -> None:
     rows = _run(given, prepared, tmp_path)
     costs = [
@@ -133,7 +133,7 @@ STACKED = ("concat", "late", "stack")
 
 @pytest.fixture(scope="module")
 def stacked(
-    given: Table, prepared: list[Prepared], tmp_path_factory: pytest.TempPathFactory
+    given: Table, prepared: list[ScaledRowSet], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[Row], Path]:
     """Rows with a stack among them, and where they are kept; read only."""
     folder = tmp_path_factory.mktemp("stacked")
@@ -192,7 +192,7 @@ def test_a_stack_is_a_row_that_counts_what_it_is_made_of(
 
 def test_a_finished_stack_is_read_and_not_made_again(
     given: Table,
-    prepared: list[Prepared],
+    prepared: list[ScaledRowSet],
     stacked: tuple[list[Row], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -211,7 +211,7 @@ def test_a_finished_stack_is_read_and_not_made_again(
 def test_a_stack_is_made_again_when_a_row_below_it_changes(
     change: str,
     given: Table,
-    prepared: list[Prepared],
+    prepared: list[ScaledRowSet],
     stacked: tuple[list[Row], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

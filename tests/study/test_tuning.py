@@ -15,14 +15,13 @@ from optuna.trial import TrialState
 from pairfuse.errors import ConfigError
 from pairfuse.features.token_views import TokenRows
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import check_recipe, prepare_rows
-from pairfuse.fusion.heads import HEADS
+from pairfuse.fusion.fitting import check_recipe, prepare_rows
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study import tuning
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import make_folds
 from pairfuse.study.tuning import SEARCHED, Space, Tuned, suggest, tune, view_subsets
-from toys.fusion import PLAIN, noise, table, told_by_words, warnings_logged
+from toys.fusion import PLAIN, POOLED_HEADS, noise, table, told_by_words, warnings_logged
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 BASE = replace(PLAIN, hidden_dim=32, n_components=32, weight_decay=0.01, epochs=2, lr=0.005)
@@ -143,7 +142,7 @@ def test_the_value_is_that_of_the_recipe_on_the_held_out_rows(tmp_path: Path) ->
     rows = make_folds(given.targets, given.groups, given.labels, folds=2, members=1, seed=0)
     parts = prepare_rows(given.views, rows, seed=0)
     [fit] = cross_fit(given, parts, best.recipes[:1], seed=0)
-    scores = [macro_f1(given.targets[r.held], fit.y_pred[r.held], 3) for r in rows]
+    scores = [macro_f1(given.targets[r.held_out], fit.y_pred[r.held_out], 3) for r in rows]
     assert best.value == pytest.approx(np.mean(scores), abs=1e-9)
 
 
@@ -291,9 +290,9 @@ def test_a_head_that_cannot_be_searched_is_refused(head: str, message: str, tmp_
 
 
 def test_every_head_can_be_searched(tmp_path: Path) -> None:
-    _tune(tmp_path / "study.log", len(HEADS), heads=tuple(HEADS))
-    assert set(_tried(tmp_path / "study.log")) == set(HEADS)
-    assert set(SEARCHED) <= set(HEADS)
+    _tune(tmp_path / "study.log", len(POOLED_HEADS), heads=tuple(POOLED_HEADS))
+    assert set(_tried(tmp_path / "study.log")) == set(POOLED_HEADS)
+    assert set(SEARCHED) <= set(POOLED_HEADS)
 
 
 def test_a_search_with_a_token_head_draws_only_what_it_can_read() -> None:

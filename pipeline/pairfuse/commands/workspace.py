@@ -28,7 +28,7 @@ from pairfuse.files import write_json, write_text
 from pairfuse.recipe import Recipe
 
 if TYPE_CHECKING:
-    from pairfuse.fusion.ensemble import Prepared, Rows
+    from pairfuse.fusion.fitting import RowSet, ScaledRowSet
     from pairfuse.study.cost import EncoderCost
     from pairfuse.study.crossfit import CrossFit, Table
     from pairfuse.study.nested import Inner
@@ -137,7 +137,7 @@ class Workspace:
         )
 
     @cached_property
-    def folds(self) -> list[Rows]:
+    def folds(self) -> list[RowSet]:
         from pairfuse.study.folds import make_folds
 
         study = self.config.study
@@ -152,9 +152,9 @@ class Workspace:
         )
 
     @cached_property
-    def prepared(self) -> list[Prepared]:
+    def prepared(self) -> list[ScaledRowSet]:
         """Every row set with the scaling that was fitted on its training rows."""
-        from pairfuse.fusion.ensemble import prepare_rows
+        from pairfuse.fusion.fitting import prepare_rows
 
         out = []
         with progress("scaling folds", len(self.folds), unit="models") as bar:

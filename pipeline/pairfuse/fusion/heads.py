@@ -7,8 +7,9 @@ A head maps `{view: (M, B, D)}`, `{view: (M, B) bool}` to logits (M, B, C) for M
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +27,15 @@ from pairfuse.fusion.blocks import (
     Stack,
     check_views,
 )
-from pairfuse.fusion.layers import JoinedLinear, Missing, StackedLinear, no_dropout, safe
-from pairfuse.fusion.token_heads import TOKEN_HEADS
+from pairfuse.fusion.layers import (
+    JoinedLinear,
+    Missing,
+    MissingTokens,
+    StackedLinear,
+    no_dropout,
+    safe,
+)
+from pairfuse.fusion.token_heads import CrossAttentionHead, PooledHead
 
 #: Rank of the interaction that `bilinear` learns for each unit.
 RANK = 4
@@ -303,63 +311,86 @@ class TransformerHead(nn.Module):
         return logits
 
 
-HEADS: Mapping[str, type[nn.Module]] = {
-    "concat": ConcatHead,
-    "projected": ProjectedHead,
-    "attention": AttentionHead,
-    "gated": GatedHead,
-    "late": LateHead,
-    "linear": LinearHead,
-    "bilinear": BilinearHead,
-    "film": FilmHead,
-    "deepset": DeepsetHead,
-    "transformer": TransformerHead,
+@dataclass(frozen=True)
+class HeadSpec:
+    """A head's class, and what it reads of each view: one pooled vector a row, or its tokens."""
+
+    cls: type[nn.Module]
+    reads: Literal["pooled", "tokens"] = "pooled"
+
+
+HEADS: Mapping[str, HeadSpec] = {
+    "concat": HeadSpec(ConcatHead),
+    "projected": HeadSpec(ProjectedHead),
+    "attention": HeadSpec(AttentionHead),
+    "gated": HeadSpec(GatedHead),
+    "late": HeadSpec(LateHead),
+    "linear": HeadSpec(LinearHead),
+    "bilinear": HeadSpec(BilinearHead),
+    "film": HeadSpec(FilmHead),
+    "deepset": HeadSpec(DeepsetHead),
+    "transformer": HeadSpec(TransformerHead),
+    "cross_attention": HeadSpec(CrossAttentionHead, reads="tokens"),
+    "attention_pooling": HeadSpec(PooledHead, reads="tokens"),
 }
 
 
-def check_head(name: str) -> None:
-    """Refuse a head that is not there, or that reads tokens, which pooled views have not.
+def is_token_head(name: str) -> bool:
+    """Whether there is a head of this name that reads tokens."""
+    return name in HEADS and HEADS[name].reads == "tokens"
+
+
+def check_head(name: str, *, has_tokens: bool = False) -> None:
+    """Refuse a head that is not there, or that reads tokens where views have none.
 
     Raises:
         ConfigError: Says which, and what to choose.
     """
-    if name in TOKEN_HEADS:
-        raise ConfigError(
-            f"head {name!r} attends to tokens, and a pooled view is one: attention over one key "
-            "is the identity; choose bilinear, or keep token-level features with --tokens"
-        )
     if name == "stack":
         raise ConfigError(
             "stack joins other heads: name it beside two of them in `pairfuse matrix`, or use "
             "--set study.ensemble=stacking"
         )
     if name not in HEADS:
-        raise ConfigError(f"no head {name!r}; choose one of {', '.join(HEADS)}")
+        usable = [head for head in HEADS if has_tokens or not is_token_head(head)]
+        raise ConfigError(f"no head {name!r}; choose one of {', '.join(usable)}")
+    if is_token_head(name) and not has_tokens:
+        raise ConfigError(
+            f"head {name!r} attends to tokens, and a pooled view is one: attention over one key "
+            "is the identity; choose bilinear, or keep token-level features with --tokens"
+        )
 
 
 class FusionNetwork(nn.Module):
-    """A head with a learnt vector for each missing view in front of it."""
+    """A head with a learnt stand-in for each missing view in front of it."""
 
     def __init__(self, name: str, shape: HeadShape, seeds: Sequence[int]) -> None:
         super().__init__()
-        check_head(name)
+        check_head(name, has_tokens=True)
+        spec = HEADS[name]
+        missing = MissingTokens if spec.reads == "tokens" else Missing
         self.shape = shape
         self.missing = nn.ModuleDict(
-            {safe(view): Missing(dim, len(seeds)) for view, dim in shape.dims.items()}
+            {safe(view): missing(dim, len(seeds)) for view, dim in shape.dims.items()}
         )
-        self.head = HEADS[name](shape, [torch.Generator().manual_seed(seed) for seed in seeds])
+        self.head = spec.cls(shape, [torch.Generator().manual_seed(seed) for seed in seeds])
 
     def forward(self, views: Stack, present: Stack, drop: Drop = no_dropout) -> Tensor:
-        """Logits (M, B, C); each of `present` is (M, B), or one True for all rows.
+        """Logits (M, B, C).
+
+        Args:
+            views: Pooled vectors (M, B, D), or tokens (M, B, T, D).
+            present: Of pooled vectors (M, B), or one True for all rows; of tokens (M, B, T).
+            drop: The dropout of this training step.
 
         Raises:
             CheckpointError: These are not the views that the head was built for.
         """
         check_views(views, self.shape)
-        filled = {
-            view: self.missing[safe(view)](views[view], present[view]) for view in self.shape.dims
-        }
-        logits: Tensor = self.head(filled, present, drop)
+        filled, masks = {}, {}
+        for view in self.shape.dims:
+            filled[view], masks[view] = self.missing[safe(view)](views[view], present[view])
+        logits: Tensor = self.head(filled, masks, drop)
         return logits
 
 

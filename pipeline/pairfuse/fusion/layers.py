@@ -56,11 +56,28 @@ class Missing(nn.Module):
         super().__init__()
         self.vector = nn.Parameter(torch.zeros(models, 1, dim))
 
-    def forward(self, inputs: Tensor, present: Tensor) -> Tensor:
-        """`present` is (M, B), or one True for all rows."""
+    def forward(self, inputs: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (M, B, D) without gaps; `present`, (M, B) or one True for all rows, as it was."""
         if present.dim() == 0:
-            return inputs
-        return torch.where(present[..., None], inputs, self.vector)  # (M, B, D)
+            return inputs, present
+        return torch.where(present[..., None], inputs, self.vector), present
+
+
+class MissingTokens(nn.Module):
+    """A learnt token stands in where a view has none; it starts at the training mean, zero."""
+
+    def __init__(self, dim: int, models: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(models, 1, dim))
+
+    def forward(self, tokens: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (M, B, T, D) and mask (M, B, T), in each row at least one that is there."""
+        missing = ~there.any(dim=2)  # (M, B)
+        alone = torch.zeros_like(there)
+        alone[:, :, 0] = missing
+        tokens = torch.where(there[..., None], tokens, 0)
+        tokens = torch.where(alone[..., None], self.vector[:, :, None], tokens)
+        return tokens, there | alone
 
 
 class Dropout:

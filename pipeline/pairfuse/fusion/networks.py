@@ -1,25 +1,14 @@
-"""Networks: the one that a head needs, and one of many models made of many of one."""
+"""Networks: one of many models made of many of one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import nn
 
 from pairfuse.fusion.blocks import Corner, HeadShape
 from pairfuse.fusion.heads import FusionNetwork
-from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
-
-#: A head with the stand-ins for missing views in front of it.
-Network = TypeVar("Network", bound=FusionNetwork | TokenNetwork)
-
-
-def new_network(head: str, shape: HeadShape, seeds: Sequence[int]) -> FusionNetwork | TokenNetwork:
-    """A network of one model for each seed, whatever it reads."""
-    kind = TokenNetwork if head in TOKEN_HEADS else FusionNetwork
-    return kind(head, shape, seeds)
 
 
 def shapes_of(network: nn.Module) -> dict[str, torch.Size]:
@@ -38,7 +27,7 @@ def enclosing(shapes: Sequence[HeadShape]) -> HeadShape:
     return HeadShape(dict(sorted(dims.items())), modality, shapes[0].num_classes, width)
 
 
-def stack_networks(network: Network, own: Sequence[Network]) -> Network:
+def stack_networks(network: FusionNetwork, own: Sequence[FusionNetwork]) -> FusionNetwork:
     """Make one network of M models, each of them in the first rows and columns, all else zero.
 
     Args:

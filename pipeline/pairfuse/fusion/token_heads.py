@@ -1,4 +1,4 @@
-"""Token heads: networks over the sequences that encoders give; TOKEN_HEADS is the table of them.
+"""Token heads: networks over the sequences that encoders give.
 
 A token head maps `{view: (M, B, T, D)}`, `{view: (M, B, T) bool}` to logits (M, B, C); the second
 says which tokens are there. A view without any token in a row is missing there.
@@ -6,13 +6,12 @@ says which tokens are there. A view without any token in a row is missing there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pairfuse.errors import ConfigError
 from pairfuse.fusion.blocks import (
     Attention,
     Corner,
@@ -21,9 +20,8 @@ from pairfuse.fusion.blocks import (
     HeadShape,
     Norm,
     Stack,
-    check_views,
 )
-from pairfuse.fusion.layers import JoinedLinear, StackedLinear, no_dropout, safe
+from pairfuse.fusion.layers import JoinedLinear, StackedLinear, safe
 from pairfuse.fusion.tokenpool import AttentionPooling
 
 
@@ -105,56 +103,6 @@ class PooledHead(nn.Module):
         }
         joined = drop(functional.gelu(self.join(pooled)), "joined")
         logits: Tensor = self.classify(joined)
-        return logits
-
-
-TOKEN_HEADS: Mapping[str, type[nn.Module]] = {
-    "cross_attention": CrossAttentionHead,
-    "attention_pooling": PooledHead,
-}
-
-
-class MissingTokens(nn.Module):
-    """A learnt token stands in where a view has none; it starts at the training mean, zero."""
-
-    def __init__(self, dim: int, models: int) -> None:
-        super().__init__()
-        self.vector = nn.Parameter(torch.zeros(models, 1, dim))
-
-    def forward(self, tokens: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (M, B, T, D) and mask (M, B, T), in each row at least one that is there."""
-        missing = ~there.any(dim=2)  # (M, B)
-        alone = torch.zeros_like(there)
-        alone[:, :, 0] = missing
-        tokens = torch.where(there[..., None], tokens, 0)
-        tokens = torch.where(alone[..., None], self.vector[:, :, None], tokens)
-        return tokens, there | alone
-
-
-class TokenNetwork(nn.Module):
-    """A token head with a learnt token for each missing view in front of it."""
-
-    def __init__(self, name: str, shape: HeadShape, seeds: Sequence[int]) -> None:
-        super().__init__()
-        if name not in TOKEN_HEADS:
-            raise ConfigError(f"no token head {name!r}; choose one of {', '.join(TOKEN_HEADS)}")
-        self.shape = shape
-        self.missing = nn.ModuleDict(
-            {safe(view): MissingTokens(dim, len(seeds)) for view, dim in shape.dims.items()}
-        )
-        self.head = TOKEN_HEADS[name](shape, [torch.Generator().manual_seed(s) for s in seeds])
-
-    def forward(self, views: Stack, there: Stack, drop: Drop = no_dropout) -> Tensor:
-        """Logits (M, B, C).
-
-        Raises:
-            CheckpointError: These are not the views that the head was built for.
-        """
-        check_views(views, self.shape)
-        filled, masks = {}, {}
-        for view in self.shape.dims:
-            filled[view], masks[view] = self.missing[safe(view)](views[view], there[view])
-        logits: Tensor = self.head(filled, masks, drop)
         return logits
 
 

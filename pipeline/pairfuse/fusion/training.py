@@ -1,7 +1,7 @@
 """Training: M models side by side, each with its own rows, rates, schedule and stopping.
 
-A model is a `TrainingSpec`: its training rows, its validation rows, a recipe and a seed. What comes out
-depends on the task alone, not on its company in the stack. Models of other widths and views share
+A model is a `TrainingSpec`: its training rows, its validation rows, a recipe and a seed. What comes
+out depends on these alone, not on its company in the stack. Models of other widths and views share
 a stack: each lies in the first rows and columns of it (see `layers`). Models that stop leave it.
 """
 
@@ -21,12 +21,11 @@ from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.views import Views
 from pairfuse.fusion.balance import class_weights
 from pairfuse.fusion.blocks import HeadShape
-from pairfuse.fusion.heads import FusionNetwork
+from pairfuse.fusion.heads import FusionNetwork, is_token_head
 from pairfuse.fusion.layers import Dropout, ModalityDropout
-from pairfuse.fusion.networks import enclosing, new_network, shapes_of, stack_networks
+from pairfuse.fusion.networks import enclosing, shapes_of, stack_networks
 from pairfuse.fusion.optimiser import StackedAdamW
 from pairfuse.fusion.rowbank import AnswerBank, RowBank, TokenBank, batches
-from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
 from pairfuse.memory import keep_memory
 from pairfuse.recipe import Recipe
 
@@ -39,8 +38,8 @@ _CPU = torch.device("cpu")
 class TrainingSpec:
     """One model to train: scaled (and balanced) training rows, scaled validation rows.
 
-    `held` are rows that training never looks at; the trained model's logits for them are kept.
-    With `soft` the training rows have shares of several classes in place of their target alone.
+    `held_out` rows are never looked at in training; the trained model's logits for them are kept.
+    With `soft_labels` each training row has shares of several classes in place of its target.
     """
 
     recipe: Recipe
@@ -50,13 +49,13 @@ class TrainingSpec:
     val_targets: Ints
     num_classes: int
     seed: int
-    held: Views | None = None
-    soft: SoftLabels | None = None
+    held_out: Views | None = None
+    soft_labels: SoftLabels | None = None
 
     @property
     def shape(self) -> HeadShape:
         """What the model's own network is built from."""
-        reads_tokens = self.recipe.head in TOKEN_HEADS
+        reads_tokens = is_token_head(self.recipe.head)
         dims = dict(sorted((self.train.token_dims if reads_tokens else self.train.dims).items()))
         return HeadShape(dims, dict(self.train.modality), self.num_classes, self.recipe.hidden_dim)
 
@@ -84,22 +83,22 @@ class FittedModel:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_value: float = -math.inf
-    held: Floats | None = None  # logits (H, C) for the task's held rows
+    held_out: Floats | None = None  # logits (H, C) for the task's held_out rows
 
 
 #: Epoch and each task's best value so far to the numbers of tasks that should stop now, if any.
-Watch = Callable[[int, Sequence[float]], Collection[int] | None]
+EpochCallback = Callable[[int, Sequence[float]], Collection[int] | None]
 
 
 def train_stack(
-    tasks: Sequence[TrainingSpec], *, device: str = "cpu", watch: Watch | None = None
+    tasks: Sequence[TrainingSpec], *, device: str = "cpu", on_epoch: EpochCallback | None = None
 ) -> list[FittedModel]:
     """Train all tasks together; all must have the same `stack_key`.
 
     Args:
         tasks: M tasks.
         device: A torch device's name; on CUDA the forward pass runs in bfloat16.
-        watch: Called after each epoch with its number and each task's best value so far; tasks
+        on_epoch: Called after each epoch with its number and each task's best value so far; tasks
             that it names stop; what it raises ends the training.
 
     Returns:
@@ -110,15 +109,15 @@ def train_stack(
     stack = _Stack(tasks, device)
     while stack.alive:
         stack.run_epoch()
-        if watch:
-            stopped = watch(stack.epoch, [model.best_value for model in stack.trained]) or ()
+        if on_epoch:
+            stopped = on_epoch(stack.epoch, [model.best_value for model in stack.trained]) or ()
             stack.release([p for p, model in enumerate(stack.alive) if model in stopped])
     return stack.finish()
 
 
-def build_network(model: FittedModel) -> FusionNetwork | TokenNetwork:
+def build_network(model: FittedModel) -> FusionNetwork:
     """The trained network, as a stack of one."""
-    network = new_network(model.recipe.head, model.shape, [0])
+    network = FusionNetwork(model.recipe.head, model.shape, [0])
     network.load_state_dict(
         {name: torch.from_numpy(values)[None] for name, values in model.parameters.items()}
     )
@@ -128,7 +127,7 @@ def build_network(model: FittedModel) -> FusionNetwork | TokenNetwork:
 def predict_logits(model: FittedModel, rows: Views) -> Floats:
     """Logits for scaled rows, shape (N, C); a row's logits do not depend on the other rows."""
     network = build_network(model)
-    if model.recipe.head in TOKEN_HEADS:
+    if is_token_head(model.recipe.head):
         targets = np.zeros(len(rows), np.int64)
         bank = TokenBank([(rows, targets)], model.shape.dims, _CPU, again=False)
         pieces = torch.split(torch.arange(len(rows))[None], TOKEN_ROWS, dim=1)
@@ -145,7 +144,7 @@ def predict_logits(model: FittedModel, rows: Views) -> Floats:
     return out
 
 
-def _token_logits(network: FusionNetwork | TokenNetwork, bank: TokenBank, place: Tensor) -> Tensor:
+def _token_logits(network: FusionNetwork, bank: TokenBank, place: Tensor) -> Tensor:
     tokens, present, _ = bank.take([0], place)
     logits: Tensor = network(tokens, bank.masks(present))
     return logits
@@ -161,10 +160,10 @@ class _Stack:
         self.epoch = 0
         self.trained = [FittedModel(task.shape, task.recipe, {}) for task in tasks]
         head = tasks[0].recipe.head
-        own = [new_network(head, t.shape, [t.seed]) for t in tasks]
+        own = [FusionNetwork(head, t.shape, [t.seed]) for t in tasks]
         self.own_shapes = [shapes_of(network) for network in own]
         shape = enclosing([task.shape for task in tasks])
-        empty = new_network(head, shape, [0] * len(tasks))
+        empty = FusionNetwork(head, shape, [0] * len(tasks))
         self.network = stack_networks(empty, own).to(self.device)
         self.optimiser = StackedAdamW(
             {n: p for n, p in self.network.named_parameters() if p.requires_grad},
@@ -182,16 +181,16 @@ class _Stack:
             [(task.train, task.targets) for task in tasks],
             [(task.val, task.val_targets) for task in tasks],
         )
-        bank = TokenBank if head in TOKEN_HEADS else RowBank
+        bank = TokenBank if is_token_head(head) else RowBank
         self.rows = bank(train, shape.dims, self.device)
         self.val = bank(val, shape.dims, self.device)
-        soft = [task.soft for task in tasks if task.soft is not None]
+        soft = [task.soft_labels for task in tasks if task.soft_labels is not None]
         self.soft = AnswerBank(soft, self.device) if soft else None
         self.weights = torch.stack([_weights(task) for task in tasks]).to(self.device)  # (M, C)
         smoothing = [task.recipe.label_smoothing for task in tasks]
         self.smoothing = torch.tensor(smoothing, device=self.device)[:, None]  # (M, 1)
         self.step = [0] * len(tasks)
-        self.reads_tokens = head in TOKEN_HEADS
+        self.reads_tokens = is_token_head(head)
 
     def run_epoch(self) -> None:
         """One pass of every model over its own rows, then validation, stopping, snapshots."""
@@ -323,7 +322,7 @@ class _Stack:
         self.weights, self.smoothing = self.weights[chosen], self.smoothing[chosen]
 
     def finish(self) -> list[FittedModel]:
-        """Unpack each model's best parameters; predict the rows that were held out."""
+        """Unpack each model's best parameters; predict the rows that were held_out out."""
         for name, values in self.optimiser.windows(self.best).items():
             for trained, shapes, own in zip(self.trained, self.own_shapes, values, strict=True):
                 if name in shapes:
@@ -334,8 +333,8 @@ class _Stack:
             for name in fixed:
                 trained.parameters[name] = np.zeros(shapes[name], np.float32)
         for trained, task in zip(self.trained, self.tasks, strict=True):
-            if task.held is not None:
-                trained.held = predict_logits(trained, task.held)
+            if task.held_out is not None:
+                trained.held_out = predict_logits(trained, task.held_out)
         return self.trained
 
     def _select_buffers(self, chosen: Tensor) -> None:

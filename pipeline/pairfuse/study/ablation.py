@@ -11,7 +11,8 @@ from pairfuse.arrays import Floats
 from pairfuse.console import progress
 from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
-from pairfuse.fusion.ensemble import Prepared, class_prior
+from pairfuse.fusion.ensemble import class_prior
+from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.nested import Inner, nested_fit
@@ -75,8 +76,8 @@ def arm_views(table: Table) -> dict[str, list[str]]:
 
 
 def only_views(
-    table: Table, prepared: Sequence[Prepared], views: Sequence[str]
-) -> tuple[Table, list[Prepared]]:
+    table: Table, prepared: Sequence[ScaledRowSet], views: Sequence[str]
+) -> tuple[Table, list[ScaledRowSet]]:
     """Table and scalings of one arm."""
     return replace(table, views=table.views.only(sorted(views))), _narrowed(prepared, views)
 
@@ -86,7 +87,7 @@ def only_inner(inner: Sequence[Inner], views: Sequence[str]) -> list[Inner]:
     return [replace(fold, prepared=tuple(_narrowed(fold.prepared, views))) for fold in inner]
 
 
-def _narrowed(prepared: Sequence[Prepared], views: Sequence[str]) -> list[Prepared]:
+def _narrowed(prepared: Sequence[ScaledRowSet], views: Sequence[str]) -> list[ScaledRowSet]:
     return [
         replace(part, scaling={view: part.scaling[view] for view in views}) for part in prepared
     ]
@@ -96,7 +97,7 @@ def run_arm(
     name: str,
     views: Sequence[str],
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     base: Recipe,
     budget: Budget,
     *,
@@ -148,7 +149,7 @@ def run_arm(
 
 def fit_recipes(
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     recipes: Sequence[Recipe],
     *,
     seed: int,
@@ -163,19 +164,19 @@ def fit_recipes(
             bar.update()
             return False
 
-        fits = cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch)
+        fits = cross_fit(table, prepared, recipes, seed=seed, device=device, on_epoch=watch)
     if not stacked:
         return combine(fits)
     return stacked_fit(table, prepared, stacked, recipes, fits, seed=seed, device=device)
 
 
-def baselines(table: Table, prepared: Sequence[Prepared]) -> list[Arm]:
+def baselines(table: Table, prepared: Sequence[ScaledRowSet]) -> list[Arm]:
     """The class frequencies of each fold's own training side, and their largest alone."""
     classes = len(table.labels)
     repeats = 1 + max(part.rows.repeat for part in prepared)
     prior = np.zeros((repeats, len(table.targets), classes), dtype=np.float32)
     for part in prepared:
         inside = np.concatenate([part.rows.train, part.rows.val])
-        prior[part.rows.repeat, part.rows.held] = class_prior(table.targets[inside], classes)
+        prior[part.rows.repeat, part.rows.held_out] = class_prior(table.targets[inside], classes)
     majority = np.eye(classes, dtype=np.float32)[prior.argmax(axis=2)]
     return [Arm(PRIOR, (), prior), Arm(MAJORITY, (), majority)]

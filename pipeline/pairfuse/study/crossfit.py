@@ -11,16 +11,9 @@ import numpy as np
 from pairfuse.arrays import Floats, Ints
 from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import (
-    Ensemble,
-    Member,
-    Prepared,
-    RecipeWatch,
-    class_prior,
-    fit_members,
-    softmax,
-)
+from pairfuse.fusion.ensemble import Ensemble, Member, class_prior, softmax
 from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.fitting import RecipeCallback, ScaledRowSet, fit_members
 from pairfuse.recipe import Recipe
 
 
@@ -80,12 +73,12 @@ class CrossFit:
 
 def cross_fit(
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     recipes: Sequence[Recipe],
     *,
     seed: int,
     device: str = "cpu",
-    watch: RecipeWatch | None = None,
+    on_epoch: RecipeCallback | None = None,
 ) -> list[CrossFit]:
     """Train each recipe on every prepared row set and predict the rows that each holds out."""
     start = time.perf_counter()
@@ -97,8 +90,8 @@ def cross_fit(
         num_classes=len(table.labels),
         seed=seed,
         device=device,
-        watch=watch,
-        answers=table.answers,
+        on_epoch=on_epoch,
+        soft_labels=table.answers,
     )
     seconds = (time.perf_counter() - start) / len(recipes)
     prior = class_prior(table.targets, len(table.labels))
@@ -131,7 +124,7 @@ def join(ensembles: Sequence[Ensemble]) -> Ensemble:
 
 
 def _out_of_fold(
-    views: Views, members: Sequence[Member], prepared: Sequence[Prepared], ensemble: Ensemble
+    views: Views, members: Sequence[Member], prepared: Sequence[ScaledRowSet], ensemble: Ensemble
 ) -> Floats:
     """Mean over the members that held a row out, zero where none did.
 
@@ -140,8 +133,8 @@ def _out_of_fold(
     repeats = 1 + max(part.rows.repeat for part in prepared)
     total = np.zeros((repeats, len(views), len(ensemble.labels)))
     for member, part in zip(members, prepared, strict=True):
-        if member.model.held is not None:
-            total[part.rows.repeat, part.rows.held] += softmax(member.model.held)
+        if member.model.held_out is not None:
+            total[part.rows.repeat, part.rows.held_out] += softmax(member.model.held_out)
     lost = ~np.any(list(views.present.values()), axis=0)
     total[:, lost] = ensemble.prior
     return np.asarray(total / np.maximum(total.sum(axis=2, keepdims=True), 1e-12), dtype=np.float32)

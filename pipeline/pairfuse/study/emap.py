@@ -20,11 +20,11 @@ from torch.overrides import TorchFunctionMode
 from pairfuse.arrays import Floats, Ints
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, softmax, vote
+from pairfuse.fusion.ensemble import Ensemble, Member, ensemble_proba, softmax
 from pairfuse.fusion.final_estimator import FinalEstimator
-from pairfuse.fusion.heads import FusionNetwork
+from pairfuse.fusion.fitting import ScaledRowSet
+from pairfuse.fusion.heads import FusionNetwork, is_token_head
 from pairfuse.fusion.scaling import scale
-from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import build_network
 from pairfuse.stats.bootstrap import Draws, Estimate, over_repeats
 from pairfuse.stats.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
@@ -45,7 +45,7 @@ class Fold:
     """Rows that were held out together, and the row sets whose models held them out."""
 
     repeat: int
-    held: Ints
+    held_out: Ints
     sets: tuple[int, ...]
 
 
@@ -74,12 +74,12 @@ class Interaction:
         return asdict(self)
 
 
-def outer_folds(prepared: Sequence[Prepared]) -> list[Fold]:
+def outer_folds(prepared: Sequence[ScaledRowSet]) -> list[Fold]:
     """Row sets put together that hold the same rows out in the same repeat."""
     folds: list[Fold] = []
     for number, part in enumerate(prepared):
-        held, repeat = part.rows.held, part.rows.repeat
-        if folds and folds[-1].repeat == repeat and np.array_equal(folds[-1].held, held):
+        held, repeat = part.rows.held_out, part.rows.repeat
+        if folds and folds[-1].repeat == repeat and np.array_equal(folds[-1].held_out, held):
             folds[-1] = Fold(repeat, held, (*folds[-1].sets, number))
         else:
             folds.append(Fold(repeat, held, (number,)))
@@ -90,14 +90,14 @@ def fold_numbers(folds: Sequence[Fold], rows: int) -> Ints:
     """The fold that held each row out, in each repeat, shape (R, N)."""
     out = np.zeros((1 + max(fold.repeat for fold in folds), rows), dtype=np.int64)
     for number, fold in enumerate(folds):
-        out[fold.repeat, fold.held] = number
+        out[fold.repeat, fold.held_out] = number
     return out
 
 
 def emap(
     views: Views,
     ensemble: Ensemble,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     *,
     partners: int = PARTNERS,
     final_estimators: Sequence[FinalEstimator] = (),
@@ -110,7 +110,8 @@ def emap(
         ensemble: Member k was trained on row set `k % len(prepared)`.
         prepared: Row sets; those of one fold hold the same rows out.
         partners: See `additive_logits`.
-        final_estimators: Of each fold, where the recipes are stacked; else all vote as the ensemble does.
+        final_estimators: Of each fold, where the recipes are stacked; else members are combined as
+            in the ensemble.
         seed: Fold number f draws its partners with `seed + f`.
 
     Returns:
@@ -136,16 +137,19 @@ def emap(
     for number, fold in enumerate(folds):
         members = fold_members(ensemble, fold, len(prepared))
         final_estimator = final_estimators[number] if final_estimators else ensemble.final_estimator
-        fused[fold.repeat, fold.held] = vote(
-            members, views.rows(fold.held), prior=ensemble.prior, final_estimator=final_estimator
+        fused[fold.repeat, fold.held_out] = ensemble_proba(
+            members,
+            views.rows(fold.held_out),
+            prior=ensemble.prior,
+            final_estimator=final_estimator,
         )
         logits = additive_logits(
-            *(views, members, fold.held),
+            *(views, members, fold.held_out),
             partners=partners,
             final_estimator=final_estimator,
             seed=seed + number,
         )
-        additive[fold.repeat, fold.held] = softmax(logits)
+        additive[fold.repeat, fold.held_out] = softmax(logits)
     lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
     fused[:, lost] = additive[:, lost] = ensemble.prior
     return Projection(fused, additive)
@@ -163,7 +167,7 @@ def joint_views(ensemble: Ensemble) -> list[str]:
 
 def reads_tokens(ensemble: Ensemble) -> bool:
     """Whether a member reads tokens, of which there are too many to cross each row with others."""
-    return any(member.model.recipe.head in TOKEN_HEADS for member in ensemble.members)
+    return any(is_token_head(member.model.recipe.head) for member in ensemble.members)
 
 
 def interaction(projection: Projection, targets: Ints, draws: Draws) -> Interaction:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pairfuse.config import StudyConfig
-from pairfuse.fusion.ensemble import Prepared
+from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.stats.bootstrap import Estimate, draw_groups
 from pairfuse.stats.calibration import (
     Answered,
@@ -108,7 +108,7 @@ class Evidence:
 def gather(
     arms: Sequence[Arm],
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     *,
     study: StudyConfig,
     texts: Sequence[str | None],

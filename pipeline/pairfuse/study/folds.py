@@ -13,7 +13,7 @@ import numpy as np
 
 from pairfuse.arrays import Doubles, Ints
 from pairfuse.errors import DataError
-from pairfuse.fusion.ensemble import Rows
+from pairfuse.fusion.fitting import RowSet
 
 #: One row in so many of a fold's training side decides when to stop.
 VAL_SHARE = 8
@@ -28,7 +28,7 @@ def make_folds(
     members: int,
     seed: int,
     repeats: int = 1,
-) -> list[Rows]:
+) -> list[RowSet]:
     """Split N rows into folds, `repeats` times, with `members` validation sets for each fold.
 
     Args:
@@ -63,7 +63,7 @@ def make_folds(
 
 def _one_repeat(
     targets: Ints, groups: Ints, folds: int, members: int, seed: int, repeat: int
-) -> list[Rows]:
+) -> list[RowSet]:
     out = []
     for outer, held in enumerate(_split(targets, groups, folds, seed)):
         inside = np.setdiff1d(np.arange(len(targets)), held)
@@ -71,7 +71,7 @@ def _one_repeat(
         inner = _split(targets[inside], groups[inside], parts, seed + 1 + outer)
         for member in range(members):
             val = inside[inner[member % parts]]
-            out.append(Rows(np.setdiff1d(inside, val), val, held, repeat))
+            out.append(RowSet(np.setdiff1d(inside, val), val, held, repeat))
     return out
 
 

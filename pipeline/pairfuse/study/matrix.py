@@ -22,7 +22,7 @@ from pairfuse.data.pairs import Modality
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
 from pairfuse.files import write_bytes, write_json
-from pairfuse.fusion.ensemble import Prepared
+from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.fusion.heads import check_head
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import Draws
@@ -116,7 +116,7 @@ def models(views: Views, heads: Sequence[str]) -> list[Model]:
 def run_models(
     chosen: Sequence[Model],
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     base: Recipe,
     budget: Budget,
     folder: Path,
@@ -200,7 +200,7 @@ def _against(
 
 
 def _mark(
-    model: Model, table: Table, prepared: Sequence[Prepared], start: Recipe, budget: Budget
+    model: Model, table: Table, prepared: Sequence[ScaledRowSet], start: Recipe, budget: Budget
 ) -> str:
     own, scalings = only_views(table, prepared, model.views)
     space = Space.of(own.views, start, (model.head,))
@@ -232,7 +232,7 @@ def _stacked(
     model: Model,
     parts: Sequence[Row],
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     inner: Sequence[Inner],
     budget: Budget,
 ) -> Row:

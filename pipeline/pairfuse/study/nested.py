@@ -12,7 +12,7 @@ import numpy as np
 
 from pairfuse.arrays import Ints
 from pairfuse.console import progress
-from pairfuse.fusion.ensemble import Prepared, prepare_rows
+from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit, join
 from pairfuse.study.folds import make_folds
@@ -32,11 +32,11 @@ class Inner:
 
     inside: Ints
     outer: tuple[int, ...]
-    prepared: tuple[Prepared, ...]
+    prepared: tuple[ScaledRowSet, ...]
 
 
 def prepare_inner(
-    table: Table, prepared: Sequence[Prepared], *, members: int, seed: int
+    table: Table, prepared: Sequence[ScaledRowSet], *, members: int, seed: int
 ) -> list[Inner]:
     """Deal the inner folds of each outer fold and fit their scalings, once for all arms.
 
@@ -60,7 +60,7 @@ def prepare_inner(
 
 def nested_fit(
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     inner: Sequence[Inner],
     base: Recipe,
     *,
@@ -96,7 +96,7 @@ def nested_fit(
         )
         own = [prepared[place] for place in fold.outer]
         each = cross_fit(table, own, best.recipes, seed=seed + fold.outer[0], device=device)
-        held, repeat = own[0].rows.held, own[0].rows.repeat
+        held, repeat = own[0].rows.held_out, own[0].rows.repeat
         probabilities[repeat, held] = combine(each).probabilities[repeat, held]
         found.append(best.recipes)
         fits.append(each)

@@ -14,8 +14,9 @@ import numpy as np
 
 from pairfuse.arrays import Floats
 from pairfuse.console import progress
-from pairfuse.fusion.ensemble import Prepared, class_prior, softmax
+from pairfuse.fusion.ensemble import class_prior, softmax
 from pairfuse.fusion.final_estimator import FinalEstimator, fit_final_estimator
+from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.nested import Inner
@@ -32,7 +33,7 @@ class Stacked:
 
 def stack(
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     inner: Sequence[Inner],
     recipes: Sequence[Recipe],
     outer: Floats,
@@ -65,8 +66,8 @@ def stack(
             )
             final_estimator = _final_estimator_of(base, recipes, inside)
             rows = prepared[fold.outer[0]].rows
-            held = outer[:, rows.repeat, rows.held]  # (H, n, C)
-            out[rows.repeat, rows.held] = softmax(final_estimator.logits(held))
+            held = outer[:, rows.repeat, rows.held_out]  # (H, n, C)
+            out[rows.repeat, rows.held_out] = softmax(final_estimator.logits(held))
             final_estimators.append(final_estimator)
             bar.update()
     used = {view for recipe in recipes for view in recipe.views or table.views.features}
@@ -77,7 +78,7 @@ def stack(
 
 def stacked_fit(
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     inner: Sequence[Inner],
     recipes: Sequence[Recipe],
     fits: Sequence[CrossFit],

@@ -22,8 +22,8 @@ from pairfuse.console import log, progress
 from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Prepared, check_recipe, project
-from pairfuse.fusion.token_heads import TOKEN_HEADS
+from pairfuse.fusion.fitting import ScaledRowSet, check_recipe, project
+from pairfuse.fusion.heads import is_token_head
 from pairfuse.recipe import BALANCES, Recipe
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.journal import open_storage
@@ -69,7 +69,7 @@ class Space:
         every = dict.fromkeys((*heads, base.head))
         for head in every:
             check_recipe(replace(base, head=head), views)
-        reads_tokens = any(head in TOKEN_HEADS for head in every)
+        reads_tokens = any(is_token_head(head) for head in every)
         subsets = view_subsets(views.only(sorted(views.tokens)) if reads_tokens else views)
         if base.views and tuple(sorted(base.views)) not in subsets:
             subsets.append(tuple(sorted(base.views)))
@@ -92,7 +92,7 @@ class Tuned:
 
 def tune(
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     base: Recipe,
     *,
     storage: str,
@@ -152,7 +152,7 @@ def tune(
 
 def read_trials(
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     base: Recipe,
     *,
     storage: str,
@@ -217,7 +217,7 @@ def suggest(trial: optuna.Trial, space: Space) -> Recipe:
     drawn: Any = trial.suggest_categorical("balance", list(BALANCES))
     head = trial.suggest_categorical("head", list(space.heads))
     # what SMOTE makes has no tokens
-    balance: Any = "weights" if drawn == "smote" and head in TOKEN_HEADS else drawn
+    balance: Any = "weights" if drawn == "smote" and is_token_head(head) else drawn
     return replace(
         base,
         views=tuple(str(views).split(" ")),
@@ -265,7 +265,7 @@ def _ask(study: optuna.Study, space: Space, seed: int) -> tuple[optuna.Trial, Re
 def _train_round(
     asked: Sequence[tuple[optuna.Trial, Recipe]],
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     seed: int,
     device: str,
 ) -> list[tuple[optuna.Trial, float | None]]:
@@ -281,10 +281,10 @@ def _train_round(
         return number in pruned
 
     recipes = [recipe for _, recipe in asked]
-    fits = cross_fit(table, prepared, recipes, seed=seed, device=device, watch=watch)
+    fits = cross_fit(table, prepared, recipes, seed=seed, device=device, on_epoch=watch)
     out: list[tuple[optuna.Trial, float | None]] = []
     for number, ((trial, _), fit) in enumerate(zip(asked, fits, strict=True)):
-        scores = [objective(table, part.rows.held, fit) for part in prepared]
+        scores = [objective(table, part.rows.held_out, fit) for part in prepared]
         out.append((trial, None if number in pruned else float(np.mean(scores))))
     return out
 
@@ -366,7 +366,7 @@ def _fixed(params: dict[str, Any]) -> Any:
     return optuna.trial.FixedTrial(params)
 
 
-def study_mark(table: Table, prepared: Sequence[Prepared], space: Space, seed: int) -> str:
+def study_mark(table: Table, prepared: Sequence[ScaledRowSet], space: Space, seed: int) -> str:
     """Eight hex digits of all that the trials and their values depend on.
 
     The search space is part of it: Optuna refuses a study whose choices have changed.
@@ -380,7 +380,7 @@ def study_mark(table: Table, prepared: Sequence[Prepared], space: Space, seed: i
         for told in (table.answers.classes, table.answers.right, table.answers.shares):
             digest.update(told.tobytes())
     for part in prepared:
-        digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())
+        digest.update(part.rows.train.tobytes() + part.rows.held_out.tobytes())
     for view, values in sorted(table.views.features.items()):
         digest.update(view.encode() + np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:8]
