@@ -1,7 +1,7 @@
 """Parts of heads: what a head is built for, projections, pooling, normalisation, attention.
 
 Where a part mixes columns or views, it leaves out those that are not a model's own: in a stack of
-models of other widths and views they are padding (see `layers`), and `Corner` knows which.
+models of other widths and views they are padding (see `layers`), and `PaddingMask` knows which.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pairfuse.errors import CheckpointError
 from pairfuse.fusion.layers import StackedLinear, safe
 
 #: A layer's values and its name, to the values with some of them dropped.
-Drop = Callable[[Tensor, str], Tensor]
+DropoutFn = Callable[[Tensor, str], Tensor]
 Stack = Mapping[str, Tensor]
 #: Attention looks in so many ways at once.
 ATTENTION_HEADS = 4
@@ -44,7 +44,7 @@ class HeadShape:
         return dict(sorted(found.items()))
 
 
-class Corner(nn.Module):
+class PaddingMask(nn.Module):
     """Which views and columns of a stack are each model's own: all of them, until `fit`."""
 
     unused: Tensor  # (M, 1, V), minus infinity for a view that a model does not use, else 0
@@ -83,9 +83,9 @@ class Projections(nn.Module):
             }
         )
 
-    def forward(self, views: Stack, drop: Drop) -> dict[str, Tensor]:
+    def forward(self, views: Stack, dropout: DropoutFn) -> dict[str, Tensor]:
         return {
-            view: functional.gelu(self.layers[safe(view)](drop(values, view)))
+            view: functional.gelu(self.layers[safe(view)](dropout(values, view)))
             for view, values in views.items()
         }
 
@@ -95,15 +95,15 @@ class Norm(nn.Module):
 
     def __init__(self, shape: HeadShape, models: int) -> None:
         super().__init__()
-        self.own = Corner(shape, models)
+        self.padding = PaddingMask(shape, models)
         self.gain = nn.Parameter(torch.ones(models, 1, shape.hidden_dim))
         self.bias = nn.Parameter(torch.zeros(models, 1, shape.hidden_dim))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if not self.own.padded:
+        if not self.padding.padded:
             normal = functional.layer_norm(inputs, inputs.shape[-1:], eps=_EPSILON)
             return torch.addcmul(self.bias, normal, self.gain)
-        columns = self.own.columns
+        columns = self.padding.columns
         width = columns.sum(dim=-1, keepdim=True)  # (M, 1, 1)
         # Without the mask the mean would send gradients into the padding.
         inputs = inputs * columns
@@ -123,7 +123,7 @@ class Attention(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         inner = ATTENTION_HEADS * math.ceil(shape.hidden_dim / ATTENTION_HEADS)
-        self.own = Corner(shape, len(seeds))
+        self.padding = PaddingMask(shape, len(seeds))
         self.query = StackedLinear(shape.hidden_dim, inner, seeds)
         self.key = StackedLinear(shape.hidden_dim, inner, seeds)
         # The softmax over keys cancels it; AdamW would make steps of its rounding errors.
@@ -131,19 +131,19 @@ class Attention(nn.Module):
         self.value = StackedLinear(shape.hidden_dim, inner, seeds)
         self.out = StackedLinear(inner, shape.hidden_dim, seeds)
 
-    def forward(self, asking: Tensor, asked: Tensor, closed: Tensor) -> Tensor:
-        """What each asking token (M, B, T, W) takes from those asked (M, B, S, W): (M, B, T, W).
+    def forward(self, query: Tensor, key: Tensor, attn_mask: Tensor) -> Tensor:
+        """Attend from each query token (M, B, T, W) to the key tokens (M, B, S, W): (M, B, T, W).
 
-        `closed`, (M, 1 or B, S), is added to the scores: 0, or minus infinity for a token that is
-        not there. At least one is there.
+        `attn_mask`, (M, 1 or B, S), is added to the scores: 0, or minus infinity for a token that
+        is not there. At least one is there.
         """
-        width = self.own.columns.sum(dim=-1)[:, :, None, None, None]  # (M, 1, 1, 1, 1)
-        query = self._heads(self.query, asking) * torch.ceil(width / ATTENTION_HEADS).rsqrt()
-        scores = query @ self._heads(self.key, asked).transpose(-1, -2)  # (M, B, H, T, S)
-        weights = torch.softmax(scores + closed[:, :, None, None], dim=-1)
-        taken = weights @ self._heads(self.value, asked)  # (M, B, H, T, D)
-        out: Tensor = self.out(taken.permute(0, 1, 3, 4, 2).flatten(3).flatten(1, 2))
-        return out.reshape(asking.shape)
+        width = self.padding.columns.sum(dim=-1)[:, :, None, None, None]  # (M, 1, 1, 1, 1)
+        scaled = self._heads(self.query, query) * torch.ceil(width / ATTENTION_HEADS).rsqrt()
+        scores = scaled @ self._heads(self.key, key).transpose(-1, -2)  # (M, B, H, T, S)
+        weights = torch.softmax(scores + attn_mask[:, :, None, None], dim=-1)
+        values = weights @ self._heads(self.value, key)  # (M, B, H, T, D)
+        out: Tensor = self.out(values.permute(0, 1, 3, 4, 2).flatten(3).flatten(1, 2))
+        return out.reshape(query.shape)
 
     @staticmethod
     def _heads(layer: nn.Module, tokens: Tensor) -> Tensor:

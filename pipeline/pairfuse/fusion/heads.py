@@ -18,11 +18,11 @@ from torch.nn import functional
 from pairfuse.errors import ConfigError
 from pairfuse.fusion.blocks import (
     Attention,
-    Corner,
-    Drop,
+    DropoutFn,
     FeedForward,
     HeadShape,
     Norm,
+    PaddingMask,
     Projections,
     Stack,
     check_views,
@@ -49,9 +49,9 @@ class ConcatHead(nn.Module):
         self.hidden = JoinedLinear(shape.dims, shape.hidden_dim, seeds)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        dropped = {view: drop(values, view) for view, values in views.items()}
-        logits: Tensor = self.classify(drop(functional.gelu(self.hidden(dropped)), "hidden"))
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        dropped = {view: dropout(values, view) for view, values in views.items()}
+        logits: Tensor = self.classify(dropout(functional.gelu(self.hidden(dropped)), "hidden"))
         return logits
 
 
@@ -62,8 +62,10 @@ class LinearHead(nn.Module):
         super().__init__()
         self.classify = JoinedLinear(shape.dims, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        logits: Tensor = self.classify({view: drop(values, view) for view, values in views.items()})
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        logits: Tensor = self.classify(
+            {view: dropout(values, view) for view, values in views.items()}
+        )
         return logits
 
 
@@ -78,10 +80,10 @@ class ProjectedHead(nn.Module):
         )
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        projected = self.project(views, drop)
-        tokens = {view: drop(token, f"{view} projected") for view, token in projected.items()}
-        logits: Tensor = self.classify(drop(functional.gelu(self.hidden(tokens)), "hidden"))
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        projected = self.project(views, dropout)
+        tokens = {view: dropout(token, f"{view} projected") for view, token in projected.items()}
+        logits: Tensor = self.classify(dropout(functional.gelu(self.hidden(tokens)), "hidden"))
         return logits
 
 
@@ -99,15 +101,15 @@ class AttentionHead(nn.Module):
         # The softmax over views cancels it; AdamW would make steps of its rounding errors.
         self.score.bias.requires_grad_(False)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
-        self.own = Corner(shape, len(seeds))
+        self.padding = PaddingMask(shape, len(seeds))
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        tokens = torch.stack(list(self.project(views, drop).values()), dim=2)  # (M, B, V, W)
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        tokens = torch.stack(list(self.project(views, dropout).values()), dim=2)  # (M, B, V, W)
         flat = tokens.flatten(1, 2)  # (M, B * V, W)
         scores = self.score(_tanh(self.key(flat))).reshape(tokens.shape[:3])
-        weights = torch.softmax(scores + self.own.unused, dim=-1)  # (M, B, V)
+        weights = torch.softmax(scores + self.padding.unused, dim=-1)  # (M, B, V)
         pooled = (weights[..., None] * tokens).sum(dim=2)  # (M, B, W)
-        logits: Tensor = self.classify(drop(pooled, "hidden"))
+        logits: Tensor = self.classify(dropout(pooled, "hidden"))
         return logits
 
 
@@ -126,16 +128,16 @@ class GatedHead(nn.Module):
             {safe(view): JoinedLinear(shape.dims, shape.hidden_dim, seeds) for view in shape.dims}
         )
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
-        self.own = Corner(shape, len(seeds))
+        self.padding = PaddingMask(shape, len(seeds))
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        inputs = {view: drop(values, view) for view, values in views.items()}
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        inputs = {view: dropout(values, view) for view, values in views.items()}
         opened = [
-            torch.sigmoid(self.gates[safe(view)](inputs) + self.own.unused[..., number, None])
+            torch.sigmoid(self.gates[safe(view)](inputs) + self.padding.unused[..., number, None])
             * _tanh(self.layers[safe(view)](values))
             for number, (view, values) in enumerate(inputs.items())
         ]
-        logits: Tensor = self.classify(drop(torch.stack(opened).sum(dim=0), "hidden"))
+        logits: Tensor = self.classify(dropout(torch.stack(opened).sum(dim=0), "hidden"))
         return logits
 
 
@@ -159,15 +161,15 @@ class LateHead(nn.Module):
         )
         self.votes = nn.Parameter(torch.zeros(len(seeds), 1, len(self.members)))
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        logs, there = [], []
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        logs, seen = [], []
         for modality, views_of in self.members.items():
             part = {view: views[view] for view in views_of}
-            logits = self.classifiers[modality](part, present, drop)
+            logits = self.classifiers[modality](part, present, dropout)
             logs.append(functional.log_softmax(logits, dim=-1))
-            seen = [present[view].expand(logits.shape[:2]) for view in views_of]
-            there.append(torch.stack(seen).any(dim=0))
-        heard = torch.stack(there, dim=-1)  # (M, B, modalities)
+            own = [present[view].expand(logits.shape[:2]) for view in views_of]
+            seen.append(torch.stack(own).any(dim=0))
+        heard = torch.stack(seen, dim=-1)  # (M, B, modalities)
         heard = heard | ~heard.any(dim=-1, keepdim=True)
         votes = self.votes.expand_as(heard).masked_fill(~heard, -1e9)
         weights = functional.log_softmax(votes, dim=-1)  # (M, B, modalities)
@@ -196,9 +198,9 @@ class BilinearHead(nn.Module):
         self.factors = nn.ModuleDict(factors)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        projected = self.project(views, drop)
-        tokens = {view: drop(token, f"{view} projected") for view, token in projected.items()}
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        projected = self.project(views, dropout)
+        tokens = {view: dropout(token, f"{view} projected") for view, token in projected.items()}
         maps = [
             self.factors[modality]({view: tokens[view] for view in views_of})
             for modality, views_of in self.members.items()
@@ -206,7 +208,7 @@ class BilinearHead(nn.Module):
         product = reduce(torch.mul, maps)
         models, rows, wide = product.shape
         fused = product.reshape(models, rows, wide // RANK, RANK).mean(dim=-1)  # (M, B, W)
-        logits: Tensor = self.classify(drop(fused, "hidden"))
+        logits: Tensor = self.classify(dropout(fused, "hidden"))
         return logits
 
 
@@ -243,18 +245,23 @@ class FilmHead(nn.Module):
             dict.fromkeys(self.members, shape.hidden_dim), shape.num_classes, seeds
         )
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        inputs = {view: drop(values, view) for view, values in views.items()}
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        inputs = {view: dropout(values, view) for view, values in views.items()}
         hidden = {
             modality: functional.gelu(
                 self.project[modality]({view: inputs[view] for view in views_of})
             )
             for modality, views_of in self.members.items()
         }
-        told = {modality: drop(values, f"{modality} hidden") for modality, values in hidden.items()}
+        told = {
+            modality: dropout(values, f"{modality} hidden") for modality, values in hidden.items()
+        }
         modulated = {modality: self._modulate(modality, told) for modality in told}
         logits: Tensor = self.classify(
-            {modality: drop(values, f"{modality} told") for modality, values in modulated.items()}
+            {
+                modality: dropout(values, f"{modality} told")
+                for modality, values in modulated.items()
+            }
         )
         return logits
 
@@ -272,14 +279,14 @@ class DeepsetHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
-        self.own = Corner(shape, len(seeds))
+        self.padding = PaddingMask(shape, len(seeds))
         self.hidden = StackedLinear(shape.hidden_dim, shape.hidden_dim, seeds)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        pooled = self.own.mean(torch.stack(list(self.project(views, drop).values()), dim=2))
-        hidden = functional.gelu(self.hidden(drop(pooled, "pooled")))
-        logits: Tensor = self.classify(drop(hidden, "hidden"))
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        pooled = self.padding.mean(torch.stack(list(self.project(views, dropout).values()), dim=2))
+        hidden = functional.gelu(self.hidden(dropout(pooled, "pooled")))
+        logits: Tensor = self.classify(dropout(hidden, "hidden"))
         return logits
 
 
@@ -292,22 +299,22 @@ class TransformerHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
-        self.own = Corner(shape, len(seeds))
+        self.padding = PaddingMask(shape, len(seeds))
         self.norm = Norm(shape, len(seeds))
-        self.attend = Attention(shape, seeds)
-        self.think = FeedForward(shape, seeds)
-        self.last = Norm(shape, len(seeds))
+        self.attn = Attention(shape, seeds)
+        self.ffn = FeedForward(shape, seeds)
+        self.final_norm = Norm(shape, len(seeds))
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        projected = self.project(views, drop)
-        dropped = [drop(token, f"{view} projected") for view, token in projected.items()]
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        projected = self.project(views, dropout)
+        dropped = [dropout(token, f"{view} projected") for view, token in projected.items()]
         tokens = torch.stack(dropped, dim=2)  # (M, B, V, W)
         normal = self.norm(tokens.flatten(1, 2)).reshape(tokens.shape)
-        tokens = tokens + self.attend(normal, normal, self.own.unused)
-        rows = self.last(self.think(tokens.flatten(1, 2)))  # (M, B * V, W)
-        pooled = self.own.mean(rows.reshape(tokens.shape))
-        logits: Tensor = self.classify(drop(pooled, "hidden"))
+        tokens = tokens + self.attn(normal, normal, self.padding.unused)
+        rows = self.final_norm(self.ffn(tokens.flatten(1, 2)))  # (M, B * V, W)
+        pooled = self.padding.mean(rows.reshape(tokens.shape))
+        logits: Tensor = self.classify(dropout(pooled, "hidden"))
         return logits
 
 
@@ -375,13 +382,13 @@ class FusionNetwork(nn.Module):
         )
         self.head = spec.cls(shape, [torch.Generator().manual_seed(seed) for seed in seeds])
 
-    def forward(self, views: Stack, present: Stack, drop: Drop = no_dropout) -> Tensor:
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn = no_dropout) -> Tensor:
         """Logits (M, B, C).
 
         Args:
             views: Pooled vectors (M, B, D), or tokens (M, B, T, D).
             present: Of pooled vectors (M, B), or one True for all rows; of tokens (M, B, T).
-            drop: The dropout of this training step.
+            dropout: The dropout of this training step.
 
         Raises:
             CheckpointError: These are not the views that the head was built for.
@@ -390,7 +397,7 @@ class FusionNetwork(nn.Module):
         filled, masks = {}, {}
         for view in self.shape.dims:
             filled[view], masks[view] = self.missing[safe(view)](views[view], present[view])
-        logits: Tensor = self.head(filled, masks, drop)
+        logits: Tensor = self.head(filled, masks, dropout)
         return logits
 
 

@@ -70,14 +70,14 @@ class MissingTokens(nn.Module):
         super().__init__()
         self.vector = nn.Parameter(torch.zeros(models, 1, dim))
 
-    def forward(self, tokens: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (M, B, T, D) and mask (M, B, T), in each row at least one that is there."""
-        missing = ~there.any(dim=2)  # (M, B)
-        alone = torch.zeros_like(there)
-        alone[:, :, 0] = missing
-        tokens = torch.where(there[..., None], tokens, 0)
-        tokens = torch.where(alone[..., None], self.vector[:, :, None], tokens)
-        return tokens, there | alone
+        missing = ~attention_mask.any(dim=2)  # (M, B)
+        first = torch.zeros_like(attention_mask)
+        first[:, :, 0] = missing
+        tokens = torch.where(attention_mask[..., None], tokens, 0)
+        tokens = torch.where(first[..., None], self.vector[:, :, None], tokens)
+        return tokens, attention_mask | first
 
 
 class Dropout:
@@ -150,12 +150,12 @@ class ModalityDropout:
         if not self.is_on:
             return present
         rows = (len(self.rates), len(drawn))
-        there = [
+        seen = [
             torch.stack([(present[v] & self.used[v]).expand(rows) for v in views]).any(dim=0)
             for views in self.members.values()
         ]  # each (M, B)
-        loses = (drawn[:, 0] < self.rates) & (torch.stack(there).sum(dim=0) > 1)
-        chosen = (drawn[:, 1] * len(there)).long()  # the number of a modality, (B,)
+        loses = (drawn[:, 0] < self.rates) & (torch.stack(seen).sum(dim=0) > 1)
+        chosen = (drawn[:, 1] * len(seen)).long()  # the number of a modality, (B,)
         return {
             view: present[view] & ~(loses & (chosen == number))
             for number, views in enumerate(self.members.values())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pairfuse.fusion.blocks import Corner, HeadShape
+from pairfuse.fusion.blocks import HeadShape, PaddingMask
 from pairfuse.fusion.heads import FusionNetwork
 
 
@@ -43,6 +43,6 @@ def stack_networks(network: FusionNetwork, own: Sequence[FusionNetwork]) -> Fusi
                     inside = tuple(slice(0, size) for size in part[name].shape[1:])
                     parameter[model][inside] = part[name][0]
     for module in network.modules():
-        if isinstance(module, Corner):
+        if isinstance(module, PaddingMask):
             module.fit([each.shape for each in own])
     return network
