@@ -11,7 +11,6 @@ from torch import Tensor
 from pairfuse.errors import CheckpointError
 from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.heads import FusionNetwork
-from pairfuse.fusion.networks import stack_networks
 from pairfuse.fusion.optimiser import StackedAdamW
 from toys.fusion import TOKEN_HEADS
 
@@ -136,54 +135,6 @@ def test_tokens_of_one_modality_are_enough(head: str) -> None:
     views, there = _tokens(3)
     net = FusionNetwork(head, shape, [0])
     assert net({"words": views["words"]}, {"words": there["words"]}).shape == (1, 3, 3)
-
-
-def _steps(net: FusionNetwork, shapes: list[HeadShape]) -> StackedAdamW:
-    """A few updates on drawn rows; what a model of the stack has not is zero, as in a row bank."""
-    adam = StackedAdamW(
-        {name: p for name, p in net.named_parameters() if p.requires_grad},
-        decay=[0.3] * len(shapes),
-        clip=[1.0] * len(shapes),
-    )
-    active, targets = torch.ones(len(shapes), dtype=torch.bool), torch.tensor([0, 1, 2, 0, 1, 2])
-    for step in range(4):
-        drawn, masks = _tokens(6, seed=step)
-        views = {
-            view: torch.zeros(len(shapes), 6, LENGTHS[view], dim)
-            for view, dim in net.shape.dims.items()
-        }
-        for model, shape in enumerate(shapes):
-            for view, dim in shape.dims.items():
-                views[view][model, ..., :dim] = drawn[view][0, ..., :dim]
-        there = {view: masks[view].expand(len(shapes), -1, -1) for view in net.shape.dims}
-        logits = net(views, there).flatten(0, 1)
-        wanted = targets.repeat(len(shapes))
-        adam.backward(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum") / 6)
-        adam.step(torch.full((len(shapes),), 0.01), active)
-    return adam
-
-
-@every_head
-def test_models_of_other_widths_and_views_come_out_of_a_stack_as_alone(head: str) -> None:
-    shapes = [
-        SHAPE,
-        replace(SHAPE, dims={"look": 3, "words": 6}, hidden_dim=6),
-        replace(SHAPE, dims={"look": 5, "more": 4}, hidden_dim=3),
-    ]
-
-    def built(shape: HeadShape) -> FusionNetwork:
-        return FusionNetwork(head, shape, [shape.hidden_dim])
-
-    stack = stack_networks(FusionNetwork(head, SHAPE, [0] * 3), [built(shape) for shape in shapes])
-    _steps(stack, shapes)
-    together = dict(stack.named_parameters())
-    for model, shape in enumerate(shapes):
-        alone = built(shape)
-        _steps(alone, [shape])
-        for name, own in alone.named_parameters():
-            padded = torch.zeros_like(together[name][model])
-            padded[tuple(slice(size) for size in own.shape[1:])] = own[0]
-            assert torch.allclose(together[name][model], padded, atol=1e-4), name
 
 
 @every_head

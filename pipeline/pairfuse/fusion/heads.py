@@ -22,7 +22,6 @@ from pairfuse.fusion.blocks import (
     FeedForward,
     HeadShape,
     Norm,
-    PaddingMask,
     Projections,
     Stack,
     check_views,
@@ -101,13 +100,12 @@ class AttentionHead(nn.Module):
         # The softmax over views cancels it; AdamW would make steps of its rounding errors.
         self.score.bias.requires_grad_(False)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
-        self.padding = PaddingMask(shape, len(seeds))
 
     def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
         tokens = torch.stack(list(self.project(views, dropout).values()), dim=2)  # (M, B, V, W)
         flat = tokens.flatten(1, 2)  # (M, B * V, W)
         scores = self.score(_tanh(self.key(flat))).reshape(tokens.shape[:3])
-        weights = torch.softmax(scores + self.padding.unused, dim=-1)  # (M, B, V)
+        weights = torch.softmax(scores, dim=-1)  # (M, B, V)
         pooled = (weights[..., None] * tokens).sum(dim=2)  # (M, B, W)
         logits: Tensor = self.classify(dropout(pooled, "hidden"))
         return logits
@@ -128,14 +126,12 @@ class GatedHead(nn.Module):
             {safe(view): JoinedLinear(shape.dims, shape.hidden_dim, seeds) for view in shape.dims}
         )
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
-        self.padding = PaddingMask(shape, len(seeds))
 
     def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
         inputs = {view: dropout(values, view) for view, values in views.items()}
         opened = [
-            torch.sigmoid(self.gates[safe(view)](inputs) + self.padding.unused[..., number, None])
-            * _tanh(self.layers[safe(view)](values))
-            for number, (view, values) in enumerate(inputs.items())
+            torch.sigmoid(self.gates[safe(view)](inputs)) * _tanh(self.layers[safe(view)](values))
+            for view, values in inputs.items()
         ]
         logits: Tensor = self.classify(dropout(torch.stack(opened).sum(dim=0), "hidden"))
         return logits
@@ -279,12 +275,11 @@ class DeepsetHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
-        self.padding = PaddingMask(shape, len(seeds))
         self.hidden = StackedLinear(shape.hidden_dim, shape.hidden_dim, seeds)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
     def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
-        pooled = self.padding.mean(torch.stack(list(self.project(views, dropout).values()), dim=2))
+        pooled = torch.stack(list(self.project(views, dropout).values())).mean(dim=0)
         hidden = functional.gelu(self.hidden(dropout(pooled, "pooled")))
         logits: Tensor = self.classify(dropout(hidden, "hidden"))
         return logits
@@ -299,7 +294,6 @@ class TransformerHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
-        self.padding = PaddingMask(shape, len(seeds))
         self.norm = Norm(shape, len(seeds))
         self.attn = Attention(shape, seeds)
         self.ffn = FeedForward(shape, seeds)
@@ -311,9 +305,9 @@ class TransformerHead(nn.Module):
         dropped = [dropout(token, f"{view} projected") for view, token in projected.items()]
         tokens = torch.stack(dropped, dim=2)  # (M, B, V, W)
         normal = self.norm(tokens.flatten(1, 2)).reshape(tokens.shape)
-        tokens = tokens + self.attn(normal, normal, self.padding.unused)
+        tokens = tokens + self.attn(normal, normal)
         rows = self.final_norm(self.ffn(tokens.flatten(1, 2)))  # (M, B * V, W)
-        pooled = self.padding.mean(rows.reshape(tokens.shape))
+        pooled = rows.reshape(tokens.shape).mean(dim=2)
         logits: Tensor = self.classify(dropout(pooled, "hidden"))
         return logits
 

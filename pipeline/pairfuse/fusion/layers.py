@@ -1,9 +1,7 @@
 """Layers for M models side by side: every parameter and every activation has a leading M.
 
 A model's numbers depend on its own seed alone, so that it comes out the same trained alone or in
-a stack. A model that is narrower than the stack lies in the first rows and columns of each
-parameter, the rest is zero; as every layer here sends zero to zero, the rest stays zero in
-training.
+a stack.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from pairfuse.fusion.blocks import (
     FeedForward,
     HeadShape,
     Norm,
-    PaddingMask,
     Stack,
 )
 from pairfuse.fusion.layers import JoinedLinear, StackedLinear, safe
@@ -35,7 +34,6 @@ class CrossAttentionHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.members, models = shape.members, len(seeds)
-        self.padding = PaddingMask(shape, models)
         self.layers = nn.ModuleDict(
             {
                 safe(view): StackedLinear(dim, shape.hidden_dim, seeds)
@@ -56,7 +54,7 @@ class CrossAttentionHead(nn.Module):
         tokens, masks = {}, {}
         for modality, views_of in self.members.items():
             tokens[modality] = torch.cat([self._project(v, views[v]) for v in views_of], dim=2)
-            masks[modality] = torch.cat([self._used(v, attention_mask[v]) for v in views_of], dim=2)
+            masks[modality] = torch.cat([attention_mask[v] for v in views_of], dim=2)
         normal = {m: _by_row(self.norms[m], values) for m, values in tokens.items()}
         pooled = {}
         for modality, query in tokens.items():
@@ -75,11 +73,6 @@ class CrossAttentionHead(nn.Module):
 
     def _project(self, view: str, values: Tensor) -> Tensor:
         return functional.gelu(_by_row(self.layers[safe(view)], values))  # (M, B, T, W)
-
-    def _used(self, view: str, attention_mask: Tensor) -> Tensor:
-        """The mask, without the padding that stands for a view that a model does not use."""
-        place = self.padding.names.index(view)
-        return attention_mask & (self.padding.unused[:, :, place, None] == 0)
 
 
 class PooledHead(nn.Module):
