@@ -221,7 +221,7 @@ def _chunks(
     groups: dict[tuple[object, ...], list[int]] = {}
     for number, recipe in enumerate(recipes):
         kinds = tuple(sorted(set(_chosen(views, recipe).modality.values())))
-        is_wide = max(recipe.hidden_dim, recipe.n_components) > WIDE  # padding to it would cost
+        is_wide = max(recipe.hidden_dim, recipe.n_components) > WIDE
         key = (recipe.head, kinds, recipe.batch_size, recipe.grad_accumulation_steps, is_wide)
         groups.setdefault(key, []).append(number)
     out: list[list[int]] = []
