@@ -17,7 +17,7 @@ from pairfuse.encoders import build_encoders
 from pairfuse.features.extraction import contents, extract
 from pairfuse.features.store import open_store
 from pairfuse.features.views import Views, load_views, targets_of
-from pairfuse.fusion.ensemble import prepare_rows
+from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.stats.paired import compare_all

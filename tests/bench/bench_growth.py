@@ -69,7 +69,7 @@ def measure(size: int) -> dict[str, float]:
     from pairfuse.features.extraction import extract
     from pairfuse.features.store import open_store
     from pairfuse.features.views import Views
-    from pairfuse.fusion.ensemble import prepare_rows
+    from pairfuse.fusion.fitting import prepare_rows
     from pairfuse.recipe import Recipe
     from pairfuse.study.crossfit import Table, cross_fit
     from pairfuse.study.folds import make_folds

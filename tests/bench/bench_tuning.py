@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pairfuse.commands.workspace import Workspace
 from pairfuse.config import Config, FeaturesConfig
 from pairfuse.data.demo import draw_demo
-from pairfuse.fusion.ensemble import Prepared, Rows, prepare_rows
+from pairfuse.fusion.fitting import RowSet, ScaledRowSet, prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.stats.metrics import macro_f1
@@ -92,16 +92,16 @@ def load(data: str, cache: str, folder: Path) -> Table:
     return Workspace(replace(config, data=replace(config.data, root=root))).table
 
 
-def joined(table: Table, part: Rows) -> dict[str, torch.Tensor]:
+def joined(table: Table, part: RowSet) -> dict[str, torch.Tensor]:
     """All features side by side, standardised by the training rows."""
     raw = np.concatenate(list(table.views.features.values()), axis=1)
     mean, deviation = raw[part.train].mean(axis=0), raw[part.train].std(axis=0) + 1e-6
     values = ((raw - mean) / deviation).astype(np.float32)
-    sides = {"train": part.train, "val": part.val, "held": part.held}
+    sides = {"train": part.train, "val": part.val, "held": part.held_out}
     return {name: torch.from_numpy(values[rows]) for name, rows in sides.items()}
 
 
-def plain_study(table: Table, rows: list[Rows], trials: int) -> tuple[np.ndarray, float]:
+def plain_study(table: Table, rows: list[RowSet], trials: int) -> tuple[np.ndarray, float]:
     """The usual loop: each trial draws a recipe, each fold trains one model after another."""
     random, best, taken = np.random.default_rng(0), (-1.0, np.empty(0)), 0.0
     for _ in range(trials):
@@ -110,7 +110,7 @@ def plain_study(table: Table, rows: list[Rows], trials: int) -> tuple[np.ndarray
         start = time.perf_counter()
         y_pred = np.zeros_like(table.targets)
         for fold, part in enumerate(rows):
-            y_pred[part.held] = plain_model(table, part, lr, drop, width, fold)
+            y_pred[part.held_out] = plain_model(table, part, lr, drop, width, fold)
         taken += time.perf_counter() - start
         best = max(
             best,
@@ -121,7 +121,7 @@ def plain_study(table: Table, rows: list[Rows], trials: int) -> tuple[np.ndarray
 
 
 def plain_model(
-    table: Table, part: Rows, lr: float, drop: float, width: int, seed: int
+    table: Table, part: RowSet, lr: float, drop: float, width: int, seed: int
 ) -> np.ndarray:
     """One model: concatenation, one hidden layer, Adam, class weights, early stopping."""
     torch.manual_seed(seed)
@@ -160,7 +160,7 @@ def plain_model(
     return held
 
 
-def peer_study(table: Table, rows: list[Rows], trials: int) -> tuple[np.ndarray, float]:
+def peer_study(table: Table, rows: list[RowSet], trials: int) -> tuple[np.ndarray, float]:
     """`RandomizedSearchCV` over a scaled `MLPClassifier` with its own early stopping."""
     from scipy.stats import loguniform
     from sklearn.model_selection import RandomizedSearchCV
@@ -169,7 +169,7 @@ def peer_study(table: Table, rows: list[Rows], trials: int) -> tuple[np.ndarray,
     from sklearn.preprocessing import StandardScaler
 
     raw = np.concatenate(list(table.views.features.values()), axis=1)
-    splits = [(np.concatenate([part.train, part.val]), part.held) for part in rows]
+    splits = [(np.concatenate([part.train, part.val]), part.held_out) for part in rows]
     search = RandomizedSearchCV(
         make_pipeline(StandardScaler(), MLPClassifier(early_stopping=True, random_state=0)),
         {
@@ -197,11 +197,11 @@ def peer_study(table: Table, rows: list[Rows], trials: int) -> tuple[np.ndarray,
 
 
 def our_study(
-    table: Table, rows: list[Rows], trials: int, folder: Path
+    table: Table, rows: list[RowSet], trials: int, folder: Path
 ) -> tuple[np.ndarray, float, int]:
     """The whole study, scaling of the folds included; the single best recipe's y_pred."""
     start = time.perf_counter()
-    prepared: list[Prepared] = prepare_rows(table.views, rows, seed=0)
+    prepared: list[ScaledRowSet] = prepare_rows(table.views, rows, seed=0)
     search = SearchSpec(base=Recipe(), storage=str(folder / "study.log"), n_trials=trials)
     best = tune(table, prepared, search, name="bench")
     taken = time.perf_counter() - start

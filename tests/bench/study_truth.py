@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from scipy.stats import beta
 
-from pairfuse.fusion.ensemble import prepare_rows
+from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.stats.metrics import class_f1, confusion, macro_f1_estimate

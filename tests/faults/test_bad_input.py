@@ -41,7 +41,7 @@ from pairfuse.encoders.convnet import CONV_NETS
 from pairfuse.errors import DataError, PairfuseError
 from pairfuse.features.part import open_part, pack, read_rows
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pairfuse.fusion.ensemble import prepare_rows
+from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.study.crossfit import cross_fit
 from pairfuse.study.folds import make_folds
 from toys.data import picture, saved, write_set

@@ -16,12 +16,11 @@ import pytest
 
 from pairfuse.errors import CheckpointError
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pairfuse.fusion.ensemble import prepare_rows
 from pairfuse.fusion.final_estimator import FinalEstimator
-from pairfuse.fusion.heads import HEADS
+from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.study.crossfit import cross_fit
 from pairfuse.study.folds import make_folds
-from toys.fusion import PLAIN, noise, table, told_by_words, without
+from toys.fusion import PLAIN, POOLED_HEADS, noise, table, told_by_words, without
 
 
 def _trained(head: str = "concat", **changes: object) -> Checkpoint:
@@ -75,7 +74,7 @@ def _flip_byte(folder: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", POOLED_HEADS)
 def test_what_was_saved_predicts_bit_for_bit(head: str, tmp_path: Path) -> None:
     before = _trained(head)
     save_checkpoint(tmp_path / "m", before)

@@ -15,8 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pairfuse.errors import CheckpointError, DataError
 from pairfuse.fusion.classifier import FusionClassifier
-from pairfuse.fusion.heads import HEADS
-from toys.fusion import PLAIN, told_by_words
+from toys.fusion import PLAIN, POOLED_HEADS, told_by_words
 
 QUICK = replace(PLAIN, epochs=12, n_components=6, lr=0.02)
 WORDS = np.array(["yes", "no", "maybe"])
@@ -31,7 +30,7 @@ def _classifier(**options: Any) -> FusionClassifier:
     return FusionClassifier(recipe=QUICK, **options)
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", POOLED_HEADS)
 def test_it_learns_from_named_views(head: str) -> None:
     features, labels = _given(300)
     modality = {"words": "text", "look": "image"}

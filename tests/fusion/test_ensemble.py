@@ -10,7 +10,8 @@ import pytest
 from pairfuse.arrays import Ints
 from pairfuse.errors import CheckpointError, ConfigError
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Prepared, class_prior, fit_members, prepare_rows
+from pairfuse.fusion.ensemble import class_prior
+from pairfuse.fusion.fitting import ScaledRowSet, fit_members, prepare_rows
 from pairfuse.recipe import BALANCES, Recipe
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study.crossfit import CrossFit, Table, cross_fit
@@ -28,7 +29,7 @@ from toys.fusion import (
 QUICK = replace(PLAIN, epochs=4, n_components=4, dropout=0.2, label_smoothing=0.1)
 
 
-def _prepared(given: Table, *, folds: int = 2, members: int = 1) -> list[Prepared]:
+def _prepared(given: Table, *, folds: int = 2, members: int = 1) -> list[ScaledRowSet]:
     rows = make_folds(
         given.targets, given.groups, given.labels, folds=folds, n_models=members, seed=0
     )
@@ -36,7 +37,7 @@ def _prepared(given: Table, *, folds: int = 2, members: int = 1) -> list[Prepare
 
 
 def _fit(
-    given: Table, recipe: Recipe = QUICK, like: list[Prepared] | None = None, members: int = 1
+    given: Table, recipe: Recipe = QUICK, like: list[ScaledRowSet] | None = None, members: int = 1
 ) -> CrossFit:
     """Cross-fit on the row sets of `like`, with scalings fitted anew."""
     parts = like or _prepared(given, members=members)
@@ -58,7 +59,7 @@ def _spoilt(views: Views, rows: Ints) -> Views:
 def test_held_out_rows_change_no_parameter_of_their_fold(balance: str, fold: int) -> None:
     given = table(*told_by_words(120))
     parts = _prepared(given)
-    held = parts[fold].rows.held
+    held = parts[fold].rows.held_out
     targets = given.targets.copy()
     targets[held] = (targets[held] + 1) % 3
     other = replace(given, views=_spoilt(given.views, held), targets=targets)
@@ -107,7 +108,7 @@ def _score_with_canary(seed: int) -> float:
     y_pred = np.zeros_like(targets)
     for part in _prepared(table(views, targets)):
         sung = {view: values.copy() for view, values in views.features.items()}
-        held = part.rows.held
+        held = part.rows.held_out
         sung["words"][held, :3] += 2 * np.eye(3, dtype=np.float32)[targets[held]]
         told = Views(sung, views.present, views.modality)
         fresh = prepare_rows(told, [part.rows], seed=0)
@@ -125,7 +126,7 @@ def test_every_probability_is_made_by_models_that_held_the_row_out() -> None:
     parts = _prepared(given, folds=3, members=2)
     fit = _fit(given, QUICK, parts)
     for start in (0, 2, 4):
-        held = parts[start].rows.held
+        held = parts[start].rows.held_out
         pair = fit.ensemble.members[start : start + 2]
         mean = np.mean([m.predict_proba(given.views.rows(held)) for m in pair], axis=0)
         assert np.allclose(fit.mean[held], mean, atol=1e-6)

@@ -92,7 +92,7 @@ def test_a_present_row_passes_and_a_missing_one_is_replaced() -> None:
     with torch.no_grad():
         layer.vector.copy_(torch.tensor([7.0, 8.0]).reshape(2, 1, 1).expand(-1, -1, 3))
     inputs = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
-    out = layer(inputs, torch.tensor([[True, False], [False, True]]))
+    out, _ = layer(inputs, torch.tensor([[True, False], [False, True]]))
     assert torch.equal(out[0, 0], inputs[0, 0])
     assert torch.equal(out[1, 1], inputs[1, 1])
     assert out[0, 1].tolist() == [7.0] * 3

@@ -7,7 +7,7 @@ import pytest
 
 from pairfuse.errors import DataError
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import prepare_rows
+from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.fusion.scaling import fit_scaling, narrow, scale
 from toys.fusion import halves, noise, without
 
@@ -67,7 +67,7 @@ def test_more_axes_than_there_are_is_no_error() -> None:
 def test_held_out_and_validation_rows_change_nothing() -> None:
     views, rows = _stretched(100), halves(100, val=10)
     [before] = prepare_rows(views, [rows], seed=0)
-    views.features["words"][rows.held] = 1e6
+    views.features["words"][rows.held_out] = 1e6
     views.features["words"][rows.val] = -1e6
     [after] = prepare_rows(views, [rows], seed=0)
     for part in ("mean", "axes", "deviation"):

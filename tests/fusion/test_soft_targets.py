@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pairfuse.arrays import Ints
 from pairfuse.data.soft_labels import SoftLabels
-from pairfuse.fusion.ensemble import fit_members, prepare_rows
+from pairfuse.fusion.fitting import fit_members, prepare_rows
 from pairfuse.fusion.training import (
     FittedModel,
     TrainingSpec,
@@ -35,7 +35,7 @@ def _credit(targets: Ints, other: float, width: int = 3) -> SoftLabels:
 
 
 def _soft(given: TrainingSpec, other: float) -> TrainingSpec:
-    return replace(given, soft=_credit(given.targets, other))
+    return replace(given, soft_labels=_credit(given.targets, other))
 
 
 def _alone(given: TrainingSpec) -> FittedModel:
@@ -93,7 +93,7 @@ def test_answers_of_the_training_rows_are_used_whatever_the_balance(balance: str
 
     def fitted(credit: SoftLabels | None) -> FittedModel:
         options = {"num_classes": 3, "seed": 0}
-        [[member]] = fit_members(views, targets, parts, [recipe], answers=credit, **options)
+        [[member]] = fit_members(views, targets, parts, [recipe], soft_labels=credit, **options)
         return member.model
 
     plain = fitted(None)

@@ -16,10 +16,10 @@ from pairfuse.features.token_views import TokenRows, open_tokens
 from pairfuse.features.views import Views
 from pairfuse.fusion import rowbank
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pairfuse.fusion.ensemble import Ensemble, Member, Rows, class_prior, fit_members, prepare_rows
-from pairfuse.fusion.token_heads import TOKEN_HEADS
+from pairfuse.fusion.ensemble import Ensemble, Member, class_prior
+from pairfuse.fusion.fitting import RowSet, fit_members, prepare_rows
 from pairfuse.recipe import Recipe
-from toys.fusion import PLAIN
+from toys.fusion import PLAIN, TOKEN_HEADS
 
 DIM, ROWS = 4, 160
 RECIPE = replace(
@@ -65,22 +65,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Views, Ints]:
     return Views(features, there, MODALITY, tokens), targets.astype(np.int64)  # type: ignore[arg-type]
 
 
-def folds(count: int = 2) -> list[Rows]:
+def folds(count: int = 2) -> list[RowSet]:
     order = np.random.default_rng(1).permutation(ROWS)
     parts = np.array_split(order, count)
     out = []
     for number, held in enumerate(parts):
         rest = np.concatenate([part for n, part in enumerate(parts) if n != number])
-        out.append(Rows(rest[16:], rest[:16], held))
+        out.append(RowSet(rest[16:], rest[:16], held))
     return out
 
 
-def fitted(views: Views, targets: Ints, rows: list[Rows], recipe: Recipe) -> list[Member]:
+def fitted(views: Views, targets: Ints, rows: list[RowSet], recipe: Recipe) -> list[Member]:
     prepared = prepare_rows(views, rows, seed=0)
     return fit_members(views, targets, prepared, [recipe], num_classes=2, seed=0)[0]
 
 
-@pytest.fixture(scope="module", params=list(TOKEN_HEADS))
+@pytest.fixture(scope="module", params=TOKEN_HEADS)
 def recipe(request: pytest.FixtureRequest) -> Recipe:
     return replace(RECIPE, head=request.param)
 
@@ -95,16 +95,16 @@ def test_a_token_head_learns_what_one_token_says(
 ) -> None:
     views, targets = world
     for member, rows in zip(members, folds(), strict=True):
-        y_pred = member.predict_proba(views.rows(rows.held)).argmax(axis=1)
-        assert (y_pred == targets[rows.held]).mean() > 0.85
+        y_pred = member.predict_proba(views.rows(rows.held_out)).argmax(axis=1)
+        assert (y_pred == targets[rows.held_out]).mean() > 0.85
 
 
 def test_what_was_predicted_in_training_is_what_the_member_predicts(
     world: tuple[Views, Ints], members: list[Member]
 ) -> None:
-    held = members[0].model.held
+    held = members[0].model.held_out
     assert held is not None
-    again = members[0].predict_proba(world[0].rows(folds()[0].held))
+    again = members[0].predict_proba(world[0].rows(folds()[0].held_out))
     assert np.allclose(np.exp(held) / np.exp(held).sum(1, keepdims=True), again, atol=1e-5)
 
 
@@ -152,7 +152,7 @@ def test_a_saved_token_model_predicts_the_same(
 def test_validation_tokens_leave_the_scaling_alone(world: tuple[Views, Ints]) -> None:
     rows = folds()[0]
     [one] = prepare_rows(world[0], [rows], seed=0)
-    [other] = prepare_rows(world[0], [replace(rows, val=rows.held)], seed=0)
+    [other] = prepare_rows(world[0], [replace(rows, val=rows.held_out)], seed=0)
     assert (one.token_scaling["words"].mean == other.token_scaling["words"].mean).all()
 
 

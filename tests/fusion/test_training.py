@@ -9,10 +9,10 @@ import pytest
 
 from pairfuse.arrays import Ints
 from pairfuse.features.views import Views
-from pairfuse.fusion.heads import HEADS
 from pairfuse.fusion.training import FittedModel, TrainingSpec, predict_logits, train_stack
 from toys.fusion import (
     PLAIN,
+    POOLED_HEADS,
     f1_of,
     farthest,
     noise,
@@ -59,7 +59,7 @@ def _lopsided(rows: int, *, seed: int = 0) -> tuple[Views, Ints]:
     return views, targets
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", POOLED_HEADS)
 @pytest.mark.parametrize("place", [0, 3, len(OTHERS)])
 def test_a_model_is_the_same_alone_and_in_a_stack(head: str, place: int) -> None:
     recipe = replace(PLAIN, head=head, dropout=0.3, balance="weights", epochs=6)
@@ -78,7 +78,7 @@ def test_a_model_is_the_same_alone_and_in_a_stack(head: str, place: int) -> None
     assert abs(difference).max() < 1e-3
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", POOLED_HEADS)
 def test_models_of_other_widths_and_views_share_a_stack(head: str) -> None:
     """Each comes out as it does alone, whatever it is padded to."""
     views = noise(160, dims={"look": 5, "more": 4, "words": 6})
@@ -135,14 +135,14 @@ def test_modality_dropout_in_pieces_equals_that_of_the_whole_batch() -> None:
 
 
 def test_held_rows_get_the_logits_of_the_kept_model() -> None:
-    given = replace(task(PLAIN), held=noise(7, seed=9))
+    given = replace(task(PLAIN), held_out=noise(7, seed=9))
     model = _alone(given)
-    assert np.array_equal(model.held, predict_logits(model, given.held))
+    assert np.array_equal(model.held_out, predict_logits(model, given.held_out))
 
 
 def test_a_watcher_may_stop_some_models_and_the_others_go_on() -> None:
     stack = [task(PLAIN, seed=seed) for seed in range(3)]
-    models = train_stack(stack, watch=lambda epoch, values: [1] if epoch >= 4 else None)
+    models = train_stack(stack, on_epoch=lambda epoch, values: [1] if epoch >= 4 else None)
     assert [len(model.history) for model in models] == [12, 4, 12]
     assert farthest(models[2], _alone(stack[2])) < 1e-4
 
@@ -259,7 +259,7 @@ def test_a_watcher_sees_every_epoch_and_may_end_the_training() -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train_stack([task(PLAIN), task(PLAIN, seed=1)], watch=watch)
+        train_stack([task(PLAIN), task(PLAIN, seed=1)], on_epoch=watch)
     assert [epoch for epoch, _ in seen] == [1, 2, 3]
     assert all(len(values) == 2 for _, values in seen)
     assert seen[0][1] <= seen[2][1]

@@ -10,7 +10,7 @@ import pytest
 
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Prepared, prepare_rows
+from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study import ablation
 from pairfuse.study.ablation import Arm, arm_views, baselines, run_arm
@@ -24,7 +24,7 @@ BASE = replace(PLAIN, hidden_dim=32, n_components=32, weight_decay=0.01, epochs=
 ARMS = {"fused": ["words", "look"], "text-only": ["words"], "image-only": ["look"]}
 
 
-def _prepared(given: Table) -> list[Prepared]:
+def _prepared(given: Table) -> list[ScaledRowSet]:
     rows = make_folds(
         given.targets, given.groups, given.labels, folds=2, repeats=2, n_models=2, seed=0
     )
@@ -152,8 +152,8 @@ def test_the_prior_of_a_row_is_that_of_rows_outside_its_fold(given: Table) -> No
     prepared = _prepared(given)
     prior, majority = baselines(given, prepared)
     rows = prepared[0].rows
-    outside = np.setdiff1d(np.arange(len(given.targets)), rows.held)
+    outside = np.setdiff1d(np.arange(len(given.targets)), rows.held_out)
     wanted = np.bincount(given.targets[outside], minlength=3) / len(outside)
-    assert np.allclose(prior.probabilities[0, rows.held], wanted)
-    assert (majority.probabilities[0, rows.held].argmax(axis=1) == wanted.argmax()).all()
+    assert np.allclose(prior.probabilities[0, rows.held_out], wanted)
+    assert (majority.probabilities[0, rows.held_out].argmax(axis=1) == wanted.argmax()).all()
     assert set(np.unique(majority.probabilities)) == {0.0, 1.0}

@@ -11,8 +11,9 @@ from pairfuse.arrays import Ints
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
 from pairfuse.fusion.blocks import HeadShape
-from pairfuse.fusion.ensemble import Member, Prepared, Rows, prepare_rows, softmax
+from pairfuse.fusion.ensemble import Member, softmax
 from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.fitting import RowSet, ScaledRowSet, prepare_rows
 from pairfuse.fusion.heads import HEADS, FusionNetwork
 from pairfuse.fusion.scaling import fit_scaling
 from pairfuse.fusion.training import FittedModel
@@ -120,14 +121,14 @@ def test_a_model_of_one_modality_is_its_own_projection(view: str) -> None:
     assert found == pytest.approx(member.predict_proba(views), abs=1e-5)
 
 
-def _sets(rows: int, *, repeats: int = 2, members: int = 2) -> list[Rows]:
+def _sets(rows: int, *, repeats: int = 2, members: int = 2) -> list[RowSet]:
     """Three folds, each held out by so many row sets, in repeats."""
     out = []
     for repeat in range(repeats):
         order = np.random.default_rng(repeat).permutation(rows)
         for held in np.array_split(order, 3):
             rest = np.setdiff1d(order, held)
-            out += [Rows(rest[20:], rest[:20], np.sort(held), repeat)] * members
+            out += [RowSet(rest[20:], rest[:20], np.sort(held), repeat)] * members
     return out
 
 
@@ -139,7 +140,7 @@ def test_a_joint_view_cannot_be_crossed() -> None:
         emap(views, fit.ensemble, prepared, seed=0)
 
 
-def _fitted(views: Views, targets: Ints, recipe: Recipe) -> tuple[CrossFit, list[Prepared]]:
+def _fitted(views: Views, targets: Ints, recipe: Recipe) -> tuple[CrossFit, list[ScaledRowSet]]:
     prepared = prepare_rows(views, _sets(len(targets)), seed=0)
     table = toys.table(views, targets)
     return cross_fit(table, prepared, [recipe], seed=0)[0], prepared
@@ -186,9 +187,9 @@ def test_rows_are_projected_by_members_that_held_them_out() -> None:
     projection = emap(views, fit.ensemble, prepared, seed=0)
     fold = outer_folds(prepared)[4]
     members = [fit.ensemble.members[place] for place in fold.sets]
-    wanted = softmax(additive_logits(views, members, fold.held, seed=0))
-    assert len(fold.held) < PARTNERS  # exact, whatever the seed
-    assert projection.additive[fold.repeat, fold.held] == pytest.approx(wanted, abs=1e-6)
+    wanted = softmax(additive_logits(views, members, fold.held_out, seed=0))
+    assert len(fold.held_out) < PARTNERS  # exact, whatever the seed
+    assert projection.additive[fold.repeat, fold.held_out] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_equal_projections_differ_by_nothing() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pairfuse.arrays import Ints
 from pairfuse.errors import DataError
-from pairfuse.fusion.ensemble import Prepared, Rows
+from pairfuse.fusion.fitting import RowSet, ScaledRowSet
 from pairfuse.study.folds import fold_numbers, make_folds, outer_folds
 
 LABELS = ("negative", "neutral", "positive")
@@ -25,12 +25,12 @@ def _given(rows: int = 300, *, seed: int = 0) -> tuple[Ints, Ints]:
     return targets, groups
 
 
-def _folds(folds: int = 5, members: int = 3, *, seed: int = 0, rows: int = 300) -> list[Rows]:
+def _folds(folds: int = 5, members: int = 3, *, seed: int = 0, rows: int = 300) -> list[RowSet]:
     return make_folds(*_given(rows), LABELS, folds=folds, n_models=members, seed=seed)
 
 
-def _numbers(parts: list[Rows]) -> list[list[list[int]]]:
-    return [[part.train.tolist(), part.val.tolist(), part.held.tolist()] for part in parts]
+def _numbers(parts: list[RowSet]) -> list[list[list[int]]]:
+    return [[part.train.tolist(), part.val.tolist(), part.held_out.tolist()] for part in parts]
 
 
 @every_size
@@ -38,7 +38,7 @@ def test_every_row_is_held_out_once_by_each_member(folds: int, members: int) -> 
     found = _folds(folds, members)
     assert len(found) == folds * members
     for member in range(members):
-        held = np.concatenate([part.held for part in found[member::members]])
+        held = np.concatenate([part.held_out for part in found[member::members]])
         assert sorted(held.tolist()) == list(range(300))
 
 
@@ -46,12 +46,12 @@ def test_every_row_is_held_out_once_by_each_member(folds: int, members: int) -> 
 def test_the_three_sets_of_a_fold_share_no_row_and_no_group(folds: int, members: int) -> None:
     _, groups = _given()
     for part in _folds(folds, members):
-        sides = [set(groups[rows].tolist()) for rows in (part.train, part.val, part.held)]
+        sides = [set(groups[rows].tolist()) for rows in (part.train, part.val, part.held_out)]
         assert all(sides)
         assert not sides[0] & sides[1]
         assert not sides[0] & sides[2]
         assert not sides[1] & sides[2]
-        assert len(part.train) + len(part.val) + len(part.held) == 300
+        assert len(part.train) + len(part.val) + len(part.held_out) == 300
 
 
 @every_size
@@ -59,7 +59,7 @@ def test_each_set_has_about_the_shares_of_the_whole(folds: int, members: int) ->
     targets, _ = _given()
     whole = np.bincount(targets) / len(targets)
     for part in _folds(folds, members):
-        for rows in (part.train, part.held):
+        for rows in (part.train, part.held_out):
             shares = np.bincount(targets[rows], minlength=3) / len(rows)
             assert abs(shares - whole).max() < 0.12
         assert set(targets[part.val].tolist()) == {0, 1, 2}
@@ -69,7 +69,9 @@ def test_members_of_a_fold_hold_out_the_same_rows_and_watch_others() -> None:
     found = _folds(5, 3)
     for start in range(0, 15, 3):
         members = found[start : start + 3]
-        assert {tuple(part.held.tolist()) for part in members} == {tuple(members[0].held.tolist())}
+        assert {tuple(part.held_out.tolist()) for part in members} == {
+            tuple(members[0].held_out.tolist())
+        }
         watched = [set(part.val.tolist()) for part in members]
         assert not watched[0] & watched[1]
         assert not watched[1] & watched[2]
@@ -123,9 +125,9 @@ def test_each_repeat_deals_every_row_once_and_differently() -> None:
     parts = make_folds(targets, groups, LABELS, folds=5, repeats=2, n_models=1, seed=0)
     assert [part.repeat for part in parts] == [0] * 5 + [1] * 5
     for repeat in (0, 1):
-        held = np.concatenate([part.held for part in parts if part.repeat == repeat])
+        held = np.concatenate([part.held_out for part in parts if part.repeat == repeat])
         assert np.array_equal(np.sort(held), np.arange(len(targets)))
-    assert {tuple(p.held) for p in parts[:5]}.isdisjoint(tuple(p.held) for p in parts[5:])
+    assert {tuple(p.held_out) for p in parts[:5]}.isdisjoint(tuple(p.held_out) for p in parts[5:])
 
 
 def test_the_first_repeat_is_that_of_no_repeats() -> None:
@@ -138,8 +140,8 @@ def test_the_first_repeat_is_that_of_no_repeats() -> None:
 def test_row_sets_of_a_fold_are_put_together() -> None:
     targets, groups = _given()
     parts = make_folds(targets, groups, LABELS, folds=3, repeats=2, n_models=2, seed=0)
-    folds = outer_folds([Prepared(rows, {}) for rows in parts])
+    folds = outer_folds([ScaledRowSet(rows, {}) for rows in parts])
     assert [fold.sets for fold in folds] == [(n, n + 1) for n in range(0, 12, 2)]
     assert [fold.repeat for fold in folds] == [0, 0, 0, 1, 1, 1]
     numbers = fold_numbers(folds, len(targets))
-    assert all((numbers[fold.repeat, fold.held] == n).all() for n, fold in enumerate(folds))
+    assert all((numbers[fold.repeat, fold.held_out] == n).all() for n, fold in enumerate(folds))

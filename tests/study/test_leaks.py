@@ -12,7 +12,8 @@ import pytest
 
 from pairfuse.arrays import Ints
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Member, Prepared, Rows, prepare_rows
+from pairfuse.fusion.ensemble import Member
+from pairfuse.fusion.fitting import RowSet, ScaledRowSet, prepare_rows
 from pairfuse.fusion.heads import HEADS
 from pairfuse.recipe import BALANCES, Recipe
 from pairfuse.stats.bootstrap import draw_groups
@@ -26,7 +27,7 @@ QUICK = replace(PLAIN, n_components=8, epochs=6, balance="weights")
 FOLDS, N_MODELS, REPEATS = 3, 2, 2
 
 
-def folds_of(given: Table, *, seed: int = 0) -> list[Rows]:
+def folds_of(given: Table, *, seed: int = 0) -> list[RowSet]:
     return make_folds(
         given.targets,
         given.groups,
@@ -38,7 +39,7 @@ def folds_of(given: Table, *, seed: int = 0) -> list[Rows]:
     )
 
 
-def fitted(given: Table, rows: list[Rows], recipe: Recipe = QUICK) -> CrossFit:
+def fitted(given: Table, rows: list[RowSet], recipe: Recipe = QUICK) -> CrossFit:
     """The way of the ablation: folds, scaling inside each, one model for each row set."""
     [fit] = cross_fit(given, prepare_rows(given.views, rows, seed=0), [recipe], seed=0)
     return fit
@@ -54,14 +55,14 @@ def above_chance(given: Table, fit: CrossFit) -> bool:
     return scores_of(given, fit).macro_f1.low > 1 / len(given.labels)
 
 
-def seeing_all(rows: list[Rows]) -> list[Rows]:
+def seeing_all(rows: list[RowSet]) -> list[RowSet]:
     """A leak: what is held out is trained on too."""
-    return [replace(part, train=np.concatenate([part.train, part.held])) for part in rows]
+    return [replace(part, train=np.concatenate([part.train, part.held_out])) for part in rows]
 
 
-def watching_held(rows: list[Rows]) -> list[Rows]:
+def watching_held(rows: list[RowSet]) -> list[RowSet]:
     """A leak: training stops when the held-out rows say so."""
-    return [replace(part, val=part.held) for part in rows]
+    return [replace(part, val=part.held_out) for part in rows]
 
 
 # --- Labels that nothing tells ---------------------------------------------------------------
@@ -88,14 +89,14 @@ def test_shuffled_labels_are_above_chance_where_held_out_rows_are_trained_on() -
 # --- A canary: a column that tells the label of the rows of one fold -------------------------
 
 
-def canary(fold: int) -> tuple[Table, list[Rows]]:
+def canary(fold: int) -> tuple[Table, list[RowSet]]:
     """Noise, but for a column that holds the label wherever this fold of the first repeat holds
     rows out; and the folds of that repeat.
     """
     targets = np.random.default_rng(3).integers(2, size=300)
     given = table(noise(300, seed=4), targets)
     rows = [part for part in folds_of(given) if part.repeat == 0]
-    told = rows[N_MODELS * fold].held
+    told = rows[N_MODELS * fold].held_out
     words = given.views.features["words"].copy()
     words[told, 0] = 2 * targets[told] - 1
     views = Views(
@@ -111,15 +112,15 @@ def right(given: Table, fit: CrossFit, held: Ints) -> float:
 @pytest.mark.parametrize("fold", range(FOLDS))
 def test_a_canary_in_the_rows_of_a_fold_does_not_raise_their_score(fold: int) -> None:
     given, rows = canary(fold)
-    assert right(given, fitted(given, rows), rows[N_MODELS * fold].held) < 0.75
+    assert right(given, fitted(given, rows), rows[N_MODELS * fold].held_out) < 0.75
 
 
 def test_the_canary_sings_where_held_out_rows_are_trained_on() -> None:
     given, rows = canary(0)
-    assert right(given, fitted(given, seeing_all(rows)), rows[0].held) > 0.8
+    assert right(given, fitted(given, seeing_all(rows)), rows[0].held_out) > 0.8
 
 
-# --- Rows changed to garbage -----------------------------------------------------------------
+# --- RowSet changed to garbage -----------------------------------------------------------------
 
 
 def spoilt(given: Table, rows: Ints) -> Table:
@@ -154,8 +155,10 @@ def test_the_models_of_a_fold_never_look_at_its_held_out_rows(balance: str, unev
     rows, recipe = folds_of(uneven), replace(QUICK, balance=balance, balance_strength=1.0)
     before = fitted(uneven, rows, recipe).ensemble.members
     for number in (0, len(rows) - 1):
-        after = fitted(spoilt(uneven, rows[number].held), rows, recipe).ensemble.members
-        own = [k for k, part in enumerate(rows) if np.array_equal(part.held, rows[number].held)]
+        after = fitted(spoilt(uneven, rows[number].held_out), rows, recipe).ensemble.members
+        own = [
+            k for k, part in enumerate(rows) if np.array_equal(part.held_out, rows[number].held_out)
+        ]
         assert all(same(before[k], after[k]) for k in own)
         assert not any(same(before[k], after[k]) for k in range(len(rows)) if k not in own)
 
@@ -166,7 +169,7 @@ def test_a_model_that_sees_the_held_out_rows_is_another_one_when_they_are_spoilt
     rows = folds_of(uneven)
     for leak in (seeing_all, watching_held):
         before = fitted(uneven, leak(rows)).ensemble.members[0]
-        after = fitted(spoilt(uneven, rows[0].held), leak(rows)).ensemble.members[0]
+        after = fitted(spoilt(uneven, rows[0].held_out), leak(rows)).ensemble.members[0]
         assert not same(before, after)
 
 
@@ -185,7 +188,7 @@ def test_validation_rows_of_a_fold_stop_no_model_that_holds_them_out(uneven: Tab
     rows = folds_of(uneven)
     before = fitted(uneven, rows).ensemble.members
     after = fitted(spoilt(uneven, rows[0].val[:1]), rows).ensemble.members
-    apart = [k for k, part in enumerate(rows) if rows[0].val[0] in part.held]
+    apart = [k for k, part in enumerate(rows) if rows[0].val[0] in part.held_out]
     assert apart
     assert all(same(before[k], after[k]) for k in apart)
 
@@ -197,7 +200,7 @@ def test_validation_rows_of_a_fold_stop_no_model_that_holds_them_out(uneven: Tab
 def test_duplicates_are_never_on_two_sides_of_a_fold(seed: int) -> None:
     given = draw_world(World(classes=3, text=0.5, duplicates=0.5), 300, seed=seed)
     for part in folds_of(given, seed=seed):
-        sides = [set(given.groups[rows].tolist()) for rows in (part.train, part.val, part.held)]
+        sides = [set(given.groups[rows].tolist()) for rows in (part.train, part.val, part.held_out)]
         assert len(set.union(*sides)) == sum(map(len, sides))
 
 
@@ -212,7 +215,7 @@ def test_duplicates_on_two_sides_would_score_above_chance() -> None:
 
 
 def test_prepared_rows_are_scaled_by_their_own_training_rows(uneven: Table) -> None:
-    prepared: list[Prepared] = prepare_rows(uneven.views, folds_of(uneven), seed=0)
+    prepared: list[ScaledRowSet] = prepare_rows(uneven.views, folds_of(uneven), seed=0)
     for part in prepared:
         for view, values in uneven.views.features.items():
             own = values[part.rows.train].mean(axis=0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pairfuse.errors import ConfigError
-from pairfuse.fusion.ensemble import Prepared, prepare_rows
+from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.study import matrix
 from pairfuse.study.cost import EncoderCost
@@ -38,14 +38,14 @@ def given() -> Table:
 
 
 @pytest.fixture(scope="module")
-def prepared(given: Table) -> list[Prepared]:
+def prepared(given: Table) -> list[ScaledRowSet]:
     rows = make_folds(given.targets, given.groups, given.labels, folds=2, n_models=1, seed=0)
     return prepare_rows(given.views, rows, seed=0)
 
 
 def _run(
     given: Table,
-    prepared: list[Prepared],
+    prepared: list[ScaledRowSet],
     folder: Path,
     *,
     trials: int = 1,
@@ -65,7 +65,7 @@ def test_every_text_meets_every_image_by_every_head() -> None:
 
 
 def test_a_row_uses_its_own_head_and_views(
-    given: Table, prepared: list[Prepared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Table, prepared: list[ScaledRowSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
     real = matrix.run_arm
@@ -81,7 +81,7 @@ def test_a_row_uses_its_own_head_and_views(
 
 
 def test_finished_rows_are_read_and_not_made_again(
-    given: Table, prepared: list[Prepared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Table, prepared: list[ScaledRowSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _run(given, prepared, tmp_path)
     monkeypatch.setattr(matrix, "run_arm", None)
@@ -93,7 +93,7 @@ def test_finished_rows_are_read_and_not_made_again(
 
 @pytest.mark.parametrize("harm", ["cut", "other bytes", "no facts"])
 def test_a_damaged_row_is_made_again(
-    harm: str, given: Table, prepared: list[Prepared], tmp_path: Path
+    harm: str, given: Table, prepared: list[ScaledRowSet], tmp_path: Path
 ) -> None:
     before = _run(given, prepared, tmp_path)
     for path in (tmp_path / "rows").glob("*.npy" if harm != "no facts" else "*.json"):
@@ -104,7 +104,7 @@ def test_a_damaged_row_is_made_again(
 
 
 def test_another_budget_or_label_makes_other_rows(
-    given: Table, prepared: list[Prepared], tmp_path: Path
+    given: Table, prepared: list[ScaledRowSet], tmp_path: Path
 ) -> None:
     _run(given, prepared, tmp_path)
     count = len(list((tmp_path / "rows").glob("*.npy")))
@@ -116,7 +116,7 @@ def test_another_budget_or_label_makes_other_rows(
 
 
 def test_every_row_but_the_best_text_is_compared_with_it(
-    given: Table, prepared: list[Prepared], tmp_path: Path
+    given: Table, prepared: list[ScaledRowSet], tmp_path: Path
 ) -> None:
     rows = _run(given, prepared, tmp_path)
     costs = [
@@ -140,7 +140,7 @@ STACKED = ("concat", "late", "stacking")
 
 @pytest.fixture(scope="module")
 def stacked(
-    given: Table, prepared: list[Prepared], tmp_path_factory: pytest.TempPathFactory
+    given: Table, prepared: list[ScaledRowSet], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[ModelResult], Path]:
     """Results with stacked heads among them, and where they are kept; read only."""
     folder = tmp_path_factory.mktemp("stacked")
@@ -199,7 +199,7 @@ def test_stacking_is_a_row_that_counts_what_it_is_made_of(
 
 def test_a_finished_stacking_is_read_and_not_made_again(
     given: Table,
-    prepared: list[Prepared],
+    prepared: list[ScaledRowSet],
     stacked: tuple[list[ModelResult], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -216,7 +216,7 @@ def test_a_finished_stacking_is_read_and_not_made_again(
 def test_stacking_is_made_again_when_a_row_below_it_changes(
     change: str,
     given: Table,
-    prepared: list[Prepared],
+    prepared: list[ScaledRowSet],
     stacked: tuple[list[ModelResult], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

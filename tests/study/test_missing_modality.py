@@ -7,19 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pairfuse.fusion.ensemble import Prepared, prepare_rows
-from pairfuse.fusion.heads import HEADS
+from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.folds import make_folds
 from pairfuse.study.missing_modality import NOTHING, held_out, missing_modality_scores
 from pairfuse.study.missing_modality import without as without_modality
-from toys.fusion import PLAIN, table, told_by_words, without
+from toys.fusion import PLAIN, POOLED_HEADS, table, told_by_words, without
 
 QUICK = replace(PLAIN, n_components=6, epochs=8, modality_dropout=0.2)
 
 
-def _fitted(given: Table, *heads: str) -> tuple[CrossFit, list[Prepared]]:
+def _fitted(given: Table, *heads: str) -> tuple[CrossFit, list[ScaledRowSet]]:
     rows = make_folds(
         *(given.targets, given.groups, given.labels), folds=2, n_models=2, repeats=2, seed=0
     )
@@ -58,7 +57,7 @@ def test_a_removed_modality_does_not_show() -> None:
     assert given.views.present["words"].all()
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", POOLED_HEADS)
 def test_rows_that_lost_all_get_the_prior(head: str) -> None:
     views, targets = told_by_words(60)
     given = table(without(views, "look", [7, 9]), targets)

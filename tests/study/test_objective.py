@@ -14,7 +14,8 @@ from pairfuse.config import METRIC_NAMES
 from pairfuse.data.pairs import Pair
 from pairfuse.data.readers.vqa_accuracy import vqa_accuracy
 from pairfuse.data.soft_labels import soft_labels_of
-from pairfuse.fusion.ensemble import Ensemble, prepare_rows
+from pairfuse.fusion.ensemble import Ensemble
+from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.stats.metrics import score

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pairfuse.fusion.ensemble import Prepared, class_prior, prepare_rows
+from pairfuse.fusion.ensemble import class_prior
 from pairfuse.fusion.final_estimator import fit_final_estimator
+from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study.crossfit import CrossFit, FoldedTable, Table, combine, cross_fit
 from pairfuse.study.emap import emap
@@ -21,7 +22,7 @@ from toys.fusion import PLAIN, noise, table, told_by_both, told_by_words, withou
 QUICK = replace(PLAIN, n_components=6, epochs=6, balance="weights", balance_strength=0.5)
 
 
-def _prepared(given: Table, like: Table) -> list[Prepared]:
+def _prepared(given: Table, like: Table) -> list[ScaledRowSet]:
     """Two folds as dealt for `like`, two models for each."""
     rows = make_folds(
         like.targets, like.groups, like.labels, folds=2, n_models=2, repeats=1, seed=0
@@ -31,7 +32,7 @@ def _prepared(given: Table, like: Table) -> list[Prepared]:
 
 def _stacked(
     given: Table, *heads: str, like: Table | None = None, epochs: int = 6
-) -> tuple[CrossFit, list[CrossFit], list[Prepared]]:
+) -> tuple[CrossFit, list[CrossFit], list[ScaledRowSet]]:
     """The stacked ensemble, the heads' own fits and the row sets."""
     prepared = _prepared(given, like or given)
     recipes = [replace(QUICK, head=head, epochs=epochs) for head in heads]
@@ -49,7 +50,7 @@ def bare() -> Table:
 
 
 @pytest.fixture(scope="module")
-def made(bare: Table) -> tuple[CrossFit, list[CrossFit], list[Prepared]]:
+def made(bare: Table) -> tuple[CrossFit, list[CrossFit], list[ScaledRowSet]]:
     return _stacked(bare, "linear", "concat")
 
 
@@ -64,7 +65,7 @@ def test_stacking_is_as_good_as_its_best_head_where_the_others_fail() -> None:
 def test_labels_of_held_out_rows_do_not_reach_their_own_probabilities() -> None:
     given = table(*told_by_words(150))
     found, _, prepared = _stacked(given, "concat", "linear")
-    held = [part.rows.held for part in prepared[::2]]
+    held = [part.rows.held_out for part in prepared[::2]]
     targets = given.targets.copy()
     targets[held[0]] = (targets[held[0]] + 1) % 3
     other, _, _ = _stacked(replace(given, targets=targets), "concat", "linear", like=given)
@@ -75,7 +76,7 @@ def test_labels_of_held_out_rows_do_not_reach_their_own_probabilities() -> None:
 
 
 def test_rows_without_any_view_get_the_prior(
-    bare: Table, made: tuple[CrossFit, list[CrossFit], list[Prepared]]
+    bare: Table, made: tuple[CrossFit, list[CrossFit], list[ScaledRowSet]]
 ) -> None:
     found = made[0]
     prior = class_prior(bare.targets, 3)
@@ -96,7 +97,7 @@ def test_a_row_of_which_no_recipe_uses_a_view_gets_the_prior(bare: Table) -> Non
 
 
 def test_what_is_kept_is_all_members_under_a_final_estimator_of_all_out_of_fold_rows(
-    bare: Table, made: tuple[CrossFit, list[CrossFit], list[Prepared]]
+    bare: Table, made: tuple[CrossFit, list[CrossFit], list[ScaledRowSet]]
 ) -> None:
     found, fits, _ = made
     final_estimator = fit_final_estimator(
@@ -114,7 +115,7 @@ def test_what_is_kept_is_all_members_under_a_final_estimator_of_all_out_of_fold_
 
 
 def test_later_analyses_of_held_out_rows_use_the_final_estimators_of_their_folds(
-    bare: Table, made: tuple[CrossFit, list[CrossFit], list[Prepared]]
+    bare: Table, made: tuple[CrossFit, list[CrossFit], list[ScaledRowSet]]
 ) -> None:
     found, _, prepared = made
     projection = emap(

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from pairfuse.errors import ConfigError
 from pairfuse.features.token_views import TokenRows
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Prepared, check_recipe, prepare_rows
+from pairfuse.fusion.fitting import ScaledRowSet, check_recipe, prepare_rows
 from pairfuse.fusion.heads import HEADS
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study import search_space, tuning
@@ -40,7 +40,7 @@ def _given(seed: int = 0) -> Table:
     return table(*told_by_words(90, seed=seed))
 
 
-def _prepared(given: Table) -> list[Prepared]:
+def _prepared(given: Table) -> list[ScaledRowSet]:
     rows = make_folds(given.targets, given.groups, given.labels, folds=2, n_models=1, seed=0)
     return prepare_rows(given.views, rows, seed=0)
 
@@ -156,7 +156,7 @@ def test_the_value_is_that_of_the_recipe_on_the_held_out_rows(tmp_path: Path) ->
     best, given = _tune(tmp_path / "study.log", 4), _given()
     parts = _prepared(given)
     [fit] = cross_fit(given, parts, best.recipes[:1], seed=0)
-    held = [part.rows.held for part in parts]
+    held = [part.rows.held_out for part in parts]
     scores = [macro_f1(given.targets[rows], fit.y_pred[rows], 3) for rows in held]
     assert best.value == pytest.approx(np.mean(scores), abs=1e-9)
 

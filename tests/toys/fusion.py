@@ -13,14 +13,17 @@ from pairfuse.arrays import Ints
 from pairfuse.console import log
 from pairfuse.features.views import Views
 from pairfuse.fusion.blocks import HeadShape
-from pairfuse.fusion.ensemble import Rows
-from pairfuse.fusion.heads import FusionNetwork
+from pairfuse.fusion.fitting import RowSet
+from pairfuse.fusion.heads import HEADS, FusionNetwork
 from pairfuse.fusion.training import FittedModel, TrainingSpec, build_network, predict_logits
 from pairfuse.recipe import Recipe
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study.crossfit import Table
 
 torch.set_num_threads(1)
+
+POOLED_HEADS = [name for name, spec in HEADS.items() if spec.reads == "pooled"]
+TOKEN_HEADS = [name for name, spec in HEADS.items() if spec.reads == "tokens"]
 
 DIMS = {"words": 6, "look": 5}
 MODALITY = {"words": "text", "look": "image"}
@@ -137,11 +140,11 @@ def table(views: Views, targets: Ints, *, groups: Ints | None = None) -> Table:
     return Table(views, targets, own if groups is None else groups, guids, labels)
 
 
-def halves(rows: int, *, val: int) -> Rows:
+def halves(rows: int, *, val: int) -> RowSet:
     """Train on the first half less `val` rows, hold out the second half."""
     numbers = np.arange(rows, dtype=np.int64)
     half = rows // 2
-    return Rows(numbers[: half - val], numbers[half - val : half], numbers[half:])
+    return RowSet(numbers[: half - val], numbers[half - val : half], numbers[half:])
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from pairfuse.features.views import Views, load_views, targets_of
 from pairfuse.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from pairfuse.fusion.ensemble import Prepared, Rows
+    from pairfuse.fusion.fitting import RowSet, ScaledRowSet
     from pairfuse.study.cost import EncoderCost
     from pairfuse.study.crossfit import FoldedTable, InnerFolds, Table
     from pairfuse.study.tuning import SearchSpec
@@ -160,7 +160,7 @@ class Workspace:
         )
 
     @cached_property
-    def folds(self) -> list[Rows]:
+    def folds(self) -> list[RowSet]:
         from pairfuse.study.folds import make_folds
 
         study = self.config.study
@@ -175,9 +175,9 @@ class Workspace:
         )
 
     @cached_property
-    def prepared(self) -> list[Prepared]:
+    def prepared(self) -> list[ScaledRowSet]:
         """Every row set with the scaling that was fitted on its training rows."""
-        from pairfuse.fusion.ensemble import prepare_rows
+        from pairfuse.fusion.fitting import prepare_rows
 
         out = []
         with progress("scaling folds", len(self.folds), unit="models") as bar:

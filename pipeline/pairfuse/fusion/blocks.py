@@ -1,8 +1,4 @@
-"""Parts of heads: what a head is built for, projections, pooling, normalisation, attention.
-
-Where a part mixes columns or views, it leaves out those that are not a model's own: in a stack of
-models of other widths and views they are padding (see `layers`), and `Corner` knows which.
-"""
+"""Parts of heads: what a head is built for, projections, normalisation, attention."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from pairfuse.errors import CheckpointError
 from pairfuse.fusion.layers import StackedLinear, safe
 
 #: A layer's values and its name, to the values with some of them dropped.
-Drop = Callable[[Tensor, str], Tensor]
+DropoutFn = Callable[[Tensor, str], Tensor]
 Stack = Mapping[str, Tensor]
 #: Attention looks in so many ways at once.
 ATTENTION_HEADS = 4
@@ -44,33 +40,6 @@ class HeadShape:
         return dict(sorted(found.items()))
 
 
-class Corner(nn.Module):
-    """Which views and columns of a stack are each model's own: all of them, until `fit`."""
-
-    unused: Tensor  # (M, 1, V), minus infinity for a view that a model does not use, else 0
-    columns: Tensor  # (M, 1, W), 1 for a model's own columns, else 0
-
-    def __init__(self, shape: HeadShape, models: int) -> None:
-        super().__init__()
-        self.names = tuple(shape.dims)
-        self.padded = False
-        self.register_buffer("unused", torch.zeros(models, 1, len(self.names)), persistent=False)
-        self.register_buffer("columns", torch.ones(models, 1, shape.hidden_dim), persistent=False)
-
-    def fit(self, shapes: Sequence[HeadShape]) -> None:
-        """Take each model's own shape; it fits into the stack's."""
-        for model, shape in enumerate(shapes):
-            lacks = [view not in shape.dims for view in self.names]
-            self.unused[model, 0, torch.tensor(lacks)] = -torch.inf
-            self.columns[model, 0, shape.hidden_dim :] = 0
-        self.padded = bool((self.columns == 0).any())
-
-    def mean(self, tokens: Tensor) -> Tensor:
-        """Mean over a model's own views, (M, B, V, W) to (M, B, W)."""
-        used = (self.unused == 0).to(tokens.dtype)  # (M, 1, V)
-        return (tokens * (used / used.sum(dim=-1, keepdim=True))[..., None]).sum(dim=2)
-
-
 class Projections(nn.Module):
     """Each view through its own layer to one shared width, {view: (M, ..., W)}."""
 
@@ -83,47 +52,35 @@ class Projections(nn.Module):
             }
         )
 
-    def forward(self, views: Stack, drop: Drop) -> dict[str, Tensor]:
+    def forward(self, views: Stack, dropout: DropoutFn) -> dict[str, Tensor]:
         return {
-            view: functional.gelu(self.layers[safe(view)](drop(values, view)))
+            view: functional.gelu(self.layers[safe(view)](dropout(values, view)))
             for view, values in views.items()
         }
 
 
 class Norm(nn.Module):
-    """Layer normalisation (Ba et al. 2016) over a model's own columns, (M, R, W)."""
+    """Layer normalisation (Ba et al. 2016), (M, R, W)."""
 
     def __init__(self, shape: HeadShape, models: int) -> None:
         super().__init__()
-        self.own = Corner(shape, models)
         self.gain = nn.Parameter(torch.ones(models, 1, shape.hidden_dim))
         self.bias = nn.Parameter(torch.zeros(models, 1, shape.hidden_dim))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if not self.own.padded:
-            normal = functional.layer_norm(inputs, inputs.shape[-1:], eps=_EPSILON)
-            return torch.addcmul(self.bias, normal, self.gain)
-        columns = self.own.columns
-        width = columns.sum(dim=-1, keepdim=True)  # (M, 1, 1)
-        # Without the mask the mean would send gradients into the padding.
-        inputs = inputs * columns
-        centred = (inputs - inputs.sum(dim=-1, keepdim=True) / width) * columns
-        variance = centred.square().sum(dim=-1, keepdim=True) / width
-        normal = centred * torch.rsqrt(variance + _EPSILON)
+        normal = functional.layer_norm(inputs, inputs.shape[-1:], eps=_EPSILON)
         return torch.addcmul(self.bias, normal, self.gain)
 
 
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017), for M models.
 
-    Any width will do: inside it is rounded up to a multiple of the heads. Column d * heads + h is
-    the d-th of head h, so that a narrow model's heads lie in the first columns too.
+    Any width will do: inside it is rounded up to a multiple of the heads.
     """
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         inner = ATTENTION_HEADS * math.ceil(shape.hidden_dim / ATTENTION_HEADS)
-        self.own = Corner(shape, len(seeds))
         self.query = StackedLinear(shape.hidden_dim, inner, seeds)
         self.key = StackedLinear(shape.hidden_dim, inner, seeds)
         # The softmax over keys cancels it; AdamW would make steps of its rounding errors.
@@ -131,26 +88,27 @@ class Attention(nn.Module):
         self.value = StackedLinear(shape.hidden_dim, inner, seeds)
         self.out = StackedLinear(inner, shape.hidden_dim, seeds)
 
-    def forward(self, asking: Tensor, asked: Tensor, closed: Tensor) -> Tensor:
-        """What each asking token (M, B, T, W) takes from those asked (M, B, S, W): (M, B, T, W).
+    def forward(self, query: Tensor, key: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """Attend from each query token (M, B, T, W) to the key tokens (M, B, S, W): (M, B, T, W).
 
-        `closed`, (M, 1 or B, S), is added to the scores: 0, or minus infinity for a token that is
+        `attn_mask`, (M, B, S), is added to the scores: 0, or minus infinity for a token that is
         not there. At least one is there.
         """
-        width = self.own.columns.sum(dim=-1)[:, :, None, None, None]  # (M, 1, 1, 1, 1)
-        query = self._heads(self.query, asking) * torch.ceil(width / ATTENTION_HEADS).rsqrt()
-        scores = query @ self._heads(self.key, asked).transpose(-1, -2)  # (M, B, H, T, S)
-        weights = torch.softmax(scores + closed[:, :, None, None], dim=-1)
-        taken = weights @ self._heads(self.value, asked)  # (M, B, H, T, D)
-        out: Tensor = self.out(taken.permute(0, 1, 3, 4, 2).flatten(3).flatten(1, 2))
-        return out.reshape(asking.shape)
+        queries = self._heads(self.query, query)  # (M, B, H, T, D)
+        scores = queries @ self._heads(self.key, key).transpose(-1, -2)  # (M, B, H, T, S)
+        scores = scores / math.sqrt(queries.shape[-1])
+        if attn_mask is not None:
+            scores = scores + attn_mask[:, :, None, None]
+        values = torch.softmax(scores, dim=-1) @ self._heads(self.value, key)  # (M, B, H, T, D)
+        out: Tensor = self.out(values.transpose(2, 3).flatten(3).flatten(1, 2))
+        return out.reshape(query.shape)
 
     @staticmethod
     def _heads(layer: nn.Module, tokens: Tensor) -> Tensor:
         """(M, B, T, W) to (M, B, H, T, D)."""
         inner: Tensor = layer(tokens.flatten(1, 2))
         depth = inner.shape[-1] // ATTENTION_HEADS
-        return inner.reshape(*tokens.shape[:3], depth, ATTENTION_HEADS).permute(0, 1, 4, 2, 3)
+        return inner.reshape(*tokens.shape[:3], ATTENTION_HEADS, depth).transpose(2, 3)
 
 
 class FeedForward(nn.Module):

@@ -21,8 +21,8 @@ from pairfuse.files import write_bytes, write_json
 from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.ensemble import Ensemble, Member
 from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.heads import is_token_head
 from pairfuse.fusion.scaling import ViewScaling
-from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import FittedModel, build_network
 from pairfuse.recipe import Recipe
 
@@ -234,7 +234,7 @@ def _member(
     }
     for view, part in scaling.items():
         width, axes = int(description["dims"][view]), part.axes.shape[1]
-        if recipe.head in TOKEN_HEADS:  # a token need not be as wide as the vector beside it
+        if is_token_head(recipe.head):  # a token need not be as wide as the vector beside it
             width = len(part.mean)
         if part.mean.shape != (width,) or part.axes.shape != (width, axes):
             raise ValueError(f"the scaling of {view} is not of width {width}")

@@ -15,7 +15,8 @@ from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.errors import DataError
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Ensemble, Rows, class_prior, fit_members, prepare_rows
+from pairfuse.fusion.ensemble import Ensemble, class_prior
+from pairfuse.fusion.fitting import RowSet, fit_members, prepare_rows
 from pairfuse.recipe import Recipe
 
 Inputs = Mapping[str, Any] | NDArray[Any]
@@ -105,10 +106,10 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             {view: (self.modality or {}).get(view, "text") for view in arrays},
         )
 
-    def _rows(self, targets: NDArray[Any]) -> list[Rows]:
+    def _rows(self, targets: NDArray[Any]) -> list[RowSet]:
         """A validation set for each member, stratified; at least one row of each class."""
         classes = len(self.classes_)
         count = min(max(classes, round(self.val_share * len(targets))), len(targets) - classes)
         splitter = StratifiedShuffleSplit(self.members, test_size=count, random_state=self.seed)
         none = np.empty(0, dtype=np.int64)
-        return [Rows(train, val, none) for train, val in splitter.split(targets, targets)]
+        return [RowSet(train, val, none) for train, val in splitter.split(targets, targets)]

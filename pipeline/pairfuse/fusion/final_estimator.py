@@ -1,4 +1,8 @@
-"""FinalEstimator: a linear model makes one answer of several heads' probabilities (Wolpert 1992)."""
+"""Stacking (Wolpert 1992): a linear model combines the probabilities of several heads.
+
+Named as in scikit-learn's `StackingClassifier`. It is fitted on out-of-fold probabilities, so that
+what it learns of each head is what the head does on rows that it has not seen.
+"""
 
 from __future__ import annotations
 
@@ -23,38 +27,40 @@ class FinalEstimator:
 
     @property
     def size(self) -> int:
-        """FittedModel numbers."""
+        """Number of fitted parameters."""
         return self.weights.size + self.bias.size
 
-    def logits(self, chances: Floats) -> Floats:
-        """One answer to the probabilities of H heads.
+    def logits(self, probabilities: Floats) -> Floats:
+        """Combine the probabilities of H heads.
 
         Args:
-            chances: Shape (H, N, C), or (M, N, C) of members that lie head by head, as many for
-                each; those of one head are averaged.
+            probabilities: Shape (H, N, C), or (M, N, C) of members that lie head by head, as many
+                for each; those of one head are averaged.
 
         Returns:
             Shape (N, C).
         """
-        heads, (members, rows, classes) = len(self.weights) // len(self.bias), chances.shape
-        by_head = chances.reshape(heads, members // heads, rows, classes)
+        heads, (members, rows, classes) = len(self.weights) // len(self.bias), probabilities.shape
+        by_head = probabilities.reshape(heads, members // heads, rows, classes)
         found = _logs(by_head.mean(axis=1)) @ self.weights + self.bias
         return np.asarray(found, dtype=np.float32)
 
 
-def fit_final_estimator(chances: Floats, targets: Ints, *, strength: float = 0.0) -> FinalEstimator:
+def fit_final_estimator(
+    probabilities: Floats, targets: Ints, *, strength: float = 0.0
+) -> FinalEstimator:
     """Multinomial logistic regression with a ridge of 1.
 
     Args:
-        chances: Shape (H, N, C), of rows that the heads had not seen.
+        probabilities: Shape (H, N, C), of rows that the heads had not seen.
         targets: Shape (N,); each class has a row.
         strength: How far rows are weighed towards equal classes (see `class_weights`).
     """
     from sklearn.linear_model import LogisticRegression
 
-    classes = chances.shape[-1]
+    classes = probabilities.shape[-1]
     weights = class_weights(targets, classes, strength)[targets]
-    model = LogisticRegression(C=1.0, max_iter=2000).fit(_logs(chances), targets, weights)
+    model = LogisticRegression(C=1.0, max_iter=2000).fit(_logs(probabilities), targets, weights)
     coefficients, bias = model.coef_.T, model.intercept_
     if classes == 2:  # scikit-learn gives the second class alone
         coefficients = np.hstack([np.zeros_like(coefficients), coefficients])
@@ -62,7 +68,7 @@ def fit_final_estimator(chances: Floats, targets: Ints, *, strength: float = 0.0
     return FinalEstimator(coefficients.astype(np.float32), bias.astype(np.float32))
 
 
-def _logs(chances: Floats) -> NDArray[np.float64]:
+def _logs(probabilities: Floats) -> NDArray[np.float64]:
     """Logarithms of the heads' probabilities side by side, (H, N, C) to (N, H * C)."""
-    logs = np.log(np.maximum(chances, _LEAST, dtype=np.float64)).transpose(1, 0, 2)
+    logs = np.log(np.maximum(probabilities, _LEAST, dtype=np.float64)).transpose(1, 0, 2)
     return logs.reshape(len(logs), -1)

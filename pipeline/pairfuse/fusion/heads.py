@@ -7,8 +7,9 @@ A head maps `{view: (M, B, D)}`, `{view: (M, B) bool}` to logits (M, B, C) for M
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,7 @@ from torch.nn import functional
 from pairfuse.errors import ConfigError
 from pairfuse.fusion.blocks import (
     Attention,
-    Corner,
-    Drop,
+    DropoutFn,
     FeedForward,
     HeadShape,
     Norm,
@@ -26,8 +26,15 @@ from pairfuse.fusion.blocks import (
     Stack,
     check_views,
 )
-from pairfuse.fusion.layers import JoinedLinear, Missing, StackedLinear, no_dropout, safe
-from pairfuse.fusion.token_heads import TOKEN_HEADS
+from pairfuse.fusion.layers import (
+    JoinedLinear,
+    Missing,
+    MissingTokens,
+    StackedLinear,
+    no_dropout,
+    safe,
+)
+from pairfuse.fusion.token_heads import CrossAttentionHead, PooledHead
 
 #: Rank of the interaction that `bilinear` learns for each unit.
 RANK = 4
@@ -41,9 +48,9 @@ class ConcatHead(nn.Module):
         self.hidden = JoinedLinear(shape.dims, shape.hidden_dim, seeds)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        dropped = {view: drop(values, view) for view, values in views.items()}
-        logits: Tensor = self.classify(drop(functional.gelu(self.hidden(dropped)), "hidden"))
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        dropped = {view: dropout(values, view) for view, values in views.items()}
+        logits: Tensor = self.classify(dropout(functional.gelu(self.hidden(dropped)), "hidden"))
         return logits
 
 
@@ -54,8 +61,10 @@ class LinearHead(nn.Module):
         super().__init__()
         self.classify = JoinedLinear(shape.dims, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        logits: Tensor = self.classify({view: drop(values, view) for view, values in views.items()})
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        logits: Tensor = self.classify(
+            {view: dropout(values, view) for view, values in views.items()}
+        )
         return logits
 
 
@@ -70,10 +79,10 @@ class ProjectedHead(nn.Module):
         )
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        projected = self.project(views, drop)
-        tokens = {view: drop(token, f"{view} projected") for view, token in projected.items()}
-        logits: Tensor = self.classify(drop(functional.gelu(self.hidden(tokens)), "hidden"))
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        projected = self.project(views, dropout)
+        tokens = {view: dropout(token, f"{view} projected") for view, token in projected.items()}
+        logits: Tensor = self.classify(dropout(functional.gelu(self.hidden(tokens)), "hidden"))
         return logits
 
 
@@ -91,15 +100,14 @@ class AttentionHead(nn.Module):
         # The softmax over views cancels it; AdamW would make steps of its rounding errors.
         self.score.bias.requires_grad_(False)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
-        self.own = Corner(shape, len(seeds))
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        tokens = torch.stack(list(self.project(views, drop).values()), dim=2)  # (M, B, V, W)
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        tokens = torch.stack(list(self.project(views, dropout).values()), dim=2)  # (M, B, V, W)
         flat = tokens.flatten(1, 2)  # (M, B * V, W)
         scores = self.score(_tanh(self.key(flat))).reshape(tokens.shape[:3])
-        weights = torch.softmax(scores + self.own.unused, dim=-1)  # (M, B, V)
+        weights = torch.softmax(scores, dim=-1)  # (M, B, V)
         pooled = (weights[..., None] * tokens).sum(dim=2)  # (M, B, W)
-        logits: Tensor = self.classify(drop(pooled, "hidden"))
+        logits: Tensor = self.classify(dropout(pooled, "hidden"))
         return logits
 
 
@@ -118,16 +126,14 @@ class GatedHead(nn.Module):
             {safe(view): JoinedLinear(shape.dims, shape.hidden_dim, seeds) for view in shape.dims}
         )
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
-        self.own = Corner(shape, len(seeds))
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        inputs = {view: drop(values, view) for view, values in views.items()}
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        inputs = {view: dropout(values, view) for view, values in views.items()}
         opened = [
-            torch.sigmoid(self.gates[safe(view)](inputs) + self.own.unused[..., number, None])
-            * _tanh(self.layers[safe(view)](values))
-            for number, (view, values) in enumerate(inputs.items())
+            torch.sigmoid(self.gates[safe(view)](inputs)) * _tanh(self.layers[safe(view)](values))
+            for view, values in inputs.items()
         ]
-        logits: Tensor = self.classify(drop(torch.stack(opened).sum(dim=0), "hidden"))
+        logits: Tensor = self.classify(dropout(torch.stack(opened).sum(dim=0), "hidden"))
         return logits
 
 
@@ -151,15 +157,15 @@ class LateHead(nn.Module):
         )
         self.votes = nn.Parameter(torch.zeros(len(seeds), 1, len(self.members)))
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        logs, there = [], []
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        logs, seen = [], []
         for modality, views_of in self.members.items():
             part = {view: views[view] for view in views_of}
-            logits = self.classifiers[modality](part, present, drop)
+            logits = self.classifiers[modality](part, present, dropout)
             logs.append(functional.log_softmax(logits, dim=-1))
-            seen = [present[view].expand(logits.shape[:2]) for view in views_of]
-            there.append(torch.stack(seen).any(dim=0))
-        heard = torch.stack(there, dim=-1)  # (M, B, modalities)
+            own = [present[view].expand(logits.shape[:2]) for view in views_of]
+            seen.append(torch.stack(own).any(dim=0))
+        heard = torch.stack(seen, dim=-1)  # (M, B, modalities)
         heard = heard | ~heard.any(dim=-1, keepdim=True)
         votes = self.votes.expand_as(heard).masked_fill(~heard, -1e9)
         weights = functional.log_softmax(votes, dim=-1)  # (M, B, modalities)
@@ -188,9 +194,9 @@ class BilinearHead(nn.Module):
         self.factors = nn.ModuleDict(factors)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        projected = self.project(views, drop)
-        tokens = {view: drop(token, f"{view} projected") for view, token in projected.items()}
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        projected = self.project(views, dropout)
+        tokens = {view: dropout(token, f"{view} projected") for view, token in projected.items()}
         maps = [
             self.factors[modality]({view: tokens[view] for view in views_of})
             for modality, views_of in self.members.items()
@@ -198,7 +204,7 @@ class BilinearHead(nn.Module):
         product = reduce(torch.mul, maps)
         models, rows, wide = product.shape
         fused = product.reshape(models, rows, wide // RANK, RANK).mean(dim=-1)  # (M, B, W)
-        logits: Tensor = self.classify(drop(fused, "hidden"))
+        logits: Tensor = self.classify(dropout(fused, "hidden"))
         return logits
 
 
@@ -235,18 +241,23 @@ class FilmHead(nn.Module):
             dict.fromkeys(self.members, shape.hidden_dim), shape.num_classes, seeds
         )
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        inputs = {view: drop(values, view) for view, values in views.items()}
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        inputs = {view: dropout(values, view) for view, values in views.items()}
         hidden = {
             modality: functional.gelu(
                 self.project[modality]({view: inputs[view] for view in views_of})
             )
             for modality, views_of in self.members.items()
         }
-        told = {modality: drop(values, f"{modality} hidden") for modality, values in hidden.items()}
+        told = {
+            modality: dropout(values, f"{modality} hidden") for modality, values in hidden.items()
+        }
         modulated = {modality: self._modulate(modality, told) for modality in told}
         logits: Tensor = self.classify(
-            {modality: drop(values, f"{modality} told") for modality, values in modulated.items()}
+            {
+                modality: dropout(values, f"{modality} told")
+                for modality, values in modulated.items()
+            }
         )
         return logits
 
@@ -264,14 +275,13 @@ class DeepsetHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
-        self.own = Corner(shape, len(seeds))
         self.hidden = StackedLinear(shape.hidden_dim, shape.hidden_dim, seeds)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        pooled = self.own.mean(torch.stack(list(self.project(views, drop).values()), dim=2))
-        hidden = functional.gelu(self.hidden(drop(pooled, "pooled")))
-        logits: Tensor = self.classify(drop(hidden, "hidden"))
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        pooled = torch.stack(list(self.project(views, dropout).values())).mean(dim=0)
+        hidden = functional.gelu(self.hidden(dropout(pooled, "pooled")))
+        logits: Tensor = self.classify(dropout(hidden, "hidden"))
         return logits
 
 
@@ -284,82 +294,104 @@ class TransformerHead(nn.Module):
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.project = Projections(shape, seeds)
-        self.own = Corner(shape, len(seeds))
         self.norm = Norm(shape, len(seeds))
-        self.attend = Attention(shape, seeds)
-        self.think = FeedForward(shape, seeds)
-        self.last = Norm(shape, len(seeds))
+        self.attn = Attention(shape, seeds)
+        self.ffn = FeedForward(shape, seeds)
+        self.final_norm = Norm(shape, len(seeds))
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, present: Stack, drop: Drop) -> Tensor:
-        projected = self.project(views, drop)
-        dropped = [drop(token, f"{view} projected") for view, token in projected.items()]
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn) -> Tensor:
+        projected = self.project(views, dropout)
+        dropped = [dropout(token, f"{view} projected") for view, token in projected.items()]
         tokens = torch.stack(dropped, dim=2)  # (M, B, V, W)
         normal = self.norm(tokens.flatten(1, 2)).reshape(tokens.shape)
-        tokens = tokens + self.attend(normal, normal, self.own.unused)
-        rows = self.last(self.think(tokens.flatten(1, 2)))  # (M, B * V, W)
-        pooled = self.own.mean(rows.reshape(tokens.shape))
-        logits: Tensor = self.classify(drop(pooled, "hidden"))
+        tokens = tokens + self.attn(normal, normal)
+        rows = self.final_norm(self.ffn(tokens.flatten(1, 2)))  # (M, B * V, W)
+        pooled = rows.reshape(tokens.shape).mean(dim=2)
+        logits: Tensor = self.classify(dropout(pooled, "hidden"))
         return logits
 
 
-HEADS: Mapping[str, type[nn.Module]] = {
-    "concat": ConcatHead,
-    "projected": ProjectedHead,
-    "attention": AttentionHead,
-    "gated": GatedHead,
-    "late": LateHead,
-    "linear": LinearHead,
-    "bilinear": BilinearHead,
-    "film": FilmHead,
-    "deepset": DeepsetHead,
-    "transformer": TransformerHead,
+@dataclass(frozen=True)
+class HeadSpec:
+    """A head's class, and what it reads of each view: one pooled vector a row, or its tokens."""
+
+    cls: type[nn.Module]
+    reads: Literal["pooled", "tokens"] = "pooled"
+
+
+HEADS: Mapping[str, HeadSpec] = {
+    "concat": HeadSpec(ConcatHead),
+    "projected": HeadSpec(ProjectedHead),
+    "attention": HeadSpec(AttentionHead),
+    "gated": HeadSpec(GatedHead),
+    "late": HeadSpec(LateHead),
+    "linear": HeadSpec(LinearHead),
+    "bilinear": HeadSpec(BilinearHead),
+    "film": HeadSpec(FilmHead),
+    "deepset": HeadSpec(DeepsetHead),
+    "transformer": HeadSpec(TransformerHead),
+    "cross_attention": HeadSpec(CrossAttentionHead, reads="tokens"),
+    "attention_pooling": HeadSpec(PooledHead, reads="tokens"),
 }
 
 
-def check_head(name: str) -> None:
-    """Refuse a head that is not there, or that reads tokens, which pooled views have not.
+def is_token_head(name: str) -> bool:
+    """Whether there is a head of this name that reads tokens."""
+    return name in HEADS and HEADS[name].reads == "tokens"
+
+
+def check_head(name: str, *, has_tokens: bool = False) -> None:
+    """Refuse a head that is not there, or that reads tokens where views have none.
 
     Raises:
         ConfigError: Says which, and what to choose.
     """
-    if name in TOKEN_HEADS:
-        raise ConfigError(
-            f"head {name!r} attends to tokens, and a pooled view is one: attention over one key "
-            "is the identity; choose bilinear, or keep token-level features with --tokens"
-        )
     if name == "stacking":
         raise ConfigError(
             "stacking joins other heads: name it beside two of them in `pairfuse matrix`, or use "
             "--set study.ensemble=stacking"
         )
     if name not in HEADS:
-        raise ConfigError(f"no head {name!r}; choose one of {', '.join(HEADS)}")
+        usable = [head for head in HEADS if has_tokens or not is_token_head(head)]
+        raise ConfigError(f"no head {name!r}; choose one of {', '.join(usable)}")
+    if is_token_head(name) and not has_tokens:
+        raise ConfigError(
+            f"head {name!r} attends to tokens, and a pooled view is one: attention over one key "
+            "is the identity; choose bilinear, or keep token-level features with --tokens"
+        )
 
 
 class FusionNetwork(nn.Module):
-    """A head with a learnt vector for each missing view in front of it."""
+    """A head with a learnt stand-in for each missing view in front of it."""
 
     def __init__(self, name: str, shape: HeadShape, seeds: Sequence[int]) -> None:
         super().__init__()
-        check_head(name)
+        check_head(name, has_tokens=True)
+        spec = HEADS[name]
+        missing = MissingTokens if spec.reads == "tokens" else Missing
         self.shape = shape
         self.missing = nn.ModuleDict(
-            {safe(view): Missing(dim, len(seeds)) for view, dim in shape.dims.items()}
+            {safe(view): missing(dim, len(seeds)) for view, dim in shape.dims.items()}
         )
-        self.head = HEADS[name](shape, [torch.Generator().manual_seed(seed) for seed in seeds])
+        self.head = spec.cls(shape, [torch.Generator().manual_seed(seed) for seed in seeds])
 
-    def forward(self, views: Stack, present: Stack, drop: Drop = no_dropout) -> Tensor:
-        """Logits (M, B, C); each of `present` is (M, B), or one True for all rows.
+    def forward(self, views: Stack, present: Stack, dropout: DropoutFn = no_dropout) -> Tensor:
+        """Logits (M, B, C).
+
+        Args:
+            views: Pooled vectors (M, B, D), or tokens (M, B, T, D).
+            present: Of pooled vectors (M, B), or one True for all rows; of tokens (M, B, T).
+            dropout: The dropout of this training step.
 
         Raises:
             CheckpointError: These are not the views that the head was built for.
         """
         check_views(views, self.shape)
-        filled = {
-            view: self.missing[safe(view)](views[view], present[view]) for view in self.shape.dims
-        }
-        logits: Tensor = self.head(filled, present, drop)
+        filled, masks = {}, {}
+        for view in self.shape.dims:
+            filled[view], masks[view] = self.missing[safe(view)](views[view], present[view])
+        logits: Tensor = self.head(filled, masks, dropout)
         return logits
 
 

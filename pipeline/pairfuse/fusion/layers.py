@@ -1,9 +1,7 @@
 """Layers for M models side by side: every parameter and every activation has a leading M.
 
 A model's numbers depend on its own seed alone, so that it comes out the same trained alone or in
-a stack. A model that is narrower than the stack lies in the first rows and columns of each
-parameter, the rest is zero; as every layer here sends zero to zero, the rest stays zero in
-training.
+a stack.
 """
 
 from __future__ import annotations
@@ -56,11 +54,28 @@ class Missing(nn.Module):
         super().__init__()
         self.vector = nn.Parameter(torch.zeros(models, 1, dim))
 
-    def forward(self, inputs: Tensor, present: Tensor) -> Tensor:
-        """`present` is (M, B), or one True for all rows."""
+    def forward(self, inputs: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (M, B, D) without gaps; `present`, (M, B) or one True for all rows, as it was."""
         if present.dim() == 0:
-            return inputs
-        return torch.where(present[..., None], inputs, self.vector)  # (M, B, D)
+            return inputs, present
+        return torch.where(present[..., None], inputs, self.vector), present
+
+
+class MissingTokens(nn.Module):
+    """A learnt token stands in where a view has none; it starts at the training mean, zero."""
+
+    def __init__(self, dim: int, models: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(models, 1, dim))
+
+    def forward(self, tokens: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (M, B, T, D) and mask (M, B, T), in each row at least one that is there."""
+        missing = ~attention_mask.any(dim=2)  # (M, B)
+        first = torch.zeros_like(attention_mask)
+        first[:, :, 0] = missing
+        tokens = torch.where(attention_mask[..., None], tokens, 0)
+        tokens = torch.where(first[..., None], self.vector[:, :, None], tokens)
+        return tokens, attention_mask | first
 
 
 class Dropout:
@@ -133,12 +148,12 @@ class ModalityDropout:
         if not self.is_on:
             return present
         rows = (len(self.rates), len(drawn))
-        there = [
+        seen = [
             torch.stack([(present[v] & self.used[v]).expand(rows) for v in views]).any(dim=0)
             for views in self.members.values()
         ]  # each (M, B)
-        loses = (drawn[:, 0] < self.rates) & (torch.stack(there).sum(dim=0) > 1)
-        chosen = (drawn[:, 1] * len(there)).long()  # the number of a modality, (B,)
+        loses = (drawn[:, 0] < self.rates) & (torch.stack(seen).sum(dim=0) > 1)
+        chosen = (drawn[:, 1] * len(seen)).long()  # the number of a modality, (B,)
         return {
             view: present[view] & ~(loses & (chosen == number))
             for number, views in enumerate(self.members.values())

@@ -38,7 +38,7 @@ class StackedAdamW:
         self.decay = torch.tensor(decay, device=device)
         self.clip = torch.tensor(clip, device=device)
         self.steps = torch.zeros(len(decay), device=device)
-        self.first, self.second = torch.zeros_like(self.values), torch.zeros_like(self.values)
+        self.exp_avg, self.exp_avg_sq = torch.zeros_like(self.values), torch.zeros_like(self.values)
         self.grad = torch.zeros_like(self.values)
         self.bind(self.values)
 
@@ -71,13 +71,13 @@ class StackedAdamW:
         on = active[:, None].float()
         norm = torch.linalg.vector_norm(self.grad, dim=1).clamp(min=1e-12)
         self.grad.mul_((self.clip / norm).clamp(max=1)[:, None])
-        self.first.lerp_(self.grad, (1 - _BETAS[0]) * on)
-        self.second.lerp_(self.grad.square_(), (1 - _BETAS[1]) * on)
+        self.exp_avg.lerp_(self.grad, (1 - _BETAS[0]) * on)
+        self.exp_avg_sq.lerp_(self.grad.square_(), (1 - _BETAS[1]) * on)
         taken = self.steps.clamp(min=1)[:, None]
         spread = (1 - _BETAS[1] ** taken).sqrt()  # (M, 1)
         size = -rates[:, None] * on * spread / (1 - _BETAS[0] ** taken)
-        update = torch.sqrt(self.second).add_(_EPSILON * spread)
-        torch.div(self.first, update, out=update)
+        update = torch.sqrt(self.exp_avg_sq).add_(_EPSILON * spread)
+        torch.div(self.exp_avg, update, out=update)
         self.values[:, : self.decaying].mul_(1 - rates[:, None] * on * self.decay[:, None])
         self.values.add_(update.mul_(size))
         self.grad.zero_()
@@ -86,7 +86,7 @@ class StackedAdamW:
         """Go on with the named models only."""
         self.decay, self.clip = self.decay[models], self.clip[models]
         self.steps = self.steps[models]
-        self.first, self.second = self.first[models], self.second[models]
+        self.exp_avg, self.exp_avg_sq = self.exp_avg[models], self.exp_avg_sq[models]
         self.grad = self.grad[models]
         self.bind(self.values[models])
 

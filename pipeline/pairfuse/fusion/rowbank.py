@@ -32,15 +32,15 @@ class RowBank:
         self.present: dict[str, Tensor] = {}
         for view, dim in dims.items():
             values = torch.zeros(sum(self.counts), dim)
-            there = torch.ones(sum(self.counts), dtype=torch.bool)
+            present = torch.ones(sum(self.counts), dtype=torch.bool)
             for start, count, (views, _) in zip(starts, self.counts, rows, strict=True):
                 if view in views.features:
                     own = torch.from_numpy(views.features[view])
                     values[start : start + count, : own.shape[1]] = own
-                    there[start : start + count] = torch.from_numpy(views.present[view])
+                    present[start : start + count] = torch.from_numpy(views.present[view])
             self.views[view] = values.to(device)
-            complete = bool(there.all())
-            self.present[view] = (there.all() if complete else there).to(device)
+            complete = bool(present.all())
+            self.present[view] = (present.all() if complete else present).to(device)
 
     def take(
         self, models: Sequence[int], place: Tensor
@@ -55,8 +55,8 @@ class RowBank:
             for view, values in self.views.items()
         }
         present = {
-            view: there[index].reshape(place.shape) if there.dim() else there
-            for view, there in self.present.items()
+            view: present[index].reshape(place.shape) if present.dim() else present
+            for view, present in self.present.items()
         }
         return views, present, self.targets[index].reshape(place.shape)
 
@@ -89,7 +89,7 @@ class TokenBank:
             {view: t.held() if again and size <= HELD_BYTES else t for view, t in own.items()}
             for own in stored
         ]
-        self.there: dict[str, Tensor] = {}
+        self.attention_mask: dict[str, Tensor] = {}
 
     def take(
         self, models: Sequence[int], place: Tensor
@@ -111,22 +111,25 @@ class TokenBank:
             }
             longest = max((mask.shape[1] for _, mask in taken.values()), default=1)
             values = torch.zeros(*place.shape, longest, dim)
-            there = torch.zeros(*place.shape, longest, dtype=torch.bool)
+            mask_of_step = torch.zeros(*place.shape, longest, dtype=torch.bool)
             for number, (own, mask) in taken.items():
                 values[number, :, : mask.shape[1], : own.shape[2]] = torch.from_numpy(own)
                 seen = self.rows[models[number]][0].present[view][chosen[number]]
-                there[number, :, : mask.shape[1]] = torch.from_numpy(mask & seen[:, None])
-            tokens[view], self.there[view] = values.to(self.device), there.to(self.device)
-            present[view] = self.there[view].any(dim=2)
+                mask_of_step[number, :, : mask.shape[1]] = torch.from_numpy(mask & seen[:, None])
+            tokens[view], self.attention_mask[view] = (
+                values.to(self.device),
+                mask_of_step.to(self.device),
+            )
+            present[view] = self.attention_mask[view].any(dim=2)
         targets = [self.rows[model][1][chosen[number]] for number, model in enumerate(models)]
         return tokens, present, torch.from_numpy(np.stack(targets)).to(self.device)
 
     def masks(self, present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Which tokens of the rows just taken are there, (M, B, T), of views that are `present`."""
-        return {view: self.there[view] & present[view][..., None] for view in self.dims}
+        return {view: self.attention_mask[view] & present[view][..., None] for view in self.dims}
 
 
-class AnswerBank:
+class SoftLabelBank:
     """Classes and their shares of the rows of M models, one after the other."""
 
     def __init__(self, rows: Sequence[SoftLabels], device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Token heads: networks over the sequences that encoders give; TOKEN_HEADS is the table of them.
+"""Token heads: networks over the sequences that encoders give.
 
 A token head maps `{view: (M, B, T, D)}`, `{view: (M, B, T) bool}` to logits (M, B, C); the second
 says which tokens are there. A view without any token in a row is missing there.
@@ -6,82 +6,73 @@ says which tokens are there. A view without any token in a row is missing there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pairfuse.errors import ConfigError
 from pairfuse.fusion.blocks import (
     Attention,
-    Corner,
-    Drop,
+    DropoutFn,
     FeedForward,
     HeadShape,
     Norm,
     Stack,
-    check_views,
 )
-from pairfuse.fusion.layers import JoinedLinear, StackedLinear, no_dropout, safe
+from pairfuse.fusion.layers import JoinedLinear, StackedLinear, safe
 from pairfuse.fusion.tokenpool import AttentionPooling
 
 
 class CrossAttentionHead(nn.Module):
-    """Each modality's tokens ask the other's (as in ViLBERT, Lu et al. 2019), both ways.
+    """Each modality's tokens attend to the other's (as in ViLBERT, Lu et al. 2019), both ways.
 
     Pre-norm attention with a residual, then a perceptron on each token; the mean over the tokens
-    of each modality is classified. A modality alone asks itself.
+    of each modality is classified. A modality alone attends to itself.
     """
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.members, models = shape.members, len(seeds)
-        self.own = Corner(shape, models)
         self.layers = nn.ModuleDict(
             {
                 safe(view): StackedLinear(dim, shape.hidden_dim, seeds)
                 for view, dim in shape.dims.items()
             }
         )
-        self.norms, self.last = (
+        self.norms, self.final_norm = (
             nn.ModuleDict({modality: Norm(shape, models) for modality in self.members})
             for _ in range(2)
         )
-        self.attend = nn.ModuleDict({m: Attention(shape, seeds) for m in self.members})
-        self.think = nn.ModuleDict({m: FeedForward(shape, seeds) for m in self.members})
+        self.attn = nn.ModuleDict({m: Attention(shape, seeds) for m in self.members})
+        self.ffn = nn.ModuleDict({m: FeedForward(shape, seeds) for m in self.members})
         self.classify = JoinedLinear(
             dict.fromkeys(self.members, shape.hidden_dim), shape.num_classes, seeds
         )
 
-    def forward(self, views: Stack, there: Stack, drop: Drop) -> Tensor:
+    def forward(self, views: Stack, attention_mask: Stack, dropout: DropoutFn) -> Tensor:
         tokens, masks = {}, {}
         for modality, views_of in self.members.items():
             tokens[modality] = torch.cat([self._project(v, views[v]) for v in views_of], dim=2)
-            masks[modality] = torch.cat([self._used(v, there[v]) for v in views_of], dim=2)
+            masks[modality] = torch.cat([attention_mask[v] for v in views_of], dim=2)
         normal = {m: _by_row(self.norms[m], values) for m, values in tokens.items()}
         pooled = {}
-        for modality, asking in tokens.items():
+        for modality, query in tokens.items():
             others = [m for m in tokens if m != modality] or [modality]
-            asked = torch.cat([normal[m] for m in others], dim=2)
-            there_too = torch.cat([masks[m] for m in others], dim=2)
-            closed = torch.zeros_like(there_too, dtype=asking.dtype)
-            closed = closed.masked_fill(~there_too, -torch.inf)
-            asking = asking + self.attend[modality](normal[modality], asked, closed)
-            asking = _by_row(self.last[modality], _by_row(self.think[modality], asking))
-            weights = masks[modality].to(asking.dtype)[..., None]  # (M, B, T, 1)
-            mean = (asking * weights).sum(dim=2) / weights.sum(dim=2)
-            pooled[modality] = drop(mean, f"{modality} pooled")
+            key = torch.cat([normal[m] for m in others], dim=2)
+            key_mask = torch.cat([masks[m] for m in others], dim=2)
+            attn_mask = torch.zeros_like(key_mask, dtype=query.dtype)
+            attn_mask = attn_mask.masked_fill(~key_mask, -torch.inf)
+            query = query + self.attn[modality](normal[modality], key, attn_mask)
+            query = _by_row(self.final_norm[modality], _by_row(self.ffn[modality], query))
+            weights = masks[modality].to(query.dtype)[..., None]  # (M, B, T, 1)
+            mean = (query * weights).sum(dim=2) / weights.sum(dim=2)
+            pooled[modality] = dropout(mean, f"{modality} pooled")
         logits: Tensor = self.classify(pooled)
         return logits
 
     def _project(self, view: str, values: Tensor) -> Tensor:
         return functional.gelu(_by_row(self.layers[safe(view)], values))  # (M, B, T, W)
-
-    def _used(self, view: str, there: Tensor) -> Tensor:
-        """The mask, without the padding that stands for a view that a model does not use."""
-        place = self.own.names.index(view)
-        return there & (self.own.unused[:, :, place, None] == 0)
 
 
 class PooledHead(nn.Module):
@@ -98,63 +89,13 @@ class PooledHead(nn.Module):
         self.join = JoinedLinear(shape.dims, shape.hidden_dim, seeds)
         self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
 
-    def forward(self, views: Stack, there: Stack, drop: Drop) -> Tensor:
+    def forward(self, views: Stack, attention_mask: Stack, dropout: DropoutFn) -> Tensor:
         pooled = {
-            view: drop(self.pool[safe(view)](values, there[view]), f"{view} pooled")
+            view: dropout(self.pool[safe(view)](values, attention_mask[view]), f"{view} pooled")
             for view, values in views.items()
         }
-        joined = drop(functional.gelu(self.join(pooled)), "joined")
+        joined = dropout(functional.gelu(self.join(pooled)), "joined")
         logits: Tensor = self.classify(joined)
-        return logits
-
-
-TOKEN_HEADS: Mapping[str, type[nn.Module]] = {
-    "cross_attention": CrossAttentionHead,
-    "attention_pooling": PooledHead,
-}
-
-
-class MissingTokens(nn.Module):
-    """A learnt token stands in where a view has none; it starts at the training mean, zero."""
-
-    def __init__(self, dim: int, models: int) -> None:
-        super().__init__()
-        self.vector = nn.Parameter(torch.zeros(models, 1, dim))
-
-    def forward(self, tokens: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (M, B, T, D) and mask (M, B, T), in each row at least one that is there."""
-        missing = ~there.any(dim=2)  # (M, B)
-        alone = torch.zeros_like(there)
-        alone[:, :, 0] = missing
-        tokens = torch.where(there[..., None], tokens, 0)
-        tokens = torch.where(alone[..., None], self.vector[:, :, None], tokens)
-        return tokens, there | alone
-
-
-class TokenNetwork(nn.Module):
-    """A token head with a learnt token for each missing view in front of it."""
-
-    def __init__(self, name: str, shape: HeadShape, seeds: Sequence[int]) -> None:
-        super().__init__()
-        if name not in TOKEN_HEADS:
-            raise ConfigError(f"no token head {name!r}; choose one of {', '.join(TOKEN_HEADS)}")
-        self.shape = shape
-        self.missing = nn.ModuleDict(
-            {safe(view): MissingTokens(dim, len(seeds)) for view, dim in shape.dims.items()}
-        )
-        self.head = TOKEN_HEADS[name](shape, [torch.Generator().manual_seed(s) for s in seeds])
-
-    def forward(self, views: Stack, there: Stack, drop: Drop = no_dropout) -> Tensor:
-        """Logits (M, B, C).
-
-        Raises:
-            CheckpointError: These are not the views that the head was built for.
-        """
-        check_views(views, self.shape)
-        filled, masks = {}, {}
-        for view in self.shape.dims:
-            filled[view], masks[view] = self.missing[safe(view)](views[view], there[view])
-        logits: Tensor = self.head(filled, masks, drop)
         return logits
 
 

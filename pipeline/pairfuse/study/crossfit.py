@@ -15,15 +15,9 @@ import numpy as np
 from pairfuse.arrays import Floats, Ints
 from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import (
-    Ensemble,
-    Prepared,
-    RecipeWatch,
-    class_prior,
-    fit_members,
-    softmax,
-)
+from pairfuse.fusion.ensemble import Ensemble, class_prior, softmax
 from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.fitting import RecipeCallback, ScaledRowSet, fit_members
 from pairfuse.recipe import Recipe
 from pairfuse.study.folds import count_repeats
 
@@ -66,7 +60,7 @@ class InnerFolds:
     """
 
     rows: Ints
-    prepared: tuple[Prepared, ...]
+    prepared: tuple[ScaledRowSet, ...]
     outer_sets: tuple[int, ...]
 
 
@@ -79,7 +73,7 @@ class FoldedTable:
     """
 
     table: Table
-    prepared: Sequence[Prepared]
+    prepared: Sequence[ScaledRowSet]
     inner: Sequence[InnerFolds] = ()
 
     def only(self, views: Sequence[str]) -> FoldedTable:
@@ -121,12 +115,12 @@ class CrossFit:
 
 def cross_fit(
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     recipes: Sequence[Recipe],
     *,
     seed: int,
     device: str = "cpu",
-    watch: RecipeWatch | None = None,
+    on_epoch: RecipeCallback | None = None,
 ) -> list[CrossFit]:
     """Train each recipe on every row set and predict the rows that each holds out.
 
@@ -136,7 +130,7 @@ def cross_fit(
         recipes: All of them are trained together, which costs less than one after another.
         seed: Seed of the models.
         device: A torch device's name.
-        watch: Called after each epoch for each recipe; True stops the recipe's models.
+        on_epoch: Called after each epoch for each recipe; True stops the recipe's models.
 
     Returns:
         A fit for each recipe; its `seconds` are an equal share of the time that all took.
@@ -150,7 +144,7 @@ def cross_fit(
         num_classes=len(table.labels),
         seed=seed,
         device=device,
-        watch=watch,
+        on_epoch=on_epoch,
         answers=table.soft_labels,
     )
     seconds = (time.perf_counter() - start) / len(recipes)
@@ -189,15 +183,15 @@ def join(ensembles: Sequence[Ensemble]) -> Ensemble:
     )
 
 
-def _out_of_fold(views: Views, ensemble: Ensemble, prepared: Sequence[Prepared]) -> Floats:
+def _out_of_fold(views: Views, ensemble: Ensemble, prepared: Sequence[ScaledRowSet]) -> Floats:
     """Mean over the members that held a row out, shape (R, N, C), zero where none did.
 
     Rows without any view get the prior.
     """
     total = np.zeros((count_repeats(prepared), len(views), len(ensemble.labels)))
     for member, part in zip(ensemble.members, prepared, strict=True):
-        if member.model.held is not None:
-            total[part.rows.repeat, part.rows.held] += softmax(member.model.held)
+        if member.model.held_out is not None:
+            total[part.rows.repeat, part.rows.held_out] += softmax(member.model.held_out)
     is_empty = ~np.any(list(views.present.values()), axis=0)  # (N,)
     total[:, is_empty] = ensemble.prior
     # Dividing by the sum, not by a count, keeps rows that no member held out at zero.
@@ -205,7 +199,7 @@ def _out_of_fold(views: Views, ensemble: Ensemble, prepared: Sequence[Prepared])
     return np.asarray(mean, dtype=np.float32)
 
 
-def _only_scalings(prepared: Sequence[Prepared], views: Sequence[str]) -> list[Prepared]:
+def _only_scalings(prepared: Sequence[ScaledRowSet], views: Sequence[str]) -> list[ScaledRowSet]:
     return [
         replace(part, scaling={view: part.scaling[view] for view in views}) for part in prepared
     ]

@@ -20,17 +20,17 @@ from torch.overrides import TorchFunctionMode
 from pairfuse.arrays import Floats, Ints
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, softmax, vote
+from pairfuse.fusion.ensemble import Ensemble, Member, ensemble_proba, softmax
 from pairfuse.fusion.final_estimator import FinalEstimator
-from pairfuse.fusion.heads import FusionNetwork
+from pairfuse.fusion.fitting import ScaledRowSet
+from pairfuse.fusion.heads import FusionNetwork, is_token_head
 from pairfuse.fusion.scaling import scale
-from pairfuse.fusion.token_heads import TOKEN_HEADS
 from pairfuse.fusion.training import build_network
 from pairfuse.stats.bootstrap import Draws, Estimate, over_repeats
 from pairfuse.stats.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
 from pairfuse.study.folds import fold_members, outer_folds
 
-#: Rows that lend their text or image to the others of a fold; all of them where there are fewer.
+#: RowSet that lend their text or image to the others of a fold; all of them where there are fewer.
 PARTNERS = 100
 #: Pairs that are classified at a time.
 _CHUNK = 8192
@@ -69,7 +69,7 @@ class Interaction:
 def emap(
     views: Views,
     ensemble: Ensemble,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     *,
     partners: int = PARTNERS,
     final_estimators: Sequence[FinalEstimator] = (),
@@ -86,7 +86,7 @@ def emap(
         seed: Fold number f draws its partners with `seed + f`.
 
     Returns:
-        Rows without any view have the ensemble's prior in both.
+        RowSet without any view have the ensemble's prior in both.
 
     Raises:
         ConfigError: A view of the ensemble is joint: it is known for the pairs that there are, not
@@ -108,16 +108,19 @@ def emap(
     for number, fold in enumerate(folds):
         members = fold_members(ensemble, fold, len(prepared))
         final_estimator = final_estimators[number] if final_estimators else ensemble.final_estimator
-        fused[fold.repeat, fold.held] = vote(
-            members, views.rows(fold.held), prior=ensemble.prior, final_estimator=final_estimator
+        fused[fold.repeat, fold.held_out] = ensemble_proba(
+            members,
+            views.rows(fold.held_out),
+            prior=ensemble.prior,
+            final_estimator=final_estimator,
         )
         logits = additive_logits(
-            *(views, members, fold.held),
+            *(views, members, fold.held_out),
             partners=partners,
             final_estimator=final_estimator,
             seed=seed + number,
         )
-        additive[fold.repeat, fold.held] = softmax(logits)
+        additive[fold.repeat, fold.held_out] = softmax(logits)
     lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
     fused[:, lost] = additive[:, lost] = ensemble.prior
     return Projection(fused, additive)
@@ -130,7 +133,7 @@ def joint_views(ensemble: Ensemble) -> list[str]:
 
 def reads_tokens(ensemble: Ensemble) -> bool:
     """Whether a member reads tokens, of which there are too many to cross each row with others."""
-    return any(member.model.recipe.head in TOKEN_HEADS for member in ensemble.members)
+    return any(is_token_head(member.model.recipe.head) for member in ensemble.members)
 
 
 def interaction(projection: Projection, targets: Ints, draws: Draws) -> Interaction:
@@ -170,7 +173,7 @@ def additive_logits(
         views: All rows, not scaled.
         members: Models that were not trained on these rows.
         rows: Shape (n,), rows of one fold.
-        partners: Rows that are drawn to average over; exact where n is not larger.
+        partners: RowSet that are drawn to average over; exact where n is not larger.
         final_estimator: What makes one probability of the members'; none for their mean.
         seed: Seed of that draw.
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pairfuse.config import StudyConfig
 from pairfuse.console import columns
 from pairfuse.errors import DataError, shown
-from pairfuse.fusion.ensemble import Prepared
+from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.stats.bootstrap import draw_groups, in_words
 from pairfuse.stats.calibration import Calibration, calibrated, calibration
 from pairfuse.stats.cascade import Cascade, cascade
@@ -123,7 +123,7 @@ class Evidence:
 def gather(
     arms: Sequence[Arm],
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     *,
     study: StudyConfig,
     texts: Sequence[str | None],

@@ -15,7 +15,8 @@ import numpy as np
 
 from pairfuse.arrays import Doubles, Ints
 from pairfuse.errors import DataError
-from pairfuse.fusion.ensemble import Ensemble, Member, Prepared, Rows
+from pairfuse.fusion.ensemble import Ensemble, Member
+from pairfuse.fusion.fitting import RowSet, ScaledRowSet
 
 #: One in eight of the rows that a fold does not hold out decides when to stop: with five folds
 #: 10 % of all rows, as scikit-learn's `validation_fraction=0.1`.
@@ -27,10 +28,10 @@ SEED_STEP = 1009
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows that were held out together, and the numbers of the row sets that held them out."""
+    """RowSet that were held out together, and the numbers of the row sets that held them out."""
 
     repeat: int
-    held: Ints
+    held_out: Ints
     sets: tuple[int, ...]
 
 
@@ -43,7 +44,7 @@ def make_folds(
     n_models: int,
     seed: int,
     repeats: int = 1,
-) -> list[Rows]:
+) -> list[RowSet]:
     """Split N rows into folds, `repeats` times, with `n_models` validation sets for each fold.
 
     Args:
@@ -80,21 +81,23 @@ def make_folds(
             inner = _split(targets[inside], groups[inside], parts, own_seed + 1 + number)
             for model in range(n_models):
                 val = inside[inner[model % parts]]
-                out.append(Rows(train=np.setdiff1d(inside, val), val=val, held=held, repeat=repeat))
+                out.append(
+                    RowSet(train=np.setdiff1d(inside, val), val=val, held_out=held, repeat=repeat)
+                )
     return out
 
 
-def count_repeats(prepared: Sequence[Prepared]) -> int:
+def count_repeats(prepared: Sequence[ScaledRowSet]) -> int:
     """How often the rows were split into folds, R."""
     return 1 + max(part.rows.repeat for part in prepared)
 
 
-def outer_folds(prepared: Sequence[Prepared]) -> list[Fold]:
+def outer_folds(prepared: Sequence[ScaledRowSet]) -> list[Fold]:
     """Group the row sets that hold the same rows out in the same repeat."""
     folds: list[Fold] = []
     for number, part in enumerate(prepared):
-        held, repeat = part.rows.held, part.rows.repeat
-        if folds and folds[-1].repeat == repeat and np.array_equal(folds[-1].held, held):
+        held, repeat = part.rows.held_out, part.rows.repeat
+        if folds and folds[-1].repeat == repeat and np.array_equal(folds[-1].held_out, held):
             folds[-1] = Fold(repeat, held, (*folds[-1].sets, number))
         else:
             folds.append(Fold(repeat, held, (number,)))
@@ -105,7 +108,7 @@ def fold_numbers(folds: Sequence[Fold], rows: int) -> Ints:
     """The fold that held each row out, in each repeat, shape (R, N)."""
     out = np.zeros((1 + max(fold.repeat for fold in folds), rows), dtype=np.int64)
     for number, fold in enumerate(folds):
-        out[fold.repeat, fold.held] = number
+        out[fold.repeat, fold.held_out] = number
     return out
 
 

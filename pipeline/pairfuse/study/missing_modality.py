@@ -15,8 +15,9 @@ import numpy as np
 from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Ensemble, Prepared, vote
+from pairfuse.fusion.ensemble import Ensemble, ensemble_proba
 from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.stats.bootstrap import Draws
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.study.crossfit import Table
@@ -29,7 +30,7 @@ NOTHING = "nothing"
 def missing_modality_scores(
     table: Table,
     ensemble: Ensemble,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     draws: Draws,
     *,
     final_estimators: Sequence[FinalEstimator] = (),
@@ -70,16 +71,16 @@ def without(views: Views, modality: Modality) -> Views:
 def held_out(
     views: Views,
     ensemble: Ensemble,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     final_estimators: Sequence[FinalEstimator] = (),
 ) -> Floats:
     """Vote of the members that held a row out, (R, N, C); the prior for rows without any view."""
     repeats = 1 + max(part.rows.repeat for part in prepared)
     out = np.zeros((repeats, len(views), len(ensemble.labels)), dtype=np.float32)
     for number, fold in enumerate(outer_folds(prepared)):
-        out[fold.repeat, fold.held] = vote(
+        out[fold.repeat, fold.held_out] = ensemble_proba(
             fold_members(ensemble, fold, len(prepared)),
-            views.rows(fold.held),
+            views.rows(fold.held_out),
             prior=ensemble.prior,
             final_estimator=final_estimators[number]
             if final_estimators

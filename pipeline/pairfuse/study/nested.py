@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pairfuse.console import progress
-from pairfuse.fusion.ensemble import Prepared, prepare_rows
+from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import (
     CrossFit,
@@ -30,7 +30,7 @@ from pairfuse.study.tuning import SearchSpec, tune
 INNER_FOLDS = 3
 
 
-def prepare_inner(table: Table, prepared: Sequence[Prepared], *, seed: int) -> list[InnerFolds]:
+def prepare_inner(table: Table, prepared: Sequence[ScaledRowSet], *, seed: int) -> list[InnerFolds]:
     """Make the folds inside each outer fold and fit their scalings, once for all arms.
 
     Args:
@@ -45,7 +45,7 @@ def prepare_inner(table: Table, prepared: Sequence[Prepared], *, seed: int) -> l
     outer = outer_folds(prepared)
     with progress("scaling inner folds", len(outer), unit="folds") as bar:
         for fold in outer:
-            rows = np.setdiff1d(np.arange(len(table.targets)), fold.held)
+            rows = np.setdiff1d(np.arange(len(table.targets)), fold.held_out)
             part = table.rows(rows)
             inner = make_folds(
                 part.targets, part.groups, part.labels, folds=INNER_FOLDS, n_models=1, seed=seed
@@ -85,7 +85,7 @@ def nested_fit(
         # Seeded by the fold's first row set, so that no two folds start from the same weights.
         seed = search.seed + fold.outer_sets[0]
         each = cross_fit(table, own, best.recipes, seed=seed, device=search.device)
-        held, repeat = own[0].rows.held, own[0].rows.repeat
+        held, repeat = own[0].rows.held_out, own[0].rows.repeat
         probabilities[repeat, held] = combine(each).probabilities[repeat, held]
         found.append(best.recipes)
         fits.append(each)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.pairs import MODALITIES
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import check_recipe
-from pairfuse.fusion.token_heads import TOKEN_HEADS
+from pairfuse.fusion.fitting import check_recipe
+from pairfuse.fusion.heads import is_token_head
 from pairfuse.recipe import BALANCES, Recipe
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def build_space(views: Views, base: Recipe, heads: Sequence[str]) -> SearchSpace
     every = dict.fromkeys((*heads, base.head))
     for head in every:
         check_recipe(replace(base, head=head), views)
-    reads_tokens = any(head in TOKEN_HEADS for head in every)
+    reads_tokens = any(is_token_head(head) for head in every)
     subsets = view_subsets(views.only(sorted(views.tokens)) if reads_tokens else views)
     if base.views and tuple(sorted(base.views)) not in subsets:
         subsets.append(tuple(sorted(base.views)))
@@ -90,7 +90,7 @@ def suggest(trial: optuna.Trial | optuna.trial.FixedTrial, space: SearchSpace) -
     drawn: Any = trial.suggest_categorical("balance", list(BALANCES))
     head = trial.suggest_categorical("head", list(space.heads))
     # SMOTE makes rows that have no tokens.
-    balance: Any = "weights" if drawn == "smote" and head in TOKEN_HEADS else drawn
+    balance: Any = "weights" if drawn == "smote" and is_token_head(head) else drawn
 
     def size(name: str) -> int:
         own: int = getattr(base, name)

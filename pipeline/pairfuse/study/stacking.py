@@ -61,8 +61,8 @@ def fit_stacking(
             fits = cross_fit(inside, fold.prepared, recipes, seed=seed + first, device=device)
             final_estimator = _fit_on(fits, recipes, inside)
             outer = data.prepared[first].rows
-            held = probabilities[:, outer.repeat, outer.held]  # (H, n, C)
-            out[outer.repeat, outer.held] = softmax(final_estimator.logits(held))
+            held = probabilities[:, outer.repeat, outer.held_out]  # (H, n, C)
+            out[outer.repeat, outer.held_out] = softmax(final_estimator.logits(held))
             final_estimators.append(final_estimator)
             bar.update()
     used = {view for recipe in recipes for view in recipe.views or table.views.features}

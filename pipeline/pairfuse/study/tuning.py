@@ -25,7 +25,7 @@ from pairfuse.config import Config
 from pairfuse.console import log, progress
 from pairfuse.errors import ConfigError
 from pairfuse.files import locked
-from pairfuse.fusion.ensemble import Prepared, project
+from pairfuse.fusion.fitting import ScaledRowSet, project
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import Table, cross_fit
 from pairfuse.study.folds import outer_folds
@@ -105,7 +105,7 @@ def build_search(config: Config, *, device: str) -> SearchSpec:
 
 def tune(
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     search: SearchSpec,
     *,
     name: str,
@@ -155,7 +155,7 @@ def tune(
 
 
 def read_trials(
-    table: Table, prepared: Sequence[Prepared], search: SearchSpec, *, name: str
+    table: Table, prepared: Sequence[ScaledRowSet], search: SearchSpec, *, name: str
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """The trials that `tune` keeps for these very rows, and the importance of what they varied.
 
@@ -191,7 +191,7 @@ def read_trials(
 
 
 def study_fingerprint(
-    table: Table, prepared: Sequence[Prepared], space: SearchSpace, seed: int
+    table: Table, prepared: Sequence[ScaledRowSet], space: SearchSpace, seed: int
 ) -> str:
     """Eight hex digits of all that the trials and their values depend on.
 
@@ -207,7 +207,7 @@ def study_fingerprint(
         for values in (soft.classes, soft.accuracy, soft.shares):
             digest.update(values.tobytes())
     for part in prepared:
-        digest.update(part.rows.train.tobytes() + part.rows.held.tobytes())
+        digest.update(part.rows.train.tobytes() + part.rows.held_out.tobytes())
     for view, features in sorted(table.views.features.items()):
         digest.update(view.encode() + np.ascontiguousarray(features).tobytes())
     return digest.hexdigest()[:8]
@@ -220,7 +220,7 @@ def _enqueue_base_points(study: optuna.Study, space: SearchSpace) -> None:
         study.enqueue_trial(params, skip_if_exists=True)
 
 
-def _first_models(prepared: Sequence[Prepared]) -> list[Prepared]:
+def _first_models(prepared: Sequence[ScaledRowSet]) -> list[ScaledRowSet]:
     """The first row set of each fold of the first repeat.
 
     They are enough to rank recipes, at 1 / (R * n_models) of the price of all row sets.
@@ -247,7 +247,7 @@ def _next_trial(
 def _train_round(
     asked: Sequence[tuple[optuna.Trial, Recipe]],
     table: Table,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[ScaledRowSet],
     search: SearchSpec,
 ) -> list[tuple[optuna.Trial, float | None]]:
     """Train all recipes together; the mean metric of each, None where it was pruned."""
@@ -262,12 +262,14 @@ def _train_round(
                 pruned.add(number)
         return number in pruned
 
-    fits = cross_fit(table, prepared, recipes, seed=search.seed, device=search.device, watch=watch)
+    fits = cross_fit(
+        table, prepared, recipes, seed=search.seed, device=search.device, on_epoch=watch
+    )
     # The mean over folds, not the metric of all rows at once: each fold has a model of its own, and
     # probabilities of different models need not be on one scale, as AUROC takes them to be.
     out: list[tuple[optuna.Trial, float | None]] = []
     for number, (trial, fit) in enumerate(zip(trials, fits, strict=True)):
-        scores = [objective(table, part.rows.held, fit) for part in prepared]
+        scores = [objective(table, part.rows.held_out, fit) for part in prepared]
         out.append((trial, None if number in pruned else float(np.mean(scores))))
     return out
 
