@@ -145,7 +145,7 @@ def cross_fit(
         seed=seed,
         device=device,
         on_epoch=on_epoch,
-        answers=table.soft_labels,
+        soft_labels=table.soft_labels,
     )
     seconds = (time.perf_counter() - start) / len(recipes)
     prior = class_prior(table.targets, len(table.labels))
