@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,11 +25,12 @@ from pairfuse.fusion import heads
 from pairfuse.study import tuning
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ROOT / "pipeline" / "pairfuse" / "guides"
+PACKAGE = ROOT / "pipeline" / "pairfuse"
+GUIDES = PACKAGE / "guides"
 DOCUMENTS = (ROOT / "README.md", *sorted(GUIDES.glob("*.md")))
 #: Groups of flags that several commands share, as `--help` heads them.
 SHARED = ("data", "features", "study", "run")
-_BLOCK = re.compile(r"(<!-- generated: ([\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- generated: ([\w./ -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -149,6 +151,21 @@ def _readers(how: str = "long") -> Iterator[str]:
     return _table(("reader", "what lies in the folder", "label and text", "scored by", "`--columns`"), rows)
 
 
+def _source(module: str, *names: str) -> Iterator[str]:
+    """Code of the package as a block: the whole module, or what it defines by these names."""
+    code = (PACKAGE / module).read_text("utf-8")
+    defined = {name: part for part in ast.parse(code).body for name in _names(part)}
+    parts = [ast.get_source_segment(code, defined[name]) or "" for name in names] or [code.strip()]
+    yield from ("```python", "\n\n".join(parts), "```")
+
+
+def _names(part: ast.stmt) -> list[str]:
+    if isinstance(part, ast.FunctionDef | ast.ClassDef):
+        return [part.name]
+    targets = [part.target] if isinstance(part, ast.AnnAssign) else getattr(part, "targets", [])
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
 TABLES: Mapping[str, Callable[..., Iterator[str]]] = {
     "commands": _commands,
     "actions": _actions,
@@ -157,6 +174,7 @@ TABLES: Mapping[str, Callable[..., Iterator[str]]] = {
     "encoders": _encoders,
     "heads": _heads,
     "readers": _readers,
+    "source": _source,
 }
 
 
@@ -187,7 +205,7 @@ def _flag(action: argparse.Action) -> str:
 def _default(key: str) -> str:
     """The default of a dotted key of the configuration, as one would type it."""
     value: Any = Config()
-    for part in key.split("."):
+    for part in key.removeprefix("key:").split("."):
         value = getattr(value, part, None)
     if isinstance(value, tuple):
         value = " ".join(value)

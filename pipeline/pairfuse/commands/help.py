@@ -13,7 +13,7 @@ from pairfuse.errors import ConfigError, shown
 
 #: In the order in which somebody new would read them.
 TOPICS = ("data", "encoders", "tokens", "heads", "evidence", "cache", "python", "extend", "speed")
-_MARK = re.compile(r"^<!-- (?:generated: [\w -]+|end) -->\n", re.MULTILINE)
+_MARK = re.compile(r"^<!-- (?:generated: [\w./ -]+|end) -->\n", re.MULTILINE)
 _PICTURE = re.compile(r"^!\[.*\]\(.*\)\n+", re.MULTILINE)
 
 
