@@ -74,18 +74,18 @@ def _flags(group: str) -> Iterator[str]:
     return _table(("flag", "what it sets", "default"), rows)
 
 
-def _own_flags() -> Iterator[str]:
-    """Flags that a command does not share with others."""
+def _own_flags(parent: str = "") -> Iterator[str]:
+    """Flags that a command does not share with others; with a parent, those of its actions."""
     rows = [
         (f"`{name}`", _flag(action), action.help)
         for name, command in _leaves(parser())
+        if name.startswith(f"{parent} ") or (not parent and " " not in name)
         for group in command._action_groups
         if group.title not in SHARED
         for action in group._group_actions
-        if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
-        and action.dest not in {"verbose", "config", "set"}
+        if action.dest not in {"help", "verbose", "config", "set"}
     ]
-    return _table(("command", "takes", "what it sets"), rows)
+    return _table(("command", "takes", "what it sets"), dict.fromkeys(rows))
 
 
 def _encoders(how: str = "long") -> Iterator[str]:
@@ -112,7 +112,7 @@ def _by_modality() -> Iterator[tuple[str, str]]:
             for name, spec in ENCODERS.items()
             if {kind for kind, _ in spec.views.values()} == {modality}
         ]
-        yield "text and image in one pass" if modality == "joint" else modality, ", ".join(names)
+        yield "text and image together" if modality == "joint" else modality, ", ".join(names)
     both = [name for name, spec in ENCODERS.items() if len(spec.views) > 1]
     yield "text and image, a view each", ", ".join(f"`{name}`" for name in both)
 
@@ -148,7 +148,8 @@ def _readers(how: str = "long") -> Iterator[str]:
         )
         for name, each in READERS.items()
     )
-    return _table(("reader", "what lies in the folder", "label and text", "scored by", "`--columns`"), rows)
+    head = ("reader", "what lies in the folder", "label and text", "scored by", "`--columns`")
+    return _table(head, rows)
 
 
 def _source(module: str, *names: str) -> Iterator[str]:
@@ -199,7 +200,8 @@ def _leaves(command: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Ar
 def _flag(action: argparse.Action) -> str:
     named = action.option_strings[-1:] or []
     value = "" if action.nargs == 0 else action.metavar or action.dest.upper()
-    return f"`{' '.join([*named, str(value)]).strip()}`"
+    more = " ..." if action.nargs == "+" else ""
+    return f"`{' '.join([*named, str(value)]).strip()}{more}`"
 
 
 def _default(key: str) -> str:
@@ -219,7 +221,9 @@ def _place(source: str) -> str:
         return "none"
     if source.startswith("package:"):
         return "bundled"
-    return "torchvision" if source.startswith("https:") else f"[{source}](https://huggingface.co/{source})"
+    if source.startswith("https:"):
+        return "torchvision"
+    return f"[{source}](https://huggingface.co/{source})"
 
 
 def _first_line(kind: type) -> str:
