@@ -14,7 +14,7 @@ from pairfuse.recipe import Recipe
 
 #: Encoders that come with the installation: no download, no network.
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
-#: How the best recipes of an arm answer together.
+#: How the probabilities of an arm's best recipes become one.
 ENSEMBLES = ("average", "stacking")
 #: Above twice its own limit Pillow refuses a picture, whatever our bound says.
 PILLOW_MAX_PIXELS = 178_956_970
@@ -71,13 +71,13 @@ class FeaturesConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """How models are compared: folds, how often they are dealt, models a fold, trials an arm.
+    """How models are compared: folds, their repeats, models per fold, trials per arm.
 
-    `metric` is what a search maximises, none for what the data set's publishers score by;
-    `heads` are those to search, none for the usual six; `ensemble` averages the probabilities of
-    the best recipes ("average") or stacks them under a linear model ("stacking"); `nested` searches inside
-    each fold, so that no reported score was searched for;
-    `coverage` is how often a conformal prediction set is to hold the true label.
+    `metric` is what a search maximises, none for what the data set's publishers score by; `heads`
+    are those to search, none for the usual six; `ensemble` averages the probabilities of the best
+    recipes ("average") or stacks them under a linear model ("stacking"); `nested` searches inside
+    each fold, so that no reported score was searched for; `coverage` is how often a conformal
+    prediction set is to hold the true label.
     """
 
     folds: int = 5
@@ -112,7 +112,7 @@ class StudyConfig:
             )
         if self.nested and self.ensemble == "stacking":
             raise ConfigError(
-                "a nested search finds other recipes in each fold, which no one stack can join; "
+                "a nested search finds other recipes in each fold, which cannot be stacked; "
                 "leave out --nested or use --set study.ensemble=average"
             )
 

@@ -10,22 +10,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from pairfuse.console import say
+from pairfuse.commands.flags import Subparsers, add_command
+from pairfuse.console import columns, say
 from pairfuse.errors import StoreError
 
 #: Action and what it does in one line.
 ACTIONS: Mapping[str, str] = {
     "ls": "list stores: rows, width, size, when and by which version they were made",
-    "verify": "prove every row of every store",
+    "verify": "check every row of every store against its checksum",
     "gc": "drop the rows that no data set uses; asks first",
     "export": "pack one store into one file for another machine",
-    "import": "take over an exported file; every row is proven first",
+    "import": "add an exported file; every row is verified first",
     "rm": "remove one store",
 }
 
 
-def add_actions(command: argparse.ArgumentParser) -> None:
-    """The flags of each action."""
+def add_parser(commands: Subparsers) -> None:
+    """Add the command with its flags."""
+    about = "show, verify, export or remove stored features"
+    command = add_command(commands, "cache", about, run)
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, about in ACTIONS.items():
         action = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
@@ -46,7 +49,7 @@ def add_actions(command: argparse.ArgumentParser) -> None:
             action.add_argument("file", type=Path, help="a .tar file")
 
 
-def run_cache(parsed: argparse.Namespace) -> None:
+def run(parsed: argparse.Namespace) -> None:
     """Run one action.
 
     Raises:
@@ -73,30 +76,34 @@ def _report(parsed: argparse.Namespace, stores: list[Any], *, proven: bool) -> N
     if parsed.json:
         say(json.dumps([asdict(facts) for facts in stores], indent=2))
     else:
-        for facts in stores:
-            say(_line(facts, proven=proven))
+        for line in columns([_cells(facts, proven=proven) for facts in stores], right={1, 2, 3, 4}):
+            say(line)
         if not stores:
             say(f"no features in {parsed.cache}")
     if damaged and proven and parsed.repair:
         if not parsed.json:
-            say(f"mended {len(damaged)} damaged parts; run `pairfuse features` for what was lost")
+            say(f"repaired {len(damaged)} damaged parts; run `pairfuse features` for what was lost")
         return
     if damaged:
         shown = [*damaged, *lost[:20], *(["..."] if len(lost) > 20 else [])]
         raise StoreError("\n  ".join([f"{len(damaged)} damaged parts in {parsed.cache}", *shown]))
 
 
-def _line(facts: Any, *, proven: bool) -> str:
+def _cells(facts: Any, *, proven: bool) -> tuple[str, ...]:
     size = facts.size / 2**20
-    line = (
-        f"{facts.name:<32}{facts.rows:>9} rows x {facts.dim:<5}{size:>9.1f} MB"
-        f"{facts.parts:>5} parts  {facts.created[:19]}  {facts.version}"
-    )
-    if facts.tokens:
-        line += f"  {facts.tokens} tokens"
+    remarks = [f"{facts.tokens} tokens"] if facts.tokens else []
     if proven and not facts.damaged:
-        line += f"  every row proven, {size / max(facts.seconds, 1e-6):.0f} MB/s"
-    return line
+        remarks.append(f"every row verified, {size / max(facts.seconds, 1e-6):.0f} MB/s")
+    return (
+        facts.name,
+        f"{facts.rows} rows",
+        f"x {facts.dim}",
+        f"{size:.1f} MB",
+        f"{facts.parts} parts",
+        facts.created[:19],
+        facts.version,
+        ", ".join(remarks),
+    )
 
 
 def _gc(parsed: argparse.Namespace) -> None:
@@ -111,7 +118,8 @@ def _gc(parsed: argparse.Namespace) -> None:
     if not parsed.yes:
         if not sys.stdin.isatty():
             raise StoreError(f"{total} rows are used by no data set; add --yes to drop them")
-        say("\n".join(f"{name:<32}{count:>9} unused rows" for name, count in unused.items()))
+        cells = [(name, str(count), "unused rows") for name, count in unused.items()]
+        say("\n".join(columns(cells, right={1})))
         if input(f"drop {total} rows? [y/N] ").strip().lower() not in {"y", "yes"}:
             say("nothing dropped")
             return
@@ -148,7 +156,7 @@ def _import(parsed: argparse.Namespace) -> None:
 
     name, rows = import_store(Path(parsed.cache), parsed.file)
     found = {"store": name, "rows": rows, "file": str(parsed.file)}
-    _say_or_json(parsed, found, f"took over {rows} rows into {name}, every row proven")
+    _say_or_json(parsed, found, f"imported {rows} rows into {name}, every row verified")
 
 
 def _rm(parsed: argparse.Namespace) -> None:

@@ -1,54 +1,50 @@
-"""Gathering: the stages before any training; torch is imported only if an encoder has work."""
+"""`pairfuse features`: extract what the feature stores lack; torch is imported only for work."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import argparse
+from typing import TYPE_CHECKING
 
-from pairfuse.commands.workspace import Workspace
+from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
 from pairfuse.console import say
-from pairfuse.data.demo import draw_demo
-from pairfuse.data.profile import profile, summary, write_manifest
-from pairfuse.report.plots import plot_data_check
 
-DEMO = Path("data/demo")
-
-
-def demo_stage(root: Path, *, world: str = "mixed", noise: float = 0.0, seed: int = 0) -> None:
-    """Draw the demo data set, unless it is there."""
-    if (root / "train.txt").is_file():
-        say(f"demo      {root} is there already")
-        return
-    draw_demo(root, world=world, noise=noise, seed=seed)
-    say(f"demo      drawn into {root}")
+if TYPE_CHECKING:
+    from pairfuse.commands.workspace import Extracted, Workspace
+    from pairfuse.features.extraction import Extraction
+    from pairfuse.features.store import FeatureStore
 
 
-def check_data_stage(workspace: Workspace) -> None:
-    """Say what the data set holds; write the manifest and the plots."""
-    found = profile(workspace.dataset)
-    manifest, plot = workspace.folder / "manifest.csv", workspace.folder / "data.png"
-    write_manifest(workspace.dataset, manifest)
-    plot_data_check(found, workspace.dataset, plot)
-    say(summary(found))
-    say(f"\nwrote {manifest} and {plot}")
+def add_parser(commands: Subparsers) -> None:
+    """Add the command with its flags."""
+    about = "extract the features that the feature store lacks"
+    add_configured(commands, "features", about, run, ["features"])
 
 
-def features_stage(workspace: Workspace) -> None:
-    """Extract what the feature stores lack."""
-    for store, result in workspace.extract(workspace.encoders):
-        line = f"features  {result.encoder}: {len(store)} rows in the store, "
-        if result.computed:
-            line += (
-                f"computed {result.computed} in {result.seconds:.1f} s "
-                f"({result.per_second:.0f} pairs/s)"
-            )
-        else:
-            line += f"all {result.cached} wanted are there, nothing computed"
-        if workspace.config.features.tokens:
-            line += f", {store.tokens} tokens" if store.token_dim else ", it gives no tokens"
-        if result.truncated:
-            line += (
-                f", {result.truncated} texts cut at {workspace.config.features.max_length} tokens"
-            )
-        if result.failed:
-            line += f", {len(result.failed)} could not be read"
-        say(line)
+def run(parsed: argparse.Namespace) -> None:
+    """Do what the flags ask for."""
+    features(workspace_of(parsed))
+
+
+def features(workspace: Workspace) -> Extracted:
+    """Bring the store of every encoder up to the whole data set."""
+    extracted = workspace.extract(workspace.encoders, workspace.first_look.pairs)
+    asked = workspace.config.features
+    for store, result in zip(extracted.stores, extracted.results, strict=True):
+        say(_line(store, result, tokens=asked.tokens, max_length=asked.max_length))
+    return extracted
+
+
+def _line(store: FeatureStore, result: Extraction, *, tokens: bool, max_length: int) -> str:
+    parts = [f"features  {result.encoder}: {len(store)} rows in the store"]
+    if result.computed:
+        speed = f"{result.seconds:.1f} s ({result.per_second:.0f} pairs/s)"
+        parts.append(f"computed {result.computed} in {speed}")
+    else:
+        parts.append(f"all {result.cached} rows needed are there, nothing computed")
+    if tokens:
+        parts.append(f"{store.tokens} tokens" if store.token_dim else "no tokens from this encoder")
+    if result.truncated:
+        parts.append(f"{result.truncated} texts cut at {max_length} tokens")
+    if result.failed:
+        parts.append(f"{len(result.failed)} could not be read and count as missing")
+    return ", ".join(parts)

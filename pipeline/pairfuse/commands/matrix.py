@@ -1,114 +1,137 @@
-"""Comparing: the stages that put models side by side: `matrix`, and `compare` for finished runs."""
+"""`pairfuse matrix`: every combination of encoders and heads under the same folds and budget."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pairfuse.commands.run_folder import find_predictions
-from pairfuse.commands.workspace import Workspace
-from pairfuse.console import say
-from pairfuse.encoders import build_encoders
-from pairfuse.files import write_csv
-from pairfuse.report.plots import plot_costs
-from pairfuse.stats.bootstrap import draw_groups
-from pairfuse.stats.compare import compare_predictions, comparison_lines
-from pairfuse.stats.metrics import score
-from pairfuse.stats.predictions import load_predictions
-from pairfuse.study.ablation import Budget
-from pairfuse.study.cost import ArmCost, ArmParts, arm_costs
-from pairfuse.study.evidence import in_words
-from pairfuse.study.matrix import Line, Row, models, order_heads, run_models, table_lines
-from pairfuse.study.tuning import SEARCHED
+from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
+from pairfuse.console import columns, say
 
+if TYPE_CHECKING:
+    from pairfuse.commands.workspace import Workspace
+    from pairfuse.study.cost import ArmCost
+    from pairfuse.study.matrix import Line, Row
+
+#: Flags that name encoders of one kind; together they are --encoders.
+KINDS = ("text", "image", "joint")
 COST_ONLY = "cost alone, not trained"
+HEADING = (
+    *("model", "accuracy", "macro-F1 (95 % interval)", "AUROC", "minus best text (p)", "ms a pair"),
+    *("peak MiB", "parameters", "training s", ""),
+)
 
 
-def matrix_stage(workspace: Workspace, *, cost_only: Sequence[str]) -> list[Line]:
+def add_parser(commands: Subparsers) -> None:
+    """Add the command with its flags."""
+    about = "compare every text encoder, image encoder and head"
+    command = add_configured(commands, "matrix", about, run, ["features", "study"])
+    for kind in KINDS:
+        command.add_argument(f"--{kind}", metavar="NAMES", help=f"{kind} encoders")
+    command.add_argument(
+        "--cost-only", metavar="NAMES", default="", help="encoders to measure and not to train on"
+    )
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Do what the flags ask for."""
+    workspace = workspace_of(parsed, _named_encoders(parsed))
+    matrix(workspace, cost_only=parsed.cost_only.split())
+
+
+def matrix(workspace: Workspace, *, cost_only: Sequence[str] = ()) -> list[Line]:
     """Every combination of the encoders and heads under the same folds and budget, row by row.
 
     Args:
         workspace: Its encoders are those that are combined, its study's heads join them.
         cost_only: Encoders of which only the cost is measured.
     """
-    study = workspace.config.study
-    heads = order_heads(study.heads or SEARCHED)
+    from pairfuse.stats.bootstrap import draw_groups
+    from pairfuse.stats.metrics import score
+    from pairfuse.study.evidence import in_words
+    from pairfuse.study.matrix import models, order_heads, run_models, table_lines
+
+    budget, folder = workspace.budget, workspace.folder
+    heads = order_heads(budget.heads)
     workspace.begin()
     table = workspace.table
     chosen = models(table.views, heads)
-    budget = Budget(
-        study.storage or str(workspace.folder / "study.log"),
-        *(study.n_trials, study.n_models, study.seed, workspace.device),
-    )
-    say(f"matrix    {len(chosen)} models, {study.n_trials} trials each, rows as they finish")
+    say(f"matrix    {len(chosen)} models, {budget.trials} trials each, rows as they finish")
     rows: list[Row] = []
-    draws = draw_groups(table.groups, seed=study.seed)
+    draws = draw_groups(table.groups, seed=budget.seed)
     for row in run_models(
-        chosen,
-        table,
-        workspace.prepared,
-        workspace.config.recipe,
-        budget,
-        workspace.folder / "matrix",
+        chosen, table, workspace.prepared, workspace.config.recipe, budget, folder / "matrix"
     ):
         rows.append(row)
         found = score(table.targets, row.probabilities, table.labels, draws)
         say(f"          {row.model.name:<44}macro-F1 {in_words(found.macro_f1)}")
-    lines = table_lines(rows, table, workspace.encoder_costs(), draws, seed=study.seed)
+    lines = table_lines(rows, table, workspace.encoder_costs(), draws, seed=budget.seed)
     extra = _costs_alone(workspace, cost_only)
-    _write_matrix(workspace.folder / "matrix.csv", lines, extra)
-    _plot(workspace.folder / "matrix.png", lines)
+    _write_matrix(folder / "matrix.csv", lines, extra)
+    _plot(folder / "matrix.png", lines)
+    say()
     for text in matrix_lines(lines, extra):
         say(text)
-    say(f"wrote {workspace.folder / 'matrix.csv'} and {workspace.folder / 'matrix.png'}")
+    say(f"wrote {folder / 'matrix.csv'} and {folder / 'matrix.png'}")
     return lines
-
-
-def compare_stage(first: str, second: str, *, truth: Path | None, cache: str) -> None:
-    """Two runs, or two files of predictions by any program, tested in pairs."""
-    named = [
-        replace(load_predictions(find_predictions(Path(cache), name), truth), name=name)
-        for name in (first, second)
-    ]
-    for line in comparison_lines(compare_predictions(*named, seed=0)):
-        say(line)
 
 
 def matrix_lines(lines: Sequence[Line], extra: Sequence[ArmCost]) -> list[str]:
     """The table in words, the best first."""
-    ranked = sorted(lines, key=lambda line: -line.scores.macro_f1.value)
-    width = 2 + max(len(name) for name in [x.model.name for x in lines] + [c.name for c in extra])
-    out = [
-        f"\n{'model':<{width}}{'accuracy':>9}  {'macro-F1 (95 % interval)':<26}{'AUROC':>6}  "
-        f"{'less best text (p)':<26}{'ms':>8}{'MiB':>7}{'params':>10}{'train s':>9}"
-    ]
-    for line in ranked:
-        against = ""
+    from pairfuse.study.evidence import in_words
+
+    cells = [HEADING]
+    for line in sorted(lines, key=lambda line: -line.scores.macro_f1.value):
+        scores, against = line.scores, ""
         if line.against is not None:
-            gap = line.against.difference
-            against = f"{gap.value:+.3f} ({line.against.holm:.3f})"
-        out.append(
-            f"{line.model.name:<{width}}{line.scores.accuracy.value:>9.3f}  "
-            f"{in_words(line.scores.macro_f1):<26}{line.scores.auroc.value:>6.3f}  {against:<26}"
-            f"{_cost_words(line.cost)}"
+            against = f"{line.against.difference.value:+.3f} ({line.against.holm:.3f})"
+        cells.append(
+            (
+                line.model.name,
+                f"{scores.accuracy.value:.3f}",
+                in_words(scores.macro_f1),
+                f"{scores.auroc.value:.3f}",
+                against,
+                *_cost_words(line.cost),
+            )
         )
-    out += [f"{cost.name:<{width}}{COST_ONLY:>71}  {_cost_words(cost)}" for cost in extra]
-    return out
+    cells += [(cost.name, "", COST_ONLY, "", "", *_cost_words(cost)) for cost in extra]
+    return columns(cells, right={1, 3, 5, 6, 7, 8})
 
 
-def _cost_words(cost: ArmCost) -> str:
+def _cost_words(cost: ArmCost) -> tuple[str, str, str, str, str]:
     if cost.encode_ms is None or cost.peak_mib is None or cost.encoder_parameters is None:
-        return f"   {cost.note}"
-    millions = f"{(cost.encoder_parameters + cost.parameters) / 1e6:.1f}M"
-    seconds = f"{cost.train_seconds:.1f}" if cost.train_seconds else "-"
-    return f"{cost.encode_ms:>8.2f}{cost.peak_mib:>7.0f}{millions:>10}{seconds:>9}"
+        return ("-", "-", "-", "-", cost.note)
+    return (
+        f"{cost.encode_ms:.2f}",
+        f"{cost.peak_mib:.0f}",
+        f"{(cost.encoder_parameters + cost.parameters) / 1e6:.1f} M",
+        f"{cost.train_seconds:.1f}" if cost.train_seconds else "-",
+        "",
+    )
+
+
+def _named_encoders(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The encoders of all kinds, if any is named; a folder or hub id is marked with its kind."""
+    from pairfuse.encoders import ENCODERS
+
+    names = [
+        name if name in ENCODERS or "=" in name else f"{kind}={name}"
+        for kind in KINDS
+        for name in (getattr(parsed, kind) or "").split()
+    ]
+    return {"features.encoders": names} if names else {}
 
 
 def _costs_alone(workspace: Workspace, names: Sequence[str]) -> list[ArmCost]:
     """What encoders cost that take no part otherwise; random weights will do."""
     if not names:
         return []
+    from pairfuse.encoders import build_encoders
+    from pairfuse.study.cost import ArmParts, arm_costs
+
     features = workspace.config.features
     encoders = build_encoders(
         names,
@@ -119,13 +142,18 @@ def _costs_alone(workspace: Workspace, names: Sequence[str]) -> list[ArmCost]:
         device=features.device,
     )
     return arm_costs(
-        [ArmParts(encoder.name, (encoder.name,), 0, 0.0) for encoder in encoders],
+        [
+            ArmParts(name=each.name, views=(each.name,), parameters=0, train_seconds=0.0)
+            for each in encoders
+        ],
         workspace.encoder_costs(encoders),
-        {e.name: 4 * e.dim * len(workspace.table.targets) for e in encoders},
+        {each.name: 4 * each.dim * len(workspace.table.targets) for each in encoders},
     )
 
 
 def _write_matrix(path: Path, lines: Sequence[Line], extra: Sequence[ArmCost]) -> None:
+    from pairfuse.files import write_csv
+
     write_csv(
         path,
         (
@@ -167,6 +195,8 @@ def _cost_cells(cost: ArmCost, note: str = "") -> tuple[object, ...]:
 
 
 def _plot(path: Path, lines: Sequence[Line]) -> None:
+    from pairfuse.report.plots import plot_costs
+
     known = [(x, x.cost.encode_ms) for x in lines if x.cost.encode_ms is not None]
     if known:
         names, scores = zip(

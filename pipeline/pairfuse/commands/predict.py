@@ -1,34 +1,25 @@
-"""Answers: calibrated probabilities and prediction sets for pairs, by a trained checkpoint."""
+"""`pairfuse predict`: labels, calibrated probabilities and prediction sets for the test pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pairfuse.arrays import Bools, Floats
-from pairfuse.commands.run_folder import read_evidence
-from pairfuse.commands.workspace import Workspace
+from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
 from pairfuse.console import say
-from pairfuse.data.pairs import Pair
-from pairfuse.encoders import build_encoders, fingerprint
-from pairfuse.errors import CheckpointError
-from pairfuse.features.views import Views
-from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint
-from pairfuse.stats.calibration import (
-    conformal_threshold,
-    fit_temperature,
-    prediction_sets,
-    tempered,
-)
-from pairfuse.study.ablation import TEXT_ONLY
-from pairfuse.study.crossfit import CrossFit
+
+if TYPE_CHECKING:
+    from pairfuse.arrays import Bools, Floats
+    from pairfuse.commands.workspace import Extracted, Workspace
+    from pairfuse.data.pairs import Pair
+    from pairfuse.fusion.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
-class Answers:
+class PairPredictions:
     """Calibrated probabilities (N, C), labels in each set (N, C), a flag for each pair."""
 
     probabilities: Floats
@@ -36,86 +27,122 @@ class Answers:
     flags: tuple[str, ...]
 
 
-def build_checkpoint(workspace: Workspace, fit: CrossFit, scores: Mapping[str, Any]) -> Checkpoint:
-    """The ensemble with what its out-of-fold probabilities say about its confidence."""
-    targets, coverage = workspace.table.targets, workspace.config.study.coverage
-    temperature = fit_temperature(fit.mean, targets)
-    return Checkpoint(
-        fit.ensemble,
-        {encoder.name: fingerprint(encoder) for encoder in workspace.encoders},
-        _encoder_options(workspace),
-        scores,
-        temperature,
-        conformal_threshold(
-            tempered(fit.mean, temperature), targets, coverage, groups=workspace.table.groups
-        ),
-        coverage,
+def add_parser(commands: Subparsers) -> None:
+    """Add the command with its flags."""
+    about = "write labels for the test pairs"
+    command = add_configured(commands, "predict", about, run, ["features"])
+    command.add_argument("--out", type=Path, metavar="FILE", help="where the labels are written")
+    command.add_argument(
+        "--cascade", action="store_true", help="encode the image only where the text is unsure"
     )
 
 
-def answer(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Answers:
-    """What the ensemble says of these pairs."""
-    return _decided(checkpoint, _raw(workspace, checkpoint, pairs), pairs)
+def run(parsed: argparse.Namespace) -> None:
+    """Do what the flags ask for."""
+    predict(workspace_of(parsed), parsed.out, cascade=parsed.cascade)
 
 
-def answer_cheaply(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Answers:
-    """The text-only ensemble's answer where it is sure enough, the fused one's for the others.
+def predict(workspace: Workspace, out: Path | None = None, *, cascade: bool = False) -> Path:
+    """Label the test pairs with the trained ensemble; the file of labels is returned.
+
+    In a cascade the text-only ensemble predicts where it is sure enough, and only the images of
+    the other pairs are encoded.
+    """
+    from pairfuse.files import write_csv
+    from pairfuse.fusion.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(workspace.folder / "model")
+    labels = checkpoint.ensemble.labels
+    _check_fits(workspace, checkpoint)
+    pairs = workspace.first_look.split("test")
+    found = (predict_cascade if cascade else predict_pairs)(workspace, checkpoint, pairs)
+    y_pred = [labels[best] for best in found.probabilities.argmax(axis=1)]
+    place = out or workspace.folder / "test_labels.csv"
+    guids = [pair.guid for pair in pairs]
+    write_csv(place, ("guid", "tag"), zip(guids, y_pred, strict=True))
+    write_csv(
+        place.with_name("test_probabilities.csv"),
+        ("guid", "tag", *(f"p_{label}" for label in labels), "set", "flags"),
+        [
+            (guid, label, *(f"{p:.6f}" for p in row), _set_words(labels, inside), flag)
+            for guid, label, row, inside, flag in zip(
+                guids, y_pred, found.probabilities, found.sets, found.flags, strict=True
+            )
+        ],
+    )
+    counts = ", ".join(f"{label} {y_pred.count(label)}" for label in labels)
+    say(f"predict   {len(pairs)} labels in {place} ({counts})")
+    return place
+
+
+def predict_pairs(
+    workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]
+) -> PairPredictions:
+    """What the ensemble predicts for these pairs."""
+    extracted = _extracted(workspace, checkpoint, pairs)
+    raw = checkpoint.ensemble.predict_proba(extracted.views)
+    return _calibrated(checkpoint, raw, extracted.pairs)
+
+
+def predict_cascade(
+    workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]
+) -> PairPredictions:
+    """The text-only ensemble's prediction where it is sure enough, else the fused one's.
 
     Raises:
         DataError: No ablation was made, so no threshold is known.
         CheckpointError: The text-only ensemble is not there.
     """
-    found = read_evidence(workspace.folder)["cascade"]
+    from pairfuse.commands.run_folder import read_evidence
+    from pairfuse.errors import CheckpointError
+    from pairfuse.fusion.checkpoint import load_checkpoint
+    from pairfuse.study.ablation import TEXT_ONLY
+
+    cascade = read_evidence(workspace.folder)["cascade"]
     text_only = load_checkpoint(workspace.folder / TEXT_ONLY)
-    if found is None or text_only.ensemble.labels != checkpoint.ensemble.labels:
+    if cascade is None or text_only.ensemble.labels != checkpoint.ensemble.labels:
         raise CheckpointError(
             f"{workspace.folder} holds no cascade for this model; run `pairfuse ablate` again"
         )
-    raw = _raw(workspace, text_only, pairs)
-    cheap = _decided(text_only, raw, pairs)
-    unsure = np.flatnonzero(raw.max(axis=1) < float(found["threshold"]))
+    extracted = _extracted(workspace, text_only, pairs)
+    raw = text_only.ensemble.predict_proba(extracted.views)
+    cheap = _calibrated(text_only, raw, extracted.pairs)
+    [unsure] = (raw.max(axis=1) < float(cascade["threshold"])).nonzero()
     say(
         f"cascade   {len(unsure)} of {len(pairs)} pairs need their image: "
-        f"{1 - len(unsure) / len(pairs):.1%} of the image encodes saved"
+        f"{1 - len(unsure) / len(pairs):.1%} of the images need not be encoded"
     )
     flags = [f"{flag} text-only".strip() for flag in cheap.flags]
     probabilities, sets = cheap.probabilities.copy(), cheap.sets.copy()
     if len(unsure):
-        full = answer(workspace, checkpoint, [pairs[row] for row in unsure.tolist()])
+        full = predict_pairs(workspace, checkpoint, [pairs[row] for row in unsure.tolist()])
         probabilities[unsure], sets[unsure] = full.probabilities, full.sets
         for place, row in enumerate(unsure.tolist()):
             flags[row] = full.flags[place]
-    return Answers(probabilities, sets, tuple(flags))
+    return PairPredictions(probabilities, sets, tuple(flags))
 
 
-def check_fits(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> None:
+def _check_fits(workspace: Workspace, checkpoint: Checkpoint) -> None:
     """Refuse a data set that the model was not trained for, and one without test pairs."""
-    labels = checkpoint.ensemble.labels
-    found = {pair.label for pair in workspace.dataset.pairs if pair.label is not None}
+    from pairfuse.errors import CheckpointError
+
+    labels, dataset = checkpoint.ensemble.labels, workspace.first_look
+    found = {pair.label for pair in dataset.pairs if pair.label is not None}
     strange = sorted(found - set(labels))
     if strange:
         raise CheckpointError(
             f"the model knows the labels {', '.join(labels)}; {workspace.config.data.root} has "
             f"{strange[0]!r}: it is not the data set that the model was trained for"
         )
-    if not pairs:
+    if not dataset.split("test"):
         raise CheckpointError(f"{workspace.config.data.root} has no test pair to predict")
 
 
-def _raw(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Floats:
-    return checkpoint.ensemble.predict_proba(_views(workspace, checkpoint, pairs))
-
-
-def _decided(checkpoint: Checkpoint, raw: Floats, pairs: Sequence[Pair]) -> Answers:
-    calm = tempered(raw, checkpoint.temperature)
-    lost = np.array([pair.text is None and pair.image is None for pair in pairs])
-    calm[lost] = raw[lost]  # the class prior is calibrated as it is
-    sets = prediction_sets(calm, checkpoint.set_threshold)
-    return Answers(calm, sets, tuple(_flag(pair) for pair in pairs))
-
-
-def _views(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Views:
+def _extracted(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) -> Extracted:
     """Features by the encoders that the model was trained on, and by no others."""
+    from pairfuse.encoders import build_encoders, fingerprint
+    from pairfuse.errors import CheckpointError
+
     options = dict(checkpoint.encoder_options)
     encoders = build_encoders(
         options.pop("encoders"), **options, device=workspace.config.features.device
@@ -129,21 +156,18 @@ def _views(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) 
                 f"(fingerprint {found[:8]}, trained on {wanted[:8]}): its weights or settings "
                 "changed; train again, or bring the old ones back"
             )
-    return workspace.views(pairs, used)
+    return workspace.extract(used, pairs)
 
 
-def _encoder_options(workspace: Workspace) -> dict[str, Any]:
-    """What builds the same encoders again; `auto` is resolved, so that another device agrees."""
-    features = workspace.config.features
-    precisions = {encoder.made_from.get("precision", "fp32") for encoder in workspace.encoders}
-    return {
-        "encoders": list(features.encoders),
-        "pooling": features.pooling,
-        "max_length": features.max_length,
-        "tokens": features.tokens,
-        "truncation": features.truncation,
-        "precision": max(precisions - {"fp32"}, default="fp32"),
-    }
+def _calibrated(checkpoint: Checkpoint, raw: Floats, pairs: Sequence[Pair]) -> PairPredictions:
+    from pairfuse.stats.calibration import prediction_sets, tempered
+
+    probabilities = tempered(raw, checkpoint.temperature)
+    for row, pair in enumerate(pairs):
+        if pair.text is None and pair.image is None:
+            probabilities[row] = raw[row]  # the class prior is calibrated as it is
+    sets = prediction_sets(probabilities, checkpoint.set_threshold)
+    return PairPredictions(probabilities, sets, tuple(_flag(pair) for pair in pairs))
 
 
 def _flag(pair: Pair) -> str:
@@ -151,3 +175,7 @@ def _flag(pair: Pair) -> str:
         return "prior"
     missing = [name for name in ("text", "image") if getattr(pair, name) is None]
     return " ".join(f"no-{name}" for name in missing)
+
+
+def _set_words(labels: Sequence[str], inside: Bools) -> str:
+    return " | ".join(label for label, there in zip(labels, inside, strict=True) if there)

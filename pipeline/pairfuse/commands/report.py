@@ -1,26 +1,21 @@
-"""Pages: gathers what the report shows from the run folder, the data set and the study."""
+"""`pairfuse report`: the evidence of a run as one HTML page that needs nothing beside it."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pairfuse.commands.run_folder import predictions_path, read_evidence, read_history
-from pairfuse.commands.workspace import Workspace
+from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
 from pairfuse.config import METRIC_NAMES, config_toml
-from pairfuse.data.profile import profile, summary
-from pairfuse.encoders import fingerprint
-from pairfuse.fusion.scaling import fit_scaling, narrow, scale
-from pairfuse.report.inputs import ReportInput
-from pairfuse.stats.predictions import load_predictions
-from pairfuse.study.ablation import FUSED
-from pairfuse.study.tuning import SEARCHED, read_trials
+from pairfuse.console import say
+
+if TYPE_CHECKING:
+    from pairfuse.arrays import Floats
+    from pairfuse.commands.workspace import Workspace
+    from pairfuse.report.inputs import ReportInput
 
 #: Libraries whose versions may change a score.
 LIBRARIES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn", "optuna", "h5py")
@@ -28,22 +23,50 @@ LIBRARIES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn", "o
 MAP_AXES = 32
 
 
+def add_parser(commands: Subparsers) -> None:
+    """Add the command with its flags."""
+    about = "write the run's evidence as one HTML page"
+    add_configured(commands, "report", about, run, ["features", "study"])
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Do what the flags ask for."""
+    report(workspace_of(parsed))
+
+
+def report(workspace: Workspace) -> Path:
+    """Write the page into the run folder; nothing is trained."""
+    from pairfuse.report.page import write_report
+
+    place = workspace.folder / "report.html"
+    write_report(report_input(workspace), place)
+    say(f"report    {place} ({place.stat().st_size / 2**20:.1f} MB)")
+    return place
+
+
 def report_input(workspace: Workspace) -> ReportInput:
-    """All that the page shows; nothing is trained.
+    """All that the page shows, from the run folder, the data set and the study.
 
     Raises:
         DataError: No ablation was made.
     """
+    from pairfuse.commands.run_folder import predictions_path, read_evidence, read_history
+    from pairfuse.data.profile import profile, summary
+    from pairfuse.report.inputs import ReportInput
+    from pairfuse.stats.predictions import load_predictions
+    from pairfuse.study.ablation import FUSED
+    from pairfuse.study.tuning import read_trials
+
     evidence = read_evidence(workspace.folder)
     table = workspace.table
     trials, importances = read_trials(
         table,
         workspace.prepared,
         workspace.config.recipe,
-        storage=workspace.config.study.storage or str(workspace.folder / "study.log"),
+        storage=workspace.budget.storage,
         name=FUSED,
-        seed=workspace.config.study.seed,
-        heads=workspace.config.study.heads or SEARCHED,
+        seed=workspace.budget.seed,
+        heads=workspace.budget.heads,
     )
     arms = [arm["name"] for arm in evidence["arms"]]
     return ReportInput(
@@ -65,8 +88,12 @@ def report_input(workspace: Workspace) -> ReportInput:
     )
 
 
-def _map_features(workspace: Workspace) -> NDArray[np.float32]:
+def _map_features(workspace: Workspace) -> Floats:
     """All views side by side, each on its first whitened axes, shape (N, D)."""
+    import numpy as np
+
+    from pairfuse.fusion.scaling import fit_scaling, narrow, scale
+
     views = workspace.table.views
     scaling = narrow(fit_scaling(views, seed=workspace.config.study.seed), MAP_AXES, 0.5)
     scaled = scale(views, scaling).features
@@ -74,6 +101,11 @@ def _map_features(workspace: Workspace) -> NDArray[np.float32]:
 
 
 def _provenance(workspace: Workspace) -> dict[str, str]:
+    """How the run was made: commands, versions, fingerprints, configuration."""
+    from importlib import metadata
+
+    from pairfuse.encoders import fingerprint
+
     versions = {name: metadata.version(name) for name in ("pairfuse", *LIBRARIES)}
     study, data = workspace.config.study, workspace.config.data.root
     flags = f'--data {data} --encoders "{" ".join(workspace.config.features.encoders)}"'

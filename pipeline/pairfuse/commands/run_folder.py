@@ -1,4 +1,4 @@
-"""Records: the files of a run folder, written by one stage and read by a later one."""
+"""Run folder: its files, written by one command and read by a later one."""
 
 from __future__ import annotations
 
@@ -117,14 +117,14 @@ def write_ablation(folder: Path, found: Evidence) -> None:
 
 
 def write_predictions(folder: Path, arms: Sequence[Arm], table: Table) -> None:
-    """Every arm's answer for every labelled pair, each from models that never saw the pair."""
+    """Every arm's prediction for every labelled pair, each from models that never saw the pair."""
     labels = table.labels
     truth = [labels[target] for target in table.targets]
     groups = table.groups.tolist()
     y_pred = []
     for arm in arms:
         mean = arm.probabilities.mean(axis=0)
-        tags = [labels[guess] for guess in mean.argmax(axis=1)]
+        tags = [labels[best] for best in mean.argmax(axis=1)]
         y_pred.append(tags)
         write_csv(
             predictions_path(folder, arm.name),

@@ -1,9 +1,9 @@
-"""Workspace: one command's data set, encoders, stores and table, each made once, when asked for."""
+"""Workspace: data set, encoders, stores and table of a command, each made once, when asked for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,22 +25,49 @@ from pairfuse.features.extraction import Extraction, contents, extract
 from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.views import Views, load_views, targets_of
 from pairfuse.files import write_json, write_text
-from pairfuse.recipe import Recipe
 
 if TYPE_CHECKING:
     from pairfuse.fusion.ensemble import Prepared, Rows
+    from pairfuse.study.ablation import Budget
     from pairfuse.study.cost import EncoderCost
-    from pairfuse.study.crossfit import CrossFit, Table
+    from pairfuse.study.crossfit import Table
     from pairfuse.study.nested import Inner
 
 
-@dataclass
+@dataclass(frozen=True)
+class Extracted:
+    """Pairs whose features are in the stores, as they are once every image was decoded.
+
+    An image that an encoder could not read is missing here, in `pairs` and in `dataset`.
+    """
+
+    dataset: Dataset
+    pairs: tuple[Pair, ...]
+    stores: tuple[FeatureStore, ...]
+    results: tuple[Extraction, ...]
+
+    @cached_property
+    def views(self) -> Views:
+        """The features of the pairs."""
+        return load_views(self.dataset, self.pairs, self.stores)
+
+
+@dataclass(frozen=True)
 class Workspace:
-    """What the stages of one command share."""
+    """What the commands of one process share; each property is made once and never changes.
+
+    The order is fixed: first look, extraction, data set, table, folds. What is derived from the
+    data set is derived after extraction, so that an image that proves unreadable when it is decoded
+    in full is missing for all of it.
+    """
 
     config: Config
-    #: Fits of the whole table by their recipes, for the later stages of one command.
-    fits: dict[tuple[Recipe, ...], CrossFit] = field(default_factory=dict, repr=False)
+    #: The data set as an earlier extraction left it; without it the files are looked at.
+    known: Dataset | None = field(default=None, repr=False)
+
+    def with_dataset(self, dataset: Dataset) -> Workspace:
+        """A workspace that begins with this data set; the same one if it did so already."""
+        return self if dataset is self.first_look else replace(self, known=dataset)
 
     @property
     def folder(self) -> Path:
@@ -52,22 +79,24 @@ class Workspace:
         return Path(self.config.cache)
 
     @property
-    def census(self) -> Path:
+    def image_facts(self) -> Path:
+        """Where it is kept what is known of each image."""
         return self.cache / "census" / "images.jsonl"
 
     @cached_property
+    def first_look(self) -> Dataset:
+        """The data set before any extraction: a look at each file, no image decoded in full."""
+        return self._load() if self.known is None else self.known
+
+    @property
     def dataset(self) -> Dataset:
-        data = self.config.data
-        return load_dataset(
-            Path(data.root),
-            reader=data.reader,
-            columns=data.columns,
-            encoding=data.encoding,
-            labels=data.labels,
-            strict=data.strict,
-            census=self.census,
-            max_pixels=data.max_pixels,
-        )
+        """The data set after extraction of its labelled pairs, which it waits for."""
+        return self.labelled.dataset
+
+    @cached_property
+    def labelled(self) -> Extracted:
+        """The pairs that have a label, with the features of the configured encoders."""
+        return self.extract(self.encoders, self.first_look.split("train", "val"))
 
     @cached_property
     def encoders(self) -> list[Encoder]:
@@ -93,47 +122,51 @@ class Workspace:
         Raises:
             ConfigError: It asks for several answers to each question, and there are none.
         """
-        metric = self.config.study.metric or DEFAULT_METRIC[self.dataset.reader]
-        if metric == "vqa_accuracy" and not self.dataset.answers:
+        metric = self.config.study.metric or DEFAULT_METRIC[self.first_look.reader]
+        if metric == "vqa_accuracy" and not self.first_look.answers:
             raise ConfigError(
                 "metric vqa_accuracy needs several annotators' answers to each question, which "
                 f"{self.config.data.root} does not have; use --metric macro_f1, accuracy or auroc"
             )
         return metric
 
-    def extract(
-        self, encoders: Sequence[Encoder], pairs: Sequence[Pair] | None = None
-    ) -> list[tuple[FeatureStore, Extraction]]:
-        """Bring every encoder's store up to these pairs, or to the whole data set."""
-        return [self._extract(encoder, pairs) for encoder in encoders]
+    @cached_property
+    def budget(self) -> Budget:
+        """What every arm of the study may spend, and where its trials are kept."""
+        from pairfuse.study.ablation import Budget
+        from pairfuse.study.tuning import SEARCHED
 
-    def views(self, pairs: Sequence[Pair], encoders: Sequence[Encoder]) -> Views:
-        """Features of these pairs; what the stores lack is extracted first."""
-        stores = [store for store, _ in self.extract(encoders, pairs)]
-        return load_views(self.dataset, pairs, stores)
+        study = self.config.study
+        return Budget(
+            storage=study.storage or str(self.folder / "study.log"),
+            trials=study.n_trials,
+            members=study.n_models,
+            seed=study.seed,
+            device=self.device,
+            heads=study.heads or SEARCHED,
+        )
 
     @cached_property
     def table(self) -> Table:
-        """The labelled pairs; each with the groups that keep duplicates together."""
+        """The labelled pairs; each with the group that keeps duplicates together."""
         from pairfuse.study.crossfit import Table
 
-        pairs = self.dataset.split("train", "val")
-        groups = duplicate_groups(self.dataset)
-        labelled = np.array([pair.split != "test" for pair in self.dataset.pairs])
-        labels, answers, metric = self.dataset.labels, self.dataset.answers, self.metric
-        unused = set(labels) - {pair.label for pair in pairs}
+        labels, answers, metric = self.first_look.labels, self.first_look.answers, self.metric
+        unused = set(labels) - {pair.label for pair in self.first_look.split("train", "val")}
         if unused:
             raise DataError(
                 f"label {min(unused)!r} has no training pair; leave it out of the labels"
             )
+        pairs = self.labelled.pairs
+        has_label = np.array([pair.split != "test" for pair in self.dataset.pairs])
         return Table(
-            self.views(pairs, self.encoders),
-            targets_of(pairs, labels),
-            groups[labelled],
-            tuple(pair.guid for pair in pairs),
-            labels,
-            metric,
-            soft_labels_of(pairs, labels, answers) if answers else None,
+            views=self.labelled.views,
+            targets=targets_of(pairs, labels),
+            groups=duplicate_groups(self.dataset)[has_label],
+            guids=tuple(pair.guid for pair in pairs),
+            labels=labels,
+            metric=metric,
+            answers=soft_labels_of(pairs, labels, answers) if answers else None,
         )
 
     @cached_property
@@ -165,7 +198,7 @@ class Workspace:
 
     @cached_property
     def inner(self) -> list[Inner]:
-        """The folds inside each fold, for nested searches and stacks."""
+        """The folds inside each fold, for nested searches and stacking."""
         from pairfuse.study.nested import prepare_inner
 
         study = self.config.study
@@ -214,11 +247,61 @@ class Workspace:
                 f"cannot write to {self.folder} ({error.strerror}); name another place with --cache"
             ) from error
 
-    def _extract(
-        self, encoder: Encoder, pairs: Sequence[Pair] | None
-    ) -> tuple[FeatureStore, Extraction]:
-        wanted = self.dataset if pairs is None else replace(self.dataset, pairs=tuple(pairs))
-        store = open_store(self.cache, encoder)
+    def extract(self, encoders: Sequence[Encoder], pairs: Sequence[Pair]) -> Extracted:
+        """Bring every encoder's store up to these pairs of the first look.
+
+        Images that cannot be decoded in full are noted, and missing in what is returned.
+
+        Raises:
+            DataError: Without them a pair has nothing left to train on.
+        """
+        stores, results = [], []
+        unreadable: dict[str, str] = {}  # reasons by the digest of the image
+        for encoder in encoders:
+            wanted = replace(self.first_look, pairs=self._without(pairs, unreadable))
+            store = open_store(self.cache, encoder)
+            result = self._extract(encoder, wanted, store)
+            unreadable |= _unreadable(wanted, encoder, result)
+            stores.append(store)
+            results.append(result)
+        dataset = self.first_look
+        if unreadable:
+            note_bad(self.image_facts, unreadable, max_pixels=self.config.data.max_pixels)
+            dataset = self._load()
+        by_guid = {pair.guid: pair for pair in dataset.pairs}
+        return Extracted(
+            dataset=dataset,
+            pairs=tuple(by_guid[pair.guid] for pair in pairs),
+            stores=tuple(stores),
+            results=tuple(results),
+        )
+
+    def _load(self) -> Dataset:
+        data = self.config.data
+        return load_dataset(
+            Path(data.root),
+            reader=data.reader,
+            columns=data.columns,
+            encoding=data.encoding,
+            labels=data.labels,
+            strict=data.strict,
+            census=self.image_facts,
+            max_pixels=data.max_pixels,
+        )
+
+    def _without(self, pairs: Sequence[Pair], unreadable: Mapping[str, str]) -> tuple[Pair, ...]:
+        """The pairs, those of these images without them."""
+        if not unreadable:
+            return tuple(pairs)
+        images = self.first_look.images
+        return tuple(
+            replace(pair, image=None)
+            if pair.image is not None and images[pair.guid].digest in unreadable
+            else pair
+            for pair in pairs
+        )
+
+    def _extract(self, encoder: Encoder, wanted: Dataset, store: FeatureStore) -> Extraction:
         features = self.config.features
         result = extract(
             contents(wanted, encoder.modality),
@@ -227,31 +310,26 @@ class Workspace:
             device=features.device,
             batch_size=features.batch_size,
             workers=features.workers,
+            max_pixels=self.config.data.max_pixels,
             on_size=partial(_note_size, encoder.name),
         )
-        if result.failed:
-            self._note_failed(encoder, result)
-        return store, result
-
-    def _note_failed(self, encoder: Encoder, result: Extraction) -> None:
-        """Images that failed in full decoding count as unreadable from now on."""
         for digest, reason in result.failed.items():
             log.warning("%s: %s %s", encoder.name, digest[:12], reason)
-        if encoder.modality != "text":
-            limit = self.config.data.max_pixels
-            note_bad(self.census, self._bad_images(encoder, result), max_pixels=limit)
-            self.__dict__.pop("dataset", None)
+        return result
 
-    def _bad_images(self, encoder: Encoder, result: Extraction) -> dict[str, str]:
-        """Reasons by the digest of the image, whatever the key of the failed row is made of."""
-        digests = {}
-        for pair in self.dataset.pairs:
-            key, image = (self.dataset.key(pair, kind) for kind in (encoder.modality, "image"))
-            if key is not None and image is not None and key.hex() in result.failed:
-                digests[image.hex()] = result.failed[key.hex()]
-        return digests
+
+def _unreadable(dataset: Dataset, encoder: Encoder, result: Extraction) -> dict[str, str]:
+    """Reasons by the digest of the image, whatever the key of the failed row is made of."""
+    if encoder.modality == "text" or not result.failed:
+        return {}
+    found = {}
+    for pair in dataset.pairs:
+        key, image = dataset.key(pair, encoder.modality), dataset.key(pair, "image")
+        if key is not None and image is not None and key.hex() in result.failed:
+            found[image.hex()] = result.failed[key.hex()]
+    return found
 
 
 def _note_size(encoder: str, rows: int, size: int) -> None:
-    room = f"{size / 1e9:.2f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"
-    note(f"features  {encoder}: {rows} rows with their tokens will take {room}")
+    space = f"{size / 1e9:.2f} GB" if size > 1e8 else f"{size / 1e6:.1f} MB"
+    note(f"features  {encoder}: {rows} rows with their tokens will take {space}")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pairfuse.console import log, progress
+from pairfuse.data.images import MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Modality, Pair
 from pairfuse.encoders.base import Encoder, EncoderOutput
 from pairfuse.encoders.network import resolve_devices
@@ -89,6 +90,7 @@ def extract(
     device: str,
     batch_size: int = 0,
     workers: int = 0,
+    max_pixels: int = MAX_PIXELS,
     on_size: Callable[[int, int], object] = lambda rows, size: None,
 ) -> Extraction:
     """Compute the rows that the store lacks and commit them part by part.
@@ -100,6 +102,7 @@ def extract(
         device: A torch device's name, or several, as in `cuda:0,cuda:1`.
         batch_size: 0 takes the encoder's own; it halves when memory runs out.
         workers: Threads that prepare inputs; 0 takes one for each core.
+        max_pixels: A larger picture is not decoded.
         on_size: Called with the rows to come and the bytes that they will take, before the first
             is computed, where tokens are kept.
 
@@ -119,7 +122,7 @@ def extract(
 
     with locked(store.folder.parent / LOCK, on_wait=on_wait):
         store.refresh()
-        return _compute(wanted, encoder, store, device, batch_size, workers, on_size)
+        return _compute(wanted, encoder, store, device, batch_size, workers, max_pixels, on_size)
 
 
 def _compute(
@@ -129,6 +132,7 @@ def _compute(
     device: str,
     batch_size: int,
     workers: int,
+    max_pixels: int,
     on_size: Callable[[int, int], object],
 ) -> Extraction:
     missing = {key: wanted[key] for key in store.missing(list(wanted))}
@@ -150,7 +154,7 @@ def _compute(
     ):
         devices = [Device(loader.submit(encoder.load, name), size, int(on_gpu)) for name in names]
         if store.token_dim:
-            per_row = _tokens_a_row(missing, encoder.modality, devices[0])
+            per_row = _tokens_a_row(missing, encoder.modality, devices[0], max_pixels)
             on_size(len(missing), _space(store, len(missing), per_row))
             _check_space(store, len(missing), per_row)
         windows = prepared_windows(
@@ -160,6 +164,7 @@ def _compute(
             pool,
             size=window_size(encoder.modality, size, len(devices)),
             tally=tally,
+            max_pixels=max_pixels,
         )
         drop = partial(pool.shutdown, wait=False, cancel_futures=True)
         with closing(encode_on(devices, windows, abandon=drop)) as encoded:
@@ -187,9 +192,13 @@ def _due(pending: Sequence[tuple[list[bytes], EncoderOutput]], last: float) -> b
     return time.perf_counter() - last > COMMIT_SECONDS or size > COMMIT_BYTES
 
 
-def _tokens_a_row(wanted: Mapping[bytes, Content], modality: Modality, device: Device) -> float:
+def _tokens_a_row(
+    wanted: Mapping[bytes, Content], modality: Modality, device: Device, max_pixels: int
+) -> float:
     """Tokens of an input on average, of a sample: one is encoded, of the others the size counts."""
-    sample = prepare_sample(wanted, modality, device.loading, SAMPLE[modality])
+    sample = prepare_sample(
+        wanted, modality, device.loading, SAMPLE[modality], max_pixels=max_pixels
+    )
     if not sample:
         return 1.0
     [(_, found)] = device.encode(iter([[(b"", sample[0])]]))

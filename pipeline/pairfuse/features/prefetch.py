@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pairfuse.data.images import open_image
+from pairfuse.data.images import MAX_PIXELS, open_image
 from pairfuse.data.pairs import Modality, joint_key, text_key
 from pairfuse.encoders.base import LoadedEncoder, Prepared
 from pairfuse.errors import DataError
@@ -58,6 +58,7 @@ def prepared_windows(
     *,
     size: int,
     tally: Tally,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Window]:
     """Windows of prepared inputs; the next one is made ready while the caller encodes this one.
 
@@ -66,8 +67,9 @@ def prepared_windows(
         loading: The encoder that prepares them; what needs no encoder is done before it is there.
         size: Inputs of one window.
         tally: Filled in as windows are given out.
+        max_pixels: A larger picture is not decoded.
     """
-    prepare = partial(_prepare, loading, _READ[modality])
+    prepare = partial(_prepare, loading, partial(_READ[modality], max_pixels=max_pixels))
     items = iter(wanted.items())
 
     def begin() -> list[Future[_Outcomes]]:
@@ -83,11 +85,16 @@ def prepared_windows(
 
 
 def prepare_sample(
-    wanted: Mapping[bytes, Content], modality: Modality, loading: Future[LoadedEncoder], count: int
+    wanted: Mapping[bytes, Content],
+    modality: Modality,
+    loading: Future[LoadedEncoder],
+    count: int,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Prepared]:
     """Some inputs, evenly spread over those wanted; those that cannot be prepared are left out."""
     items = list(wanted.items())[:: max(1, len(wanted) // count)][:count]
-    found = _prepare(loading, _READ[modality], items)
+    found = _prepare(loading, partial(_READ[modality], max_pixels=max_pixels), items)
     return [prepared for _, prepared in found if not isinstance(prepared, str)]
 
 
@@ -121,25 +128,33 @@ def _kept(outcomes: _Outcomes, tally: Tally) -> Iterator[tuple[bytes, Prepared]]
         yield key, prepared
 
 
-def _read_text(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> str:
+def _read_text(
+    key: bytes, content: Content, loading: Future[LoadedEncoder], *, max_pixels: int
+) -> str:
     return str(content)
 
 
-def _read_image(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> Any:
+def _read_image(
+    key: bytes, content: Content, loading: Future[LoadedEncoder], *, max_pixels: int
+) -> Any:
     assert isinstance(content, Path)
     data = _image_bytes(content)
     if hashlib.sha256(data).digest() != key:
         raise DataError(_CHANGED)
-    return open_image(data, draft=getattr(loading.result(), "draft", 0))
+    return open_image(data, max_pixels=max_pixels, draft=getattr(loading.result(), "draft", 0))
 
 
-def _read_joint(key: bytes, content: Content, loading: Future[LoadedEncoder]) -> tuple[str, Any]:
+def _read_joint(
+    key: bytes, content: Content, loading: Future[LoadedEncoder], *, max_pixels: int
+) -> tuple[str, Any]:
     assert isinstance(content, tuple)
     text, path = content
     data = _image_bytes(path)
     if joint_key(text_key(text), hashlib.sha256(data).digest()) != key:
         raise DataError(_CHANGED)
-    return text, open_image(data, draft=getattr(loading.result(), "draft", 0))
+    return text, open_image(
+        data, max_pixels=max_pixels, draft=getattr(loading.result(), "draft", 0)
+    )
 
 
 def _image_bytes(path: Path) -> bytes:
@@ -150,7 +165,7 @@ def _image_bytes(path: Path) -> bytes:
 
 
 _CHANGED = "the file changed while it was read"
-_READ: Mapping[Modality, Callable[[bytes, Content, Future[LoadedEncoder]], Any]] = {
+_READ: Mapping[Modality, Callable[..., Any]] = {
     "text": _read_text,
     "image": _read_image,
     "joint": _read_joint,

@@ -1,0 +1,101 @@
+"""`pairfuse ablate`: does the image help? Every arm on the same folds, paired tests, a verdict."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
+from pairfuse.commands.train import build_checkpoint
+from pairfuse.console import say
+
+if TYPE_CHECKING:
+    from pairfuse.commands.workspace import Workspace
+    from pairfuse.recipe import Recipe
+    from pairfuse.study.ablation import Arm
+    from pairfuse.study.crossfit import CrossFit
+    from pairfuse.study.evidence import Evidence
+
+    Fits = Mapping[tuple[Recipe, ...], CrossFit]
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command with its flags."""
+    about = "does the image help? all arms, paired tests, the verdict"
+    add_configured(commands, "ablate", about, run, ["features", "study"])
+
+
+def run(parsed: argparse.Namespace) -> None:
+    """Do what the flags ask for."""
+    ablate(workspace_of(parsed))
+
+
+def ablate(workspace: Workspace, *, known: Fits | None = None) -> Evidence:
+    """Compare all arms under the same folds and the same budget; say whether the image helps.
+
+    Args:
+        known: Fits of recipes on the whole table, which the fused arm does not repeat.
+    """
+    from pairfuse.commands.run_folder import (
+        drop_evidence,
+        write_ablation,
+        write_evidence,
+        write_predictions,
+    )
+    from pairfuse.fusion.checkpoint import save_checkpoint
+    from pairfuse.report.plots import plot_arms
+    from pairfuse.study.ablation import TEXT_ONLY
+    from pairfuse.study.evidence import evidence_lines, gather
+
+    workspace.begin()
+    folder = workspace.folder
+    drop_evidence(folder)
+    arms = _run_arms(workspace, known or {})
+    found = gather(
+        arms,
+        workspace.table,
+        workspace.prepared,
+        study=workspace.config.study,
+        texts=[pair.text for pair in workspace.dataset.split("train", "val")],
+        encoders=workspace.encoder_costs(),
+    )
+    text_only = next(arm for arm in arms if arm.name == TEXT_ONLY)
+    assert text_only.fit is not None
+    scores = found.scores_of(TEXT_ONLY).as_dict()
+    save_checkpoint(folder / TEXT_ONLY, build_checkpoint(workspace, text_only.fit, scores))
+    write_ablation(folder, found)
+    write_predictions(folder, arms, workspace.table)
+    plot_arms(
+        [arm.name for arm in arms],
+        [scores.macro_f1.value for scores in found.scores],
+        [(scores.macro_f1.low, scores.macro_f1.high) for scores in found.scores],
+        folder / "ablation.png",
+    )
+    write_evidence(folder, found)
+    for line in evidence_lines(found):
+        say(line)
+    return found
+
+
+def _run_arms(workspace: Workspace, known: Fits) -> list[Arm]:
+    """Every arm; only the fused one keeps the views that the configured recipe names."""
+    from pairfuse.study.ablation import FUSED, arm_views, baselines, run_arm
+
+    table, prepared, recipe = workspace.table, workspace.prepared, workspace.config.recipe
+    arms = [
+        run_arm(
+            name,
+            views,
+            table,
+            prepared,
+            recipe if name == FUSED else replace(recipe, views=()),
+            workspace.budget,
+            inner=workspace.inner if workspace.config.study.nested else [],
+            stacked=workspace.stacked,
+            known=known if name == FUSED else {},
+        )
+        for name, views in arm_views(table).items()
+    ]
+    return arms + baselines(table, prepared)
