@@ -1,4 +1,7 @@
-"""What holds for every test: nothing is written to, or read from, the user's own cache folder."""
+"""What holds for every test: nothing is written to, or read from, the user's own cache folder.
+
+Where several workers share the cores (`pytest -n 2`), each computes with one thread.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is first imported
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -357,19 +357,19 @@ def test_what_is_no_run_cannot_be_compared(
     assert "no predictions of" in capsys.readouterr().err
 
 
-def test_a_joint_encoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
+def test_a_joint_encoder_goes_the_whole_way(root: Path, own: Path, tmp_path: Path) -> None:
     encoders = f"ngram efficientnet-lite0 joint={vilt(tmp_path / 'vilt')}"
     views = ["--set", f"recipe.views={json.dumps(['ngram', 'efficientnet-lite0', 'vilt'])}"]
-    quick = ["--encoders", encoders, "--trials", "1", *views]
-    assert _command("run", root, tmp_path, *quick) == 0
-    found = read_evidence(tmp_path / "runs" / "toy")
+    quick = ["--encoders", encoders, "--trials", "1", *views, "--run", "joint"]
+    assert _command("run", root, own, *quick) == 0  # text and image features are there already
+    found = read_evidence(own / "runs" / "joint")
     arms = {arm["name"]: arm["views"] for arm in found["arms"]}
     assert arms["fused"] == ["ngram", "efficientnet-lite0", "vilt"]
     assert (arms["text-only"], arms["image-only"]) == (["ngram"], ["efficientnet-lite0"])
     assert arms["vilt"] == ["vilt"]
     assert found["emap"] is None
-    assert len(_rows(tmp_path / "runs" / "toy" / "test_labels.csv")) == TEST_PAIRS + 1
-    assert (tmp_path / "runs" / "toy" / "report.html").is_file()
+    assert len(_rows(own / "runs" / "joint" / "test_labels.csv")) == TEST_PAIRS + 1
+    assert (own / "runs" / "joint" / "report.html").is_file()
 
 
 def test_an_image_that_a_joint_encoder_cannot_read_counts_as_missing(

@@ -196,7 +196,7 @@ def draw_shown(
         return Image.new("RGB", (16, 16), INKS[kind])
 
     monkeypatch.setattr(scenes, "draw_scene", scene)
-    draw_demo(root, pairs=600, test_pairs=0, world=world, noise=noise)
+    draw_demo(root, pairs=400, test_pairs=0, world=world, noise=noise)
     odd = {path.name for path in flawed(root).values()}
     return [
         Shown(
