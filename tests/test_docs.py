@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from docs.tables import DOCUMENTS, GUIDES, ROOT, commands, parser, regenerated
+from docs.tables import DOCUMENTS, GUIDES, ROOT, commands, regenerated
+from pairfuse.cli import build_parser
 from pairfuse.commands.help import TOPICS
 from pairfuse.config import load_config, parse_setting
 from pairfuse.data.demo import draw_demo
@@ -39,7 +40,7 @@ PAIRS = 120
 def known_flags() -> set[str]:
     """Every flag of every command."""
     found = set()
-    waiting = [parser()]
+    waiting = [build_parser()]
     while waiting:
         for action in waiting.pop()._actions:
             found.update(action.option_strings)
@@ -73,7 +74,7 @@ def test_every_flag_is_in_a_guide() -> None:
 def test_console_lines_can_be_typed(name: str, line: str) -> None:
     program, *arguments = shlex.split(line)
     if program == "pairfuse":
-        parsed = parser().parse_args(arguments)
+        parsed = build_parser().parse_args(arguments)
         load_config(None, dict(parse_setting(text) for text in getattr(parsed, "set", [])))
     elif program == "make":
         variables = [word.split("=")[0] for word in arguments if "=" in word]

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pairfuse import cli
-from pairfuse.commands import help as help_command
+from pairfuse.cli import build_parser
 from pairfuse.config import METRIC_NAMES, Config
 from pairfuse.data.readers import READERS
 from pairfuse.encoders import ENCODERS
@@ -33,18 +32,9 @@ SHARED = ("data", "features", "study", "run")
 _BLOCK = re.compile(r"(<!-- generated: ([\w./ -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the command line, `help` in it."""
-    made = (getattr(cli, "build_parser", None) or cli._parser)()
-    commands = _subparsers(made)
-    if "help" not in commands.choices:
-        help_command.add_parser(commands)
-    return made
-
-
 def commands() -> Mapping[str, argparse.ArgumentParser]:
     """The parser of each command, in the order of `--help`."""
-    return _subparsers(parser()).choices
+    return _subparsers(build_parser()).choices
 
 
 def regenerated(text: str) -> str:
@@ -58,7 +48,7 @@ def _made(name: str) -> str:
 
 
 def _commands() -> Iterator[str]:
-    listed = _subparsers(parser())._choices_actions
+    listed = _subparsers(build_parser())._choices_actions
     return _table(("command", "what it does"), ((f"`{a.dest}`", a.help) for a in listed))
 
 
@@ -78,7 +68,7 @@ def _own_flags(parent: str = "") -> Iterator[str]:
     """Flags that a command does not share with others; with a parent, those of its actions."""
     rows = [
         (f"`{name}`", _flag(action), action.help)
-        for name, command in _leaves(parser())
+        for name, command in _leaves(build_parser())
         if name.startswith(f"{parent} ") or (not parent and " " not in name)
         for group in command._action_groups
         if group.title not in SHARED

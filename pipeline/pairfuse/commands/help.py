@@ -6,8 +6,8 @@ import argparse
 import difflib
 import re
 from importlib.resources import files
-from typing import Any
 
+from pairfuse.commands.flags import Subparsers, add_command
 from pairfuse.console import say
 from pairfuse.errors import ConfigError, shown
 
@@ -17,15 +17,11 @@ _MARK = re.compile(r"^<!-- (?:generated: [\w./ -]+|end) -->\n", re.MULTILINE)
 _PICTURE = re.compile(r"^!\[.*\]\(.*\)\n+", re.MULTILINE)
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
+def add_parser(commands: Subparsers) -> None:
+    """Add the command with its flags."""
     about = "print a guide of the manual, or list the guides"
-    command: argparse.ArgumentParser = commands.add_parser(
-        "help", help=about, description=about, allow_abbrev=False
-    )
+    command = add_command(commands, "help", about, run)
     command.add_argument("topic", nargs="?", metavar="TOPIC", help=", ".join(TOPICS))
-    command.add_argument("--verbose", action="store_true", help="say more about the work")
-    command.set_defaults(run=run)
 
 
 def run(parsed: argparse.Namespace) -> None:
