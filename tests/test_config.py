@@ -49,8 +49,8 @@ UNKNOWN = {
     "key": ("[recipe]\nweight_deacy = 1", "unknown key 'weight_deacy'; did you mean weight_decay?"),
     "nothing near": (
         "[study]\nxyzzy = 1",
-        "did you mean folds, repeats, n_models, n_trials, metric, heads, ensemble, nested, coverage, "
-        "seed, storage?",
+        "did you mean folds, repeats, n_models, n_trials, metric, heads, ensemble, nested, "
+        "coverage, seed, storage?",
     ),
 }
 
@@ -256,7 +256,7 @@ def test_an_ensemble_averages_or_stacks(tmp_path: Path) -> None:
 
 
 def test_a_nested_search_cannot_be_stacked() -> None:
-    with pytest.raises(ConfigError, match="no one stack can join; leave out --nested"):
+    with pytest.raises(ConfigError, match="cannot be stacked; leave out --nested"):
         load_config(None, {"study.nested": True, "study.ensemble": "stacking"})
 
 

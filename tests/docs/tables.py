@@ -21,7 +21,11 @@ from pairfuse.config import METRIC_NAMES, Config
 from pairfuse.data.readers import READERS
 from pairfuse.encoders import ENCODERS
 from pairfuse.fusion import heads
-from pairfuse.study import tuning
+
+try:
+    from pairfuse.study.search_space import SEARCHED_HEADS
+except ImportError:
+    from pairfuse.study.tuning import SEARCHED as SEARCHED_HEADS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pipeline" / "pairfuse"
@@ -109,13 +113,12 @@ def _by_modality() -> Iterator[tuple[str, str]]:
 
 def _heads() -> Iterator[str]:
     table = {**heads.HEADS, **getattr(heads, "TOKEN_HEADS", {})}
-    searched = tuning.SEARCHED
     rows = (
         (
             f"`{name}`",
             _first_line(getattr(spec, "cls", spec)),
             getattr(spec, "reads", "tokens" if name not in heads.HEADS else "pooled"),
-            "yes" if name in searched else "if named",
+            "yes" if name in SEARCHED_HEADS else "if named",
         )
         for name, spec in table.items()
     )

@@ -18,7 +18,7 @@ from pairfuse.commands.workspace import Workspace
 from pairfuse.config import load_config
 from pairfuse.encoders import base, checkpoint_folder
 from pairfuse.features.extraction import Extraction
-from pairfuse.features.views import Views, load_views
+from pairfuse.features.views import Views
 from toys import checkpoints
 from toys.data import picture, saved, write_labels, write_set
 
@@ -46,7 +46,7 @@ class World:
     def model(self, name: str) -> Path:
         return self.place / self.models / name
 
-    def job(self, cache: str = "") -> Workspace:
+    def workspace(self, cache: str = "") -> Workspace:
         specs = [f"text={self.model('bert')}", f"image={self.model('resnet')}"]
         plain = {
             "features.device": "cpu",
@@ -62,10 +62,11 @@ class World:
         )
 
     def extract(self, cache: str = "") -> tuple[dict[str, Extraction], Views]:
-        job = self.job(cache)
-        found = job.extract(job.encoders)
-        done = {store.modality: result for store, result in found}
-        return done, load_views(job.dataset, job.dataset.pairs, [store for store, _ in found])
+        workspace = self.workspace(cache)
+        found = workspace.extract(workspace.encoders, workspace.first_look.pairs)
+        return {
+            s.modality: r for s, r in zip(found.stores, found.results, strict=True)
+        }, found.views
 
 
 @pytest.fixture(scope="session")

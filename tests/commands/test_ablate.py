@@ -1,0 +1,51 @@
+"""`pairfuse ablate`: arms on the same rows, their predictions, the evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pairfuse.commands.run_folder import read_evidence
+from toys.commands import guids, read_rows, run_command
+
+
+def test_the_ablation_has_all_arms_on_the_same_rows(cache: Path) -> None:
+    rows = read_rows(cache / "runs" / "toy" / "ablation.csv")
+    assert [row["arm"] for row in rows] == ["fused", "text-only", "image-only", "prior", "majority"]
+    assert [row["views"] for row in rows[1:4]] == ["ngram", "efficientnet-lite0", ""]
+    assert {row["rows"] for row in rows} == {"80"}
+    for row in rows:
+        low, value, high = (float(row[f"macro_f1{end}"]) for end in ("_low", "", "_high"))
+        assert low <= value <= high
+
+
+def test_out_of_fold_guesses_give_the_scores_of_the_ablation(root: Path, cache: Path) -> None:
+    run = cache / "runs" / "toy"
+    rows = read_rows(run / "out_of_fold.csv")
+    assert sorted(row["guid"] for row in rows) == sorted(guids(root, "train.txt"))
+    for arm in read_rows(run / "ablation.csv"):
+        right = np.mean([row["tag"] == row[arm["arm"]] for row in rows])
+        assert right == pytest.approx(float(arm["accuracy"]), abs=1e-4)
+
+
+def test_the_evidence_names_the_verdict_and_every_arm(cache: Path) -> None:
+    found = read_evidence(cache / "runs" / "toy")
+    assert found["verdict"]["outcome"] in {"helps", "does not help", "cannot be told"}
+    assert found["verdict"]["use"] in {"fused", "text-only", "image-only"}
+    assert len(found["comparisons"]) == 5 * 4 / 2
+    assert sum(found["agreement"].values()) == pytest.approx(1)
+    assert list(found["removal"]) == ["nothing", "image", "text"]
+    fused = next(arm for arm in found["arms"] if arm["name"] == "fused")
+    whole = found["removal"]["nothing"]["macro_f1"]["value"]
+    assert whole == pytest.approx(fused["scores"]["macro_f1"]["value"], abs=1e-4)
+    assert {cost["name"] for cost in found["cost"]} == {"fused", "text-only", "image-only"}
+    assert all(cost["encode_ms"] > 0 for cost in found["cost"])
+
+
+def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:
+    assert run_command("ablate", root, own, "--nested") == 0
+    found = read_evidence(own / "runs" / "toy")
+    assert found["nested"] is True
+    assert found["arms"][0]["scores"]["rows"] == 80

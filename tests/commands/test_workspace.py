@@ -1,0 +1,142 @@
+"""Workspace: what extraction finds unreadable is missing for all that follows, at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pairfuse.commands.workspace import Workspace
+from pairfuse.config import load_config
+from pairfuse.errors import DataError
+from pairfuse.features import prefetch
+from toys.commands import read_rows, run_command
+from toys.encoders import ToyEncoder
+from toys.published import WRITERS
+
+
+def workspace_at(root: Path, cache: Path, **data: object) -> Workspace:
+    """A workspace with the n-gram and the small image encoder."""
+    options = {f"data.{key}": value for key, value in {"root": str(root), **data}.items()}
+    encoders = ["ngram", "efficientnet-lite0"]
+    return Workspace(
+        load_config(None, {**options, "cache": str(cache), "features.encoders": encoders})
+    )
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> list[bytes]:
+    """Let these images fail when they are decoded in full; what failed is listed."""
+    bad = {path.read_bytes() for path in paths}
+    decode, failed = prefetch.open_image, []
+
+    def open_image(data: bytes, **options: Any) -> Any:
+        if data in bad:
+            failed.append(data)
+            raise DataError("cannot be decoded (broken)")
+        return decode(data, **options)
+
+    monkeypatch.setattr(prefetch, "open_image", open_image)
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("layout", "metric"),
+    [("vqa", "vqa_accuracy"), ("hateful-memes", "auroc"), ("mvsa", "accuracy")],
+)
+def test_a_search_is_for_what_the_publishers_score_by(
+    layout: str, metric: str, tmp_path: Path
+) -> None:
+    root = WRITERS[layout](tmp_path / "set")
+    assert Workspace(load_config(None, {"data.root": str(root)})).metric == metric
+
+
+def test_an_image_that_only_full_decoding_refuses_is_missing_in_the_first_table(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = workspace_at(root, tmp_path)
+    bad = workspace.first_look.split("train")[3]
+    assert bad.image is not None
+    refuse(monkeypatch, bad.image)
+    views = workspace.table.views
+    there = [pair.image is not None for pair in workspace.first_look.split("train")]
+    there[3] = False
+    assert views.present["efficientnet-lite0"].tolist() == there
+    assert workspace.dataset.split("train")[3].image is None
+    assert workspace_at(root, tmp_path).first_look.split("train")[3].image is None
+
+
+def test_an_image_that_one_encoder_cannot_read_is_not_shown_to_the_next(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = workspace_at(root, tmp_path)
+    pairs = workspace.first_look.pairs[:3]
+    assert pairs[0].image is not None
+    failed = refuse(monkeypatch, pairs[0].image)
+    extracted = workspace.extract([ToyEncoder(modality="image"), *workspace.encoders], pairs)
+    assert len(failed) == 1
+    assert [len(result.failed) for result in extracted.results] == [1, 0, 0]
+    assert [pair.image is None for pair in extracted.pairs] == [True, False, False]
+
+
+def test_an_image_that_a_joint_encoder_cannot_read_counts_as_missing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = workspace_at(root, tmp_path)
+    pairs = workspace.first_look.pairs
+    before = sum(pair.image is None for pair in pairs)
+    refuse(monkeypatch, *(pair.image for pair in pairs[:3] if pair.image is not None))
+    extracted = workspace.extract([ToyEncoder(modality="joint")], pairs[:3])
+    assert sum(pair.image is None for pair in extracted.dataset.pairs) == before + 3
+
+
+def test_train_works_at_once_where_an_image_only_fails_in_full_decoding(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [image] = [pair.image for pair in workspace_at(root, tmp_path).first_look.pairs[:1]]
+    assert image is not None
+    refuse(monkeypatch, image)
+    assert run_command("train", root, tmp_path) == 0
+
+
+def test_predict_flags_an_image_that_only_fails_in_full_decoding(
+    root: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in (own / "features").glob("efficientnet-*/**/*.h5"):
+        part.unlink()
+    pair = workspace_at(root, own).first_look.split("test")[0]
+    assert pair.image is not None
+    refuse(monkeypatch, pair.image)
+    assert run_command("predict", root, own) == 0
+    first, second, *_ = read_rows(own / "runs" / "toy" / "test_probabilities.csv")
+    assert (first["guid"], first["flags"], second["flags"]) == (pair.guid, "no-image", "")
+
+
+def test_a_later_command_begins_with_what_an_earlier_one_extracted(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = workspace_at(root, tmp_path)
+    image = workspace.first_look.pairs[0].image
+    assert image is not None
+    failed = refuse(monkeypatch, image)
+    extracted = workspace.extract(workspace.encoders, workspace.first_look.pairs)
+    later = workspace.with_dataset(extracted.dataset)
+    assert later.dataset is extracted.dataset
+    assert later.with_dataset(later.dataset) is later
+    assert len(failed) == 1
+
+
+def test_the_bound_on_pixels_is_the_one_that_was_configured(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: set[int] = set()
+    decode = prefetch.open_image
+
+    def open_image(data: bytes, *, max_pixels: int, draft: int) -> Any:
+        bounds.add(max_pixels)
+        return decode(data, max_pixels=max_pixels, draft=draft)
+
+    monkeypatch.setattr(prefetch, "open_image", open_image)
+    workspace = workspace_at(root, tmp_path, max_pixels=100_000_000)
+    workspace.extract(workspace.encoders, workspace.first_look.pairs[:2])
+    assert bounds == {100_000_000}
