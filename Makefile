@@ -18,7 +18,7 @@ study = $(if $(TRIALS),--trials "$(TRIALS)") $(if $(FOLDS),--folds "$(FOLDS)") \
   $(if $(METRIC),--metric "$(METRIC)")
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup demo check-data features tune train ablate predict report matrix compare study test faults lint format bench clean
+.PHONY: help run setup demo check-data features tune train ablate predict report matrix compare study test faults lint format docs picture bench clean
 
 help: ## list targets and variables
 	@echo "pairfuse: classify pairs of one text and one image"
@@ -91,6 +91,12 @@ lint: $(STAMP) ## check style and types
 format: $(STAMP) ## put the code into its usual form
 	@$(BIN)/ruff check --fix pipeline tests
 	@$(BIN)/ruff format pipeline tests
+
+docs: $(STAMP) ## write the tables of README and guides anew from the code
+	@$(BIN)/python tests/docs/tables.py
+
+picture: $(STAMP) ## draw the README's picture from the demo run's report (needs chromium)
+	@$(BIN)/python tests/docs/picture.py
 
 bench: $(STAMP) ## measure against the usual ways (20 minutes; DATA=folder): cache/bench/*.json
 	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'

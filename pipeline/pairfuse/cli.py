@@ -21,6 +21,7 @@ from pairfuse.commands import (
     demo,
     encoders,
     features,
+    help,
     matrix,
     predict,
     report,
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "encoders": encoders,
     "cache": cache,
+    "help": help,
 }
 
 #: A full or closed disk is no bug: it gets one line, no traceback.
