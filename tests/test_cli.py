@@ -109,7 +109,7 @@ WRONG: list[tuple[list[str], str]] = [
         ["matrix", "--heads", "gated stacking"],
         "two other heads or more, found gated",
     ),
-    (["ablate", "--nested", "--set", "study.ensemble=stacking"], "which no one stack can join"),
+    (["ablate", "--nested", "--set", "study.ensemble=stacking"], "which cannot be stacked"),
     (["tune", "--folds", "1"], "folds is 1; use 2 to 100"),
     (["tune", "--folds", "2", "--encoders", "ngram"], "has 2 different pairs"),
     (["train", "--config", "no-such.toml"], "no-such.toml cannot be read"),

@@ -256,7 +256,7 @@ def test_an_ensemble_averages_or_stacks(tmp_path: Path) -> None:
 
 
 def test_a_nested_search_cannot_be_stacked() -> None:
-    with pytest.raises(ConfigError, match="no one stack can join; leave out --nested"):
+    with pytest.raises(ConfigError, match="cannot be stacked; leave out --nested"):
         load_config(None, {"study.nested": True, "study.ensemble": "stacking"})
 
 

@@ -112,7 +112,7 @@ class StudyConfig:
             )
         if self.nested and self.ensemble == "stacking":
             raise ConfigError(
-                "a nested search finds other recipes in each fold, which no one stack can join; "
+                "a nested search finds other recipes in each fold, which cannot be stacked; "
                 "leave out --nested or use --set study.ensemble=average"
             )
 

@@ -143,7 +143,6 @@ def judge(task: DataSet) -> dict[str, Any]:
             base=BASE,
             storage=f"{folder}/study.log",
             n_trials=TRIALS,
-            n_models=N_MODELS,
             seed=task.seed,
             heads=HEADS,
         )

@@ -32,7 +32,7 @@ def _prepared(given: Table) -> list[Prepared]:
 
 
 def _run(given: Table, name: str, storage: Path) -> Arm:
-    search = SearchSpec(base=BASE, storage=str(storage), n_trials=1, n_models=2)
+    search = SearchSpec(base=BASE, storage=str(storage), n_trials=1)
     data = FoldedTable(given, _prepared(given)).only(arm_views(given)[name])
     return run_arm(name, data, search)
 
@@ -96,13 +96,12 @@ def test_stacked_arms_differ_from_averaged_ones_in_the_vote_alone(
     given: Table, tmp_path: Path
 ) -> None:
     prepared = _prepared(given)
-    inner = prepare_inner(given, prepared, n_models=2, seed=0)
+    inner = prepare_inner(given, prepared, seed=0)
     data = FoldedTable(given, prepared, inner).only(["words"])
     search = SearchSpec(
         base=replace(BASE, epochs=2),
         storage=str(tmp_path / "log"),
         n_trials=2,
-        n_models=2,
         heads=("concat", "linear"),
     )
     mean, stacked = (
@@ -137,7 +136,7 @@ def test_a_fit_that_is_known_is_not_made_again(
     assert text.fit is not None
     monkeypatch.setattr(ablation, "fit_recipes", None)
     data = FoldedTable(given, _prepared(given)).only(["words"])
-    search = SearchSpec(base=BASE, storage=str(tmp_path / "log"), n_trials=1, n_models=2)
+    search = SearchSpec(base=BASE, storage=str(tmp_path / "log"), n_trials=1)
     again = run_arm("text-only", data, search, known={text.recipes: text.fit})
     assert again.fit is text.fit
 

@@ -23,14 +23,16 @@ from toys.fusion import PLAIN, farthest, noise, table, told_by_words
 from toys.worlds import World, draw_world
 
 QUICK = replace(PLAIN, n_components=8, epochs=6, balance="weights")
-FOLDS, MEMBERS, REPEATS = 3, 2, 2
+FOLDS, N_MODELS, REPEATS = 3, 2, 2
 
 
 def folds_of(given: Table, *, seed: int = 0) -> list[Rows]:
     return make_folds(
-        *(given.targets, given.groups, given.labels),
+        given.targets,
+        given.groups,
+        given.labels,
         folds=FOLDS,
-        n_models=MEMBERS,
+        n_models=N_MODELS,
         repeats=REPEATS,
         seed=seed,
     )
@@ -93,7 +95,7 @@ def canary(fold: int) -> tuple[Table, list[Rows]]:
     targets = np.random.default_rng(3).integers(2, size=300)
     given = table(noise(300, seed=4), targets)
     rows = [part for part in folds_of(given) if part.repeat == 0]
-    told = rows[MEMBERS * fold].held
+    told = rows[N_MODELS * fold].held
     words = given.views.features["words"].copy()
     words[told, 0] = 2 * targets[told] - 1
     views = Views(
@@ -109,7 +111,7 @@ def right(given: Table, fit: CrossFit, held: Ints) -> float:
 @pytest.mark.parametrize("fold", range(FOLDS))
 def test_a_canary_in_the_rows_of_a_fold_does_not_raise_their_score(fold: int) -> None:
     given, rows = canary(fold)
-    assert right(given, fitted(given, rows), rows[MEMBERS * fold].held) < 0.75
+    assert right(given, fitted(given, rows), rows[N_MODELS * fold].held) < 0.75
 
 
 def test_the_canary_sings_where_held_out_rows_are_trained_on() -> None:

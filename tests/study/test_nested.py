@@ -24,8 +24,8 @@ def _prepared(given: Table) -> list[Prepared]:
 
 
 def _fit(given: Table, prepared: list[Prepared], storage: Path) -> CrossFit:
-    data = FoldedTable(given, prepared, prepare_inner(given, prepared, n_models=2, seed=0))
-    search = SearchSpec(base=BASE, storage=str(storage), n_trials=3, n_models=2)
+    data = FoldedTable(given, prepared, prepare_inner(given, prepared, seed=0))
+    search = SearchSpec(base=BASE, storage=str(storage), n_trials=3)
     _, fit = nested_fit(data, search, name="arm")
     return fit
 
@@ -50,7 +50,7 @@ def fit(
 def test_the_search_of_a_fold_sees_rows_outside_it_only(
     given: Table, prepared: list[Prepared]
 ) -> None:
-    for fold in prepare_inner(given, prepared, n_models=2, seed=0):
+    for fold in prepare_inner(given, prepared, seed=0):
         held = prepared[fold.outer_sets[0]].rows.held
         assert not np.intersect1d(fold.rows, held).size
         seen = np.concatenate([part.rows.held for part in fold.prepared])

@@ -36,7 +36,7 @@ def _stacked(
     prepared = _prepared(given, like or given)
     recipes = [replace(QUICK, head=head, epochs=epochs) for head in heads]
     fits = cross_fit(given, prepared, recipes, seed=0)
-    data = FoldedTable(given, prepared, prepare_inner(given, prepared, n_models=2, seed=0))
+    data = FoldedTable(given, prepared, prepare_inner(given, prepared, seed=0))
     found = stacked_ensemble(data, recipes, fits, seed=0, device="cpu")
     return found, fits, prepared
 
@@ -89,7 +89,7 @@ def test_a_row_of_which_no_recipe_uses_a_view_gets_the_prior(bare: Table) -> Non
     prepared = _prepared(bare, bare)
     recipes = [replace(QUICK, head=head, views=("words",)) for head in ("linear", "concat")]
     fits = cross_fit(bare, prepared, recipes, seed=0)
-    data = FoldedTable(bare, prepared, prepare_inner(bare, prepared, n_models=2, seed=0))
+    data = FoldedTable(bare, prepared, prepare_inner(bare, prepared, seed=0))
     found = stacked_ensemble(data, recipes, fits, seed=0, device="cpu")
     assert np.allclose(found.probabilities[0, 9], found.ensemble.prior, atol=1e-6)
     assert np.allclose(found.ensemble.predict_proba(bare.views)[9], found.ensemble.prior)

@@ -75,9 +75,9 @@ def _values(log: Path) -> list[float | None]:
 
 
 def test_three_trials_and_three_more_equal_six_at_once(tmp_path: Path) -> None:
-    at_once = _tune(tmp_path / "one.log", 6)
-    _tune(tmp_path / "two.log", 3)
-    resumed = _tune(tmp_path / "two.log", 6)
+    at_once = _tune(tmp_path / "one.log", 6, heads=("concat",))  # two base points, four drawn
+    _tune(tmp_path / "two.log", 3, heads=("concat",))
+    resumed = _tune(tmp_path / "two.log", 6, heads=("concat",))
     assert resumed == at_once
     assert _values(tmp_path / "two.log") == _values(tmp_path / "one.log")
 

@@ -167,8 +167,7 @@ class Workspace:
         """The folds inside each fold, for nested searches and stacking."""
         from pairfuse.study.nested import prepare_inner
 
-        study = self.config.study
-        return prepare_inner(self.table, self.prepared, n_models=study.n_models, seed=study.seed)
+        return prepare_inner(self.table, self.prepared, seed=self.config.study.seed)
 
     @property
     def stacked(self) -> list[InnerFolds]:

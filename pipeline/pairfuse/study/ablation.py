@@ -20,7 +20,8 @@ from pairfuse.study.stacking import stacked_ensemble
 from pairfuse.study.tuning import SearchSpec, tune
 
 FUSED, TEXT_ONLY, IMAGE_ONLY = "fused", "text-only", "image-only"
-#: Arms that look at no view: scikit-learn's DummyClassifier strategies.
+#: Arms that look at no view, named by the strategies of scikit-learn's DummyClassifier; "majority"
+#: is its "most_frequent".
 PRIOR, MAJORITY = "prior", "majority"
 
 
@@ -58,6 +59,7 @@ def arm_views(table: Table) -> dict[str, list[str]]:
             f"no {lacking[0]} encoder among {', '.join(table.views.features)}; an ablation needs "
             'one of each modality, as in --encoders "minilm efficientnet-lite0"'
         )
+    # With one view of a modality its own arm is the modality's arm already.
     single = {view: [view] for views in arms.values() if len(views) > 1 for view in views}
     single |= {view: [view] for view in table.views.of("joint")}
     return {FUSED: list(table.views.features), **arms, **single}
@@ -84,7 +86,7 @@ def run_arm(
         known: Fits on these very rows by their recipes, which are not made again.
     """
     views = tuple(data.table.views.features)
-    if nested:
+    if nested:  # each fold has recipes of its own, so there is nothing to fit or stack after it
         recipes, fit = nested_fit(data, search, name=name)
         return Arm(name, views, fit.probabilities, recipes, fit)
     recipes = tune(data.table, data.prepared, search, name=name).recipes

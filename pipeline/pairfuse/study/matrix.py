@@ -71,7 +71,7 @@ class ModelResult:
     def values(self) -> bytes:
         """The probabilities as they are kept."""
         buffer = io.BytesIO()
-        np.save(buffer, self.probabilities, allow_pickle=False)
+        np.save(buffer, self.probabilities, allow_pickle=False)  # never unpickle a file on disk
         return buffer.getvalue()
 
 
@@ -111,6 +111,7 @@ def models(views: Views, heads: Sequence[str]) -> list[Model]:
     """
     alone = [Model((view,), heads[0]) for kind in MODALITY_ORDER for view in views.of(kind)]
     pairs = [(text, image) for text in views.of("text") for image in views.of("image")]
+    # A joint view saw both modalities already; it is not fused with a text or an image again.
     return alone + [Model(pair, head) for pair in pairs for head in heads]
 
 
@@ -130,9 +131,10 @@ def run_models(
 
     @cache
     def inner() -> list[InnerFolds]:  # made once, and only where a stacking is not read from disk
-        return prepare_inner(data.table, data.prepared, n_models=search.n_models, seed=search.seed)
+        return prepare_inner(data.table, data.prepared, seed=search.seed)
 
     for model in chosen:
+        # One head and all of the model's views: only the rest of the recipe is searched.
         base = replace(search.base, head=model.head, views=())
         own_search = replace(search, base=base, heads=(model.head,))
         parts = {key: each for key, each in done.items() if each.model.views == model.views}
@@ -293,6 +295,7 @@ def _read(model: Model, values: Path, facts: Path, *, shape: tuple[int, int]) ->
             seconds=float(found["seconds"]),
             recipe=recipe,
         )
+    # A file that is missing, cut, of another version, or holds a recipe that is refused today.
     except (OSError, ValueError, LookupError, TypeError, ConfigError):
         return None
     return result if result.probabilities.shape[1:] == shape else None

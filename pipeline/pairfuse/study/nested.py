@@ -22,7 +22,7 @@ from pairfuse.study.crossfit import (
     cross_fit,
     join,
 )
-from pairfuse.study.folds import count_repeats, make_folds
+from pairfuse.study.folds import count_repeats, make_folds, outer_folds
 from pairfuse.study.tuning import SearchSpec, tune
 
 #: Folds of the search inside a fold. Three, not five: the search inside needs a ranking of recipes,
@@ -30,34 +30,31 @@ from pairfuse.study.tuning import SearchSpec, tune
 INNER_FOLDS = 3
 
 
-def prepare_inner(
-    table: Table, prepared: Sequence[Prepared], *, n_models: int, seed: int
-) -> list[InnerFolds]:
+def prepare_inner(table: Table, prepared: Sequence[Prepared], *, seed: int) -> list[InnerFolds]:
     """Make the folds inside each outer fold and fit their scalings, once for all arms.
 
     Args:
         table: Labelled rows.
-        prepared: Row sets of the outer folds, `n_models` for each fold, one after another.
-        n_models: Models for each outer fold; an inner fold has one.
+        prepared: Row sets of the outer folds; an inner fold has one model, whatever these have.
         seed: Seed of the inner folds.
 
     Raises:
         DataError: A class has fewer groups inside a fold than there are inner folds.
     """
     out = []
-    with progress("scaling inner folds", len(prepared) // n_models, unit="folds") as bar:
-        for first in range(0, len(prepared), n_models):
-            outer = prepared[first].rows
-            rows = np.union1d(outer.train, outer.val)
+    outer = outer_folds(prepared)
+    with progress("scaling inner folds", len(outer), unit="folds") as bar:
+        for fold in outer:
+            rows = np.setdiff1d(np.arange(len(table.targets)), fold.held)
             part = table.rows(rows)
-            folds = make_folds(
+            inner = make_folds(
                 part.targets, part.groups, part.labels, folds=INNER_FOLDS, n_models=1, seed=seed
             )
             out.append(
                 InnerFolds(
                     rows=rows,
-                    prepared=tuple(prepare_rows(part.views, folds, seed=seed)),
-                    outer_sets=tuple(range(first, first + n_models)),
+                    prepared=tuple(prepare_rows(part.views, inner, seed=seed)),
+                    outer_sets=fold.sets,
                 )
             )
             bar.update()

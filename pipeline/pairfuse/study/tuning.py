@@ -28,6 +28,7 @@ from pairfuse.files import locked
 from pairfuse.fusion.ensemble import Prepared, project
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import Table, cross_fit
+from pairfuse.study.folds import outer_folds
 from pairfuse.study.objective import objective
 from pairfuse.study.search_space import (
     RANGES,
@@ -62,7 +63,6 @@ class SearchSpec:
         base: What the search does not touch; its own point is tried first.
         heads: Heads to choose among; that of `base` is always one of them.
         n_trials: Trials that a study holds in the end.
-        n_models: Models for each fold; a trial trains the first.
         seed: Seed of search and training.
         device: A torch device's name.
         storage: A journal file's path, or the URL of an Optuna storage.
@@ -71,7 +71,6 @@ class SearchSpec:
     base: Recipe
     storage: str
     n_trials: int
-    n_models: int = 1
     seed: int = 0
     device: str = "cpu"
     heads: tuple[str, ...] = SEARCHED_HEADS
@@ -98,7 +97,6 @@ def build_search(config: Config, *, device: str) -> SearchSpec:
         base=config.recipe,
         storage=study.storage or str(config.run_folder / "study.log"),
         n_trials=study.n_trials,
-        n_models=study.n_models,
         seed=study.seed,
         device=device,
         heads=study.heads or SEARCHED_HEADS,
@@ -117,7 +115,7 @@ def tune(
 
     Args:
         table: Labelled rows; its views are those that the arm may use.
-        prepared: R * K * n_models row sets; the search scores on the first repeat's folds.
+        prepared: Row sets; the search trains the first model of each fold of the first repeat.
         search: What to search. The base recipe is tried first, then the same with each other head.
         name: Begins the study's name; a hash of data, folds and search space follows, so that
             trials over other data are never mixed in.
@@ -132,25 +130,19 @@ def tune(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's error is raised anyway
     space = build_space(table.views, search.base, search.heads)
-    study = _open_study(
-        search.storage, f"{name}-{study_fingerprint(table, prepared, space, search.seed)}"
-    )
+    fingerprint = study_fingerprint(table, prepared, space, search.seed)
+    study = _open_study(search.storage, f"{name}-{fingerprint}")
     _fail_interrupted_trials(study)
     done = _count_ended(study)
     if done < search.n_trials:
-        for head in dict.fromkeys((search.base.head, *space.heads)):
-            params = nearest_params(replace(search.base, head=head), space)
-            study.enqueue_trial(params, skip_if_exists=True)
-        first_repeat = [part for part in prepared if part.rows.repeat == 0]
-        # One model a fold ranks recipes at 1 / n_models of the price.
-        prepared = project(table.views, first_repeat[:: search.n_models])
+        _enqueue_base_points(study, space)
+        prepared = project(table.views, _first_models(prepared))
     with progress(f"tuning {name}", search.n_trials, unit="trials") as bar:
         bar.update(done)
         while done < search.n_trials:
             size = min(ROUND - done % ROUND, search.n_trials - done)
-            trials = [_next_trial(study, seed=search.seed + done + n) for n in range(size)]
-            recipes = [suggest(trial, space) for trial in trials]
-            for trial, value in _train_round(trials, recipes, table, prepared, search):
+            asked = [_next_trial(study, space, seed=search.seed + done + n) for n in range(size)]
+            for trial, value in _train_round(asked, table, prepared, search):
                 if value is None:
                     study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                     continue
@@ -176,7 +168,8 @@ def read_trials(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = build_space(table.views, search.base, search.heads)
-    wanted = f"{name}-{study_fingerprint(table, prepared, space, search.seed)}"
+    fingerprint = study_fingerprint(table, prepared, space, search.seed)
+    wanted = f"{name}-{fingerprint}"
     storage = open_storage(search.storage)
     if wanted not in optuna.get_all_study_names(storage):
         return [], {}
@@ -220,29 +213,49 @@ def study_fingerprint(
     return digest.hexdigest()[:8]
 
 
-def _next_trial(study: optuna.Study, *, seed: int) -> optuna.Trial:
+def _enqueue_base_points(study: optuna.Study, space: SearchSpace) -> None:
+    """Try the base recipe first, then the same with each other head."""
+    for head in dict.fromkeys((space.base.head, *space.heads)):
+        params = nearest_params(replace(space.base, head=head), space)
+        study.enqueue_trial(params, skip_if_exists=True)
+
+
+def _first_models(prepared: Sequence[Prepared]) -> list[Prepared]:
+    """The first row set of each fold of the first repeat.
+
+    They are enough to rank recipes, at 1 / (R * n_models) of the price of all row sets.
+    """
+    return [prepared[fold.sets[0]] for fold in outer_folds(prepared) if fold.repeat == 0]
+
+
+def _next_trial(
+    study: optuna.Study, space: SearchSpace, *, seed: int
+) -> tuple[optuna.Trial, Recipe]:
     """A trial whose values follow from the seed and the finished trials, not from the process.
 
-    `multivariate` lets TPE model parameters together, since a good learning rate depends on head
-    and size (Falkner et al. 2018).
+    A sampler is not stored with its study: a new one, seeded by the trial's number, draws the same
+    in a resumed run. `multivariate` lets it model parameters together, since a good learning rate
+    depends on head and size (Falkner et al. 2018).
     """
     import optuna
 
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=ROUND, multivariate=True)
-    return study.ask()
+    trial = study.ask()
+    return trial, suggest(trial, space)  # drawn now: the next trial brings another sampler
 
 
 def _train_round(
-    trials: Sequence[optuna.Trial],
-    recipes: Sequence[Recipe],
+    asked: Sequence[tuple[optuna.Trial, Recipe]],
     table: Table,
     prepared: Sequence[Prepared],
     search: SearchSpec,
 ) -> list[tuple[optuna.Trial, float | None]]:
     """Train all recipes together; the mean metric of each, None where it was pruned."""
+    trials, recipes = zip(*asked, strict=True)
     pruned: set[int] = set()
 
     def watch(number: int, epoch: int, values: Sequence[float]) -> bool:
+        # A model that diverged (`monitor = loss`) has no number to report.
         if epoch % PRUNE_EVERY == 0 and number not in pruned and np.isfinite(values).all():
             trials[number].report(float(np.mean(values)), epoch)
             if trials[number].should_prune():
@@ -250,6 +263,8 @@ def _train_round(
         return number in pruned
 
     fits = cross_fit(table, prepared, recipes, seed=search.seed, device=search.device, watch=watch)
+    # The mean over folds, not the metric of all rows at once: each fold has a model of its own, and
+    # probabilities of different models need not be on one scale, as AUROC takes them to be.
     out: list[tuple[optuna.Trial, float | None]] = []
     for number, (trial, fit) in enumerate(zip(trials, fits, strict=True)):
         scores = [objective(table, part.rows.held, fit) for part in prepared]
