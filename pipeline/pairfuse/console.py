@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -39,6 +39,26 @@ def progress(title: str, total: int, *, unit: str = "pairs") -> Iterator[Progres
 def say(text: str = "") -> None:
     """One result line for the person who ran the command."""
     print(text, flush=True)
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
+    """Align the cells of a table, two blanks between its columns.
+
+    Args:
+        rows: All of the same length; a heading is a row like any other.
+        right: Columns of numbers, which end at their right edge.
+
+    Returns:
+        One line for each row, without blanks at its end.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if at in right else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def note(text: str) -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
-from pairfuse.report.canvas import ACCENT, VARIABLES, Drawing, canvas
+from PIL import Image
+
+from pairfuse.report.canvas import Drawing, canvas, save_png
+from pairfuse.report.svg import ACCENT, VARIABLES
 from toys.reports import HOSTILE
 
 
@@ -12,7 +16,7 @@ def drawn(key: str = "toy", label: str = "label") -> Drawing:
         sheet.axes.plot([0, 1, 2], [1, 3, 2], "o-", color=ACCENT, label=label)
         sheet.axes.set_xlabel(label)
         sheet.legend([label])
-    return sheet.drawing(key, label, ("x",), [(1,)])
+    return sheet.drawing(label, ("x",), [(1,)])
 
 
 def texts(drawing: Drawing) -> list[str]:
@@ -54,7 +58,15 @@ def test_every_reference_inside_a_drawing_is_found() -> None:
 
 
 def test_the_same_drawing_has_the_same_bytes() -> None:
-    assert drawn() == drawn()
+    assert drawn().svg == drawn().svg
+
+
+def test_a_drawing_is_saved_as_a_picture_too(tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        save_png(drawn(label="$x$ \u60c5\u611f"), tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    with Image.open(tmp_path / "one.png") as picture:
+        assert picture.size == (2 * 400, 2 * 250)
 
 
 def test_a_script_that_the_measuring_font_lacks_is_drawn() -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
-from pairfuse.report.canvas import Drawing
+from pairfuse.report.canvas import Drawing, save_png
 from pairfuse.report.confusion import plot_confusion
-from pairfuse.report.curves import training, tuning
+from pairfuse.report.curves import plot_history, training, tuning
 from pairfuse.report.figures import (
     plot_bars,
     plot_costs,
@@ -96,12 +98,27 @@ def test_matrices_of_any_size_are_drawn(size: int) -> None:
 
 def test_arms_that_another_beats_on_score_and_cost_are_said_to_be_beaten() -> None:
     named = [("cheap", 1.0, 0.5), ("dear", 9.0, 0.8), ("bad", 9.5, 0.6), ("worse", 2.0, 0.4)]
-    drawing = plot_costs("x", "X", named, across="ms", upward="F1")
+    drawing = plot_costs("x", "X", named)
     assert [row[3] for row in drawing.rows] == [True, True, False, False]
 
 
 def test_one_arm_alone_has_its_cost_drawn() -> None:
-    assert "only" in texts(plot_costs("x", "X", [("only", 3.0, 0.5)], across="ms", upward="F1"))
+    assert "only" in texts(plot_costs("x", "X", [("only", 3.0, 0.5)]))
+
+
+@pytest.mark.parametrize("names", [["one"], ["a", "b", "c"], ["$x$", "<b>", "c" * 90]])
+def test_the_costs_of_any_models_are_saved(names: list[str], tmp_path: Path) -> None:
+    named = [(name, 10.0**at, 0.5 + 0.1 * at) for at, name in enumerate(names)]
+    save_png(plot_costs("x", "X", named, width=800, letters=60), tmp_path / "costs.png")
+    with Image.open(tmp_path / "costs.png") as drawn:
+        assert drawn.width > 400
+        assert len(set(drawn.convert("L").tobytes())) > 2
+
+
+def test_the_history_of_a_training_is_one_figure_with_all_measures() -> None:
+    drawing = plot_history(made_up(40).history)
+    assert {"Loss", "Accuracy", "Macro-F1", "training", "validation"} <= set(texts(drawing))
+    assert texts(drawing).count("training") == 1
 
 
 def test_curves_of_models_that_stop_at_different_epochs_are_drawn() -> None:

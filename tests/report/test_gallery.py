@@ -12,17 +12,18 @@ from PIL import Image
 from pairfuse.data.pairs import BETWEEN, Pair
 from pairfuse.report.gallery import MOST_CARDS, MOST_LETTERS, THUMB, gallery, thumbnail
 from pairfuse.report.inputs import ReportInput
+from pairfuse.stats.predictions import Predictions
 from toys.data import picture, saved
-from toys.reports import ToyPredictions, made_up
+from toys.reports import made_up
+from toys.reports import predictions as table_of
 
 LABELS = ("no", "yes")
 
 
-def predictions(chances: Mapping[str, float], truth: str = "yes") -> ToyPredictions:
+def predictions(yes: Mapping[str, float], truth: str = "yes") -> Predictions:
     """Guid to the probability of yes."""
-    table = np.array([[1 - chance, chance] for chance in chances.values()], np.float32)
-    y_pred = [LABELS[at] for at in table.argmax(1)]
-    return ToyPredictions(LABELS, list(chances), [truth] * len(chances), y_pred, table)
+    table = np.array([[1 - p, p] for p in yes.values()])
+    return table_of("arm", list(yes), [truth] * len(yes), LABELS, table)
 
 
 def found(
@@ -31,7 +32,7 @@ def found(
     """Pairs whose truth is yes, with what two arms say of them."""
     shown = {"text": "a text", "image": None, **pair}
     return replace(
-        made_up(4, labels=LABELS, arms=("fused", "text-only")),
+        made_up(20, labels=LABELS, arms=("fused", "text-only")),
         predictions={"fused": predictions(fused), "text-only": predictions(only_text)},
         pairs={guid: Pair(guid, label="yes", split="train", **shown) for guid in fused},
     )

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from pairfuse.report import markup
+from pairfuse.stats.bootstrap import Estimate
 
 HOSTILE = "<script>alert('1')</script> & \""
 
@@ -28,9 +29,18 @@ def test_a_cell_of_a_table_is_escaped_and_isolated() -> None:
 
 
 def test_an_estimate_in_a_table_has_its_interval_below_it() -> None:
-    found = markup.interval({"value": 0.5, "low": 0.4, "high": 0.6})
+    found = markup.interval(Estimate(0.5, 0.4, 0.6))
     said = markup.table(["arm", "score"], [["fused", found]])
     assert ">0.500<small>0.400 to 0.600</small><" in said
+
+
+def test_a_number_is_not_parted_from_its_percent_sign() -> None:
+    assert markup.words("with 80 % power") == "<p>with 80\u00a0% power</p>"
+
+
+def test_what_stands_in_backticks_is_code() -> None:
+    assert markup.words("run `a < b` now") == "<p>run <code>a &lt; b</code> now</p>"
+    assert markup.words("a ` alone") == "<p>a ` alone</p>"
 
 
 def test_words_with_a_range_in_brackets_stay_words() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pairfuse.errors import DataError
+from pairfuse.arrays import Doubles, Ints
+from pairfuse.errors import DataError, PairfuseError
 from pairfuse.stats.compare import (
     align,
+    compare,
     compare_predictions,
-    comparison_lines,
 )
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.stats.predictions import Predictions, load_predictions
@@ -39,12 +43,12 @@ def _many(rows: int, right: float, seed: int) -> tuple[str, list[str]]:
     lines = []
     for row in range(rows):
         truth = "xyz"[row % 3]
-        guess = truth if random.random() < right else "xyz"[random.integers(3)]
-        lines.append(f"{row},{truth},{guess}")
+        label = truth if random.random() < right else "xyz"[random.integers(3)]
+        lines.append(f"{row},{truth},{label}")
     return "\n".join(["guid,truth,tag", *lines]), lines
 
 
-def test_a_table_of_guesses_is_read(tmp_path: Path) -> None:
+def test_a_table_of_labels_is_read(tmp_path: Path) -> None:
     found = _load(tmp_path, PLAIN)
     assert found.guids == ("1", "2", "3")
     assert found.truth == ("good", "good", "bad")
@@ -67,7 +71,7 @@ def test_rounded_probabilities_are_brought_to_one(tmp_path: Path) -> None:
     assert found.probabilities.sum(axis=1) == pytest.approx(1)
 
 
-def test_without_a_tag_the_most_probable_label_is_the_guess(tmp_path: Path) -> None:
+def test_without_a_tag_the_most_probable_label_is_predicted(tmp_path: Path) -> None:
     found = _load(tmp_path, "id,truth,p_a,p_b\n1,a,.4,.6\n2,b,1,0\n")
     assert found.y_pred == ("b", "a")
 
@@ -173,17 +177,17 @@ def test_rows_are_matched_by_guid_not_by_place(tmp_path: Path) -> None:
     mixed = "\n".join(["guid,truth,tag", *np.random.default_rng(0).permutation(lines)])
     aligned = align(_load(tmp_path, text), _load(tmp_path, mixed, "second.csv"))
     one, other = aligned.arms.values()
-    assert one.shape == (1, 60, 3)
+    assert one.shape == (60, 3)
     assert np.array_equal(one, other)
 
 
-def test_guesses_become_rows_of_one_beside_probabilities(tmp_path: Path) -> None:
+def test_labels_become_rows_of_one_beside_probabilities(tmp_path: Path) -> None:
     aligned = align(_load(tmp_path, PLAIN), _load(tmp_path, SOFT, "second.csv"))
     assert aligned.labels == ("good", "bad")
     assert aligned.targets.tolist() == [0, 0, 1]
     one, other = aligned.arms.values()
-    assert one[0].tolist() == [[1, 0], [0, 1], [0, 1]]
-    assert np.allclose(other[0], [[0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
+    assert one.tolist() == [[1, 0], [0, 1], [0, 1]]
+    assert np.allclose(other, [[0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
 
 
 def test_a_label_that_one_program_never_heard_of_has_probability_nothing(tmp_path: Path) -> None:
@@ -191,14 +195,14 @@ def test_a_label_that_one_program_never_heard_of_has_probability_nothing(tmp_pat
     aligned = align(_load(tmp_path, SOFT), _load(tmp_path, other, "second.csv"))
     assert aligned.labels == ("good", "bad", "odd")
     first, second = aligned.arms.values()
-    assert first[0, :, 2].tolist() == [0, 0, 0]
-    assert second[0, 1].tolist() == [0, 0, 1]
+    assert first[:, 2].tolist() == [0, 0, 0]
+    assert second[1].tolist() == [0, 0, 1]
 
 
 def test_a_tie_made_by_rounding_is_the_tags(tmp_path: Path) -> None:
     text = "guid,truth,tag,p_a,p_b\n1,a,b,0.5,0.5\n2,b,a,0.5,0.5\n3,b,b,0.5004,0.4996\n"
     aligned = align(_load(tmp_path, text), _load(tmp_path, text, "second.csv"))
-    assert next(iter(aligned.arms.values()))[0].argmax(axis=1).tolist() == [1, 0, 1]
+    assert next(iter(aligned.arms.values())).argmax(axis=1).tolist() == [1, 0, 1]
 
 
 DIFFERENT = {
@@ -252,25 +256,188 @@ def test_two_files_are_scored_and_compared(tmp_path: Path) -> None:
     )
     first, second = found.scores.values()
     assert first.macro_f1.value == pytest.approx(macro_f1(targets, y_pred, 3))
-    gap = found.comparison.difference
+    [comparison] = found.comparisons
+    gap = comparison.difference
     assert gap.value == pytest.approx(first.macro_f1.value - second.macro_f1.value)
     assert 0.2 < gap.low < gap.value < gap.high < 0.7
-    assert found.comparison.permutation < 0.01
+    assert comparison.p_permutation < 0.01
 
 
 def test_the_words_hold_the_numbers_of_both(tmp_path: Path) -> None:
     first = _load(tmp_path, _many(90, 0.7, 0)[0])
     second = _load(tmp_path, _many(90, 0.5, 1)[0], "second.csv")
     found = compare_predictions(first, second, seed=0, resamples=200)
-    words = "\n".join(comparison_lines(found))
-    assert "90 pairs in 90 groups" in words
+    said, [comparison] = str(found), found.comparisons
+    assert "90 pairs" in said
     for name, scores in found.scores.items():
-        assert f"{name}: accuracy {scores.accuracy.value:.3f}" in words
-    assert f"{found.comparison.difference.value:+.3f}" in words
-    assert f"{found.comparison.pairs_needed:,} pairs" in words
+        assert name in said
+        assert f"{scores.accuracy.value:.3f} ({scores.accuracy.low:.3f} to" in said
+    assert f"{comparison.difference.value:+.3f}" in said
+    assert (
+        f"differences of {comparison.detectable:.3f} or more are detected with 80 % power" in said
+    )
 
 
-def test_without_a_difference_nothing_is_said_of_seeing_it(tmp_path: Path) -> None:
+def test_without_a_difference_nothing_is_said_of_detecting_it(tmp_path: Path) -> None:
     first, second = _load(tmp_path, PLAIN), _load(tmp_path, PLAIN, "second.csv")
     found = compare_predictions(first, second, seed=0, resamples=50)
-    assert not [line for line in comparison_lines(found) if "studies" in line]
+    assert "score the same" in str(found)
+    assert "power" not in str(found)
+
+
+def _models(rows: int = 240, seed: int = 0) -> tuple[Ints, dict[str, Doubles]]:
+    """Targets, and probabilities of a good, a like and a poor model."""
+    random = np.random.default_rng(seed)
+    targets = random.integers(3, size=rows)
+    tables = {}
+    for name, strength in {"good": 2.0, "like": 1.9, "poor": 0.2}.items():
+        logits = random.standard_normal((rows, 3)) + strength * np.eye(3)[targets]
+        odds = np.exp(logits)
+        tables[name] = odds / odds.sum(axis=1, keepdims=True)
+    return targets, tables
+
+
+def test_neither_torch_nor_scikit_learn_nor_pandas_is_imported() -> None:
+    code = (
+        "import sys, pairfuse.stats.compare; "
+        "print(sorted({'torch', 'sklearn', 'pandas', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_labels_and_probabilities_of_one_model_score_the_same() -> None:
+    targets, tables = _models()
+    found = compare(
+        targets,
+        {"soft": tables["good"], "hard": tables["good"].argmax(axis=1), "poor": tables["poor"]},
+        resamples=100,
+    )
+    assert found.scores["soft"].macro_f1 == found.scores["hard"].macro_f1
+    assert found.scores["soft"].log_loss != found.scores["hard"].log_loss
+
+
+def test_string_labels_are_compared_as_integers_are() -> None:
+    targets, tables = _models()
+    names = np.array(["a", "b", "c"])
+    given = {name: table.argmax(axis=1) for name, table in tables.items()}
+    by_name = compare(names[targets], {k: names[v] for k, v in given.items()}, resamples=100)
+    assert by_name.comparisons == compare(targets.tolist(), given, resamples=100).comparisons
+
+
+def test_columns_follow_the_labels_that_are_named() -> None:
+    targets, tables = _models()
+    names = np.array(["z", "y", "x"])
+    turned = {name: table[:, ::-1] for name, table in tables.items()}
+    by_order = compare(names[targets], turned, resamples=100)
+    named = compare(names[targets], tables, labels=["z", "y", "x"], resamples=100)
+    for one, other in zip(by_order.comparisons, named.comparisons, strict=True):
+        assert one.difference.value == pytest.approx(other.difference.value)
+        assert one.p_mcnemar == other.p_mcnemar
+
+
+def test_a_class_without_a_row_keeps_its_column() -> None:
+    targets, tables = _models()
+    found = compare(np.minimum(targets, 1), tables, resamples=50)
+    assert [each.label for each in found.scores["good"].classes] == ["0", "1", "2"]
+
+
+def test_repeats_are_averaged_and_one_prediction_stands_beside_them() -> None:
+    targets, tables = _models()
+    repeated = np.stack([tables["good"], tables["like"]])
+    found = compare(targets, {"twice": repeated, "once": tables["poor"]}, resamples=100)
+    one = compare(targets, {"good": tables["good"], "like": tables["like"]}, resamples=100)
+    mean = np.mean([scores.macro_f1.value for scores in one.scores.values()])
+    assert found.scores["twice"].macro_f1.value == pytest.approx(mean)
+
+
+def test_three_models_are_compared_in_all_pairs_with_adjusted_p_values() -> None:
+    targets, tables = _models()
+    found = compare(targets, tables, resamples=200)
+    assert [(c.first, c.second) for c in found.comparisons] == [
+        ("good", "like"),
+        ("good", "poor"),
+        ("like", "poor"),
+    ]
+    assert all(c.p_holm >= c.p_permutation for c in found.comparisons)
+    said = str(found)
+    assert "Which of good and like is better cannot be determined" in said
+    assert "good is better than poor" in said
+    assert "adjusted for 3 comparisons" in said
+
+
+def test_the_better_model_is_named_first_whatever_the_order() -> None:
+    targets, tables = _models()
+    found = compare(targets, {"poor": tables["poor"], "good": tables["good"]}, resamples=200)
+    assert "good is better than poor: its macro-F1 is higher by +" in str(found)
+
+
+def test_duplicates_are_resampled_together() -> None:
+    targets, tables = _models(60)
+    copies = {name: np.tile(table, (4, 1)) for name, table in tables.items()}
+    groups = np.tile([f"cluster {n}" for n in range(60)], 4)
+    found = compare(np.tile(targets, 4), copies, groups=groups, resamples=200)
+    once = compare(targets, tables, resamples=200)
+    assert (found.rows, found.groups) == (240, 60)
+    assert "240 pairs (60 after joining duplicates)" in str(found)
+    widths = [
+        each.comparisons[1].difference.high - each.comparisons[1].difference.low
+        for each in (found, once)
+    ]
+    assert widths[0] == pytest.approx(widths[1], rel=0.25)
+
+
+def test_a_notebook_shows_a_table_and_escapes_names() -> None:
+    targets, tables = _models()
+    found = compare(targets, {"<b>": tables["good"], "poor": tables["poor"]}, resamples=50)
+    page = found._repr_html_()
+    assert page.count("<tr>") == 3
+    assert "<b>" not in page
+
+
+def test_a_frame_has_a_row_for_each_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    targets, tables = _models()
+    found = compare(targets, tables, resamples=50)
+    rows = found.to_frame()
+    assert [row["first"] for row in rows] == ["good", "good", "like"]
+    assert [row["difference"] for row in rows] == [c.difference.value for c in found.comparisons]
+
+
+def test_without_pandas_a_frame_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    targets, tables = _models()
+    with pytest.raises(PairfuseError, match="pip install pandas"):
+        compare(targets, tables, resamples=50).to_frame()
+
+
+ROWS = ["a", "b", "a"]
+UNUSABLE: dict[str, tuple[object, dict[str, object], dict[str, object], str]] = {
+    "one model": (ROWS, {"m": ROWS}, {}, "needs two models"),
+    "one label": (["a"] * 3, {"m": ["a"] * 3, "n": ["a"] * 3}, {}, "there is one label, 'a'"),
+    "length": (ROWS, {"m": ROWS, "n": ["a"]}, {}, "n has 1 row, y_true 3"),
+    "no rows": ([], {"m": [], "n": []}, {}, r"y_true has the shape \(0,\)"),
+    "table": (ROWS, {"m": ROWS, "n": np.ones((2, 2)) / 2}, {}, r"n has the shape \(2, 2\)"),
+    "logits": (ROWS, {"m": ROWS, "n": [[2.0, -1.0]] * 3}, {}, "n holds no probabilities"),
+    "nan": (ROWS, {"m": ROWS, "n": [[np.nan, 1.0]] * 3}, {}, "n holds no probabilities"),
+    "columns": (ROWS, {"m": ROWS, "n": np.ones((3, 3)) / 3}, {}, "3 columns for 2 labels"),
+    "kinds": (ROWS, {"m": ROWS, "n": [0, 1, 0]}, {}, "mix strings and integers"),
+    "missing": (["a", None, "b"], {"m": ROWS, "n": ROWS}, {}, "y_true holds None"),
+    "continuous": ([0.5, 1, 0], {"m": [0, 1, 0], "n": [0, 1, 0]}, {}, "y_true holds 0.5"),
+    "unknown": (ROWS, {"m": ROWS, "n": ROWS}, {"labels": ["a", "c"]}, "'b' is not among labels"),
+    "groups": (ROWS, {"m": ROWS, "n": ROWS}, {"groups": [1]}, r"groups has the shape \(1,\)"),
+    "repeats": (
+        ROWS,
+        {"m": np.ones((2, 3, 2)) / 2, "n": np.ones((3, 3, 2)) / 2},
+        {},
+        "m has 2 repeats, another model 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(UNUSABLE))
+def test_what_cannot_be_compared_is_refused_in_one_line(case: str) -> None:
+    y_true, predictions, options, words = UNUSABLE[case]
+    with pytest.raises(DataError, match=words) as caught:
+        compare(y_true, predictions, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)

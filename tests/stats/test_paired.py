@@ -52,7 +52,7 @@ def test_an_arm_does_not_differ_from_itself() -> None:
     arm = _arm(targets, 0.5, seed=1, repeats=2)
     found = _compared(arm, arm, targets, _draws(_own(60)))
     assert found.difference == Estimate(0, 0, 0)
-    assert (found.mcnemar, found.permutation, found.holm) == (1, 1, 1)
+    assert (found.p_mcnemar, found.p_permutation, found.p_holm) == (1, 1, 1)
     assert (found.error, found.detectable, found.pairs_needed) == (0, 0, None)
 
 
@@ -66,7 +66,7 @@ def test_a_difference_is_that_of_the_scores_and_turns_with_the_arms() -> None:
     turned = (-there.difference.value, -there.difference.high, -there.difference.low)
     found = (back.difference.value, back.difference.low, back.difference.high)
     assert found == pytest.approx(turned)
-    assert (there.error, there.permutation) == pytest.approx((back.error, back.permutation))
+    assert (there.error, there.p_permutation) == pytest.approx((back.error, back.p_permutation))
 
 
 def test_every_two_arms_are_compared_in_their_order() -> None:
@@ -86,8 +86,8 @@ def test_other_arms_change_only_the_adjusted_chance() -> None:
         if each.first + each.second == "bd"
     )
     alone = compare_all({"b": arms["b"], "d": arms["d"]}, targets, draws, seed=0)[0]
-    assert replace(among, holm=0) == replace(alone, holm=0)
-    assert among.holm >= alone.holm == alone.permutation
+    assert replace(among, p_holm=0) == replace(alone, p_holm=0)
+    assert among.p_holm >= alone.p_holm == alone.p_permutation
 
 
 def test_pairing_narrows_the_difference_of_alike_arms() -> None:
@@ -110,15 +110,15 @@ def test_the_standard_error_is_the_spread_over_fresh_samples() -> None:
 
 
 def test_arms_alike_are_rarely_told_apart() -> None:
-    chances, zero_inside = [], []
+    p_values, zero_inside = [], []
     for seed in range(200):
         targets = _targets(60, seed)
         arms = [_arm(targets, 0.6, seed=1000 * at + seed) for at in (1, 2)]
         found = _compared(arms[0], arms[1], targets, _draws(_own(60), 200))
-        chances.append(found.permutation)
+        p_values.append(found.p_permutation)
         zero_inside.append(found.difference.low <= 0 <= found.difference.high)
-    assert np.mean(np.array(chances) <= 0.05) < 0.1
-    assert np.mean(np.array(chances) <= 0.5) == pytest.approx(0.5, abs=0.12)
+    assert np.mean(np.array(p_values) <= 0.05) < 0.1
+    assert np.mean(np.array(p_values) <= 0.5) == pytest.approx(0.5, abs=0.12)
     assert np.mean(zero_inside) > 0.9
 
 
@@ -127,8 +127,8 @@ def test_arms_far_apart_are_told_apart() -> None:
     found = _compared(
         _arm(targets, 0.9, seed=1), _arm(targets, 0.3, seed=2), targets, _draws(_own(300))
     )
-    assert found.permutation == pytest.approx(1 / 1001)
-    assert found.mcnemar < 1e-6
+    assert found.p_permutation == pytest.approx(1 / 1001)
+    assert found.p_mcnemar < 1e-6
     assert found.difference.low > 0.2
     assert found.pairs_needed is not None
     assert found.pairs_needed < 100
@@ -148,7 +148,7 @@ def test_the_permutation_chance_is_that_of_all_swaps() -> None:
     wanted = np.mean(np.abs(gaps) >= abs(gaps[0]) - 1e-9)
     found = _compared(one[None], other[None], targets, _draws(groups, 4000))
     assert 0.01 < wanted < 0.99
-    assert found.permutation == pytest.approx(wanted, abs=0.03)
+    assert found.p_permutation == pytest.approx(wanted, abs=0.03)
 
 
 def test_copies_of_rows_make_no_difference_surer() -> None:
@@ -159,19 +159,20 @@ def test_copies_of_rows_make_no_difference_surer() -> None:
     once = _compared(one, other, targets, _draws(_own(80)))
     grouped = _compared(*more, _draws(copied))
     as_rows = _compared(*more, _draws(_own(720)))
-    assert grouped.permutation == pytest.approx(once.permutation, abs=0.05)
+    assert grouped.p_permutation == pytest.approx(once.p_permutation, abs=0.05)
     assert grouped.error == pytest.approx(once.error, rel=0.1)
-    assert as_rows.permutation < grouped.permutation
+    assert as_rows.p_permutation < grouped.p_permutation
     assert as_rows.error < grouped.error / 2
 
 
 def test_the_seed_decides_the_swaps() -> None:
     targets = _targets(60)
     arms = {"a": _arm(targets, 0.6, seed=1), "b": _arm(targets, 0.5, seed=2)}
-    chances = [
-        compare_all(arms, targets, _draws(_own(60)), seed=seed)[0].permutation for seed in (0, 0, 1)
+    p_values = [
+        compare_all(arms, targets, _draws(_own(60)), seed=seed)[0].p_permutation
+        for seed in (0, 0, 1)
     ]
-    assert chances[0] == chances[1] != chances[2]
+    assert p_values[0] == p_values[1] != p_values[2]
 
 
 def test_repeats_that_disagree_more_than_their_rows_explain_widen_the_interval() -> None:
@@ -214,11 +215,11 @@ def test_mcnemar_takes_the_guesses_of_the_mean_probabilities() -> None:
     one = np.tile(np.array([[unsure], [right]], dtype=np.float32), (1, 8, 1))
     other = np.tile(np.array([[unsure], [unsure]], dtype=np.float32), (1, 8, 1))
     found = _compared(one, other, targets, _draws(_own(8)))
-    assert found.mcnemar == pytest.approx(2 / 2**8)
+    assert found.p_mcnemar == pytest.approx(2 / 2**8)
 
 
 @pytest.mark.parametrize(
-    ("chances", "adjusted"),
+    ("p_values", "adjusted"),
     [
         ([], []),
         ([0.2], [0.2]),
@@ -227,8 +228,8 @@ def test_mcnemar_takes_the_guesses_of_the_mean_probabilities() -> None:
         ([0.02, 0.02], [0.04, 0.04]),
     ],
 )
-def test_holm_multiplies_and_never_falls(chances: list[float], adjusted: list[float]) -> None:
-    assert holm(chances) == pytest.approx(adjusted)
+def test_holm_multiplies_and_never_falls(p_values: list[float], adjusted: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(adjusted)
 
 
 def test_the_pairs_needed_grow_as_the_square_of_a_smaller_difference() -> None:
@@ -245,7 +246,7 @@ def test_a_difference_as_large_as_the_detectable_one_shows_in_four_of_five_sampl
         targets = _targets(150, seed)
         arms = [_arm(targets, right, seed=1000 * at + seed) for at, right in ((1, 0.72), (2, 0.5))]
         found = _compared(arms[0], arms[1], targets, _draws(_own(150), 200))
-        shown.append(found.permutation <= 0.05)
+        shown.append(found.p_permutation <= 0.05)
         detectable.append(found.detectable)
         gaps.append(found.difference.value)
     assert np.mean(detectable) == pytest.approx(np.mean(gaps), rel=0.12)  # the world was made so

@@ -1,4 +1,4 @@
-"""Removal: what a missing modality costs at test time, by models that held the row out."""
+"""What a missing modality costs at test time, by models that held the row out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pairfuse.fusion.heads import HEADS
 from pairfuse.stats.bootstrap import draw_groups
 from pairfuse.study.crossfit import CrossFit, Table, combine, cross_fit
 from pairfuse.study.folds import make_folds
-from pairfuse.study.missing_modality import NOTHING, held_out, removal_scores
+from pairfuse.study.missing_modality import NOTHING, held_out, missing_modality_scores
 from pairfuse.study.missing_modality import without as without_modality
 from toys.fusion import PLAIN, table, told_by_words, without
 
@@ -28,7 +28,7 @@ def _fitted(given: Table, *heads: str) -> tuple[CrossFit, list[Prepared]]:
     return combine(cross_fit(given, prepared, recipes, seed=0)), prepared
 
 
-def test_with_nothing_removed_the_rows_get_their_out_of_fold_probabilities() -> None:
+def test_with_nothing_missing_the_rows_get_their_out_of_fold_probabilities() -> None:
     views, targets = told_by_words(120)
     given = table(without(without(views, "words", [3, 5]), "look", [4, 5]), targets)
     fit, prepared = _fitted(given, "concat", "linear")
@@ -40,7 +40,7 @@ def test_what_tells_the_label_costs_when_it_is_removed_and_noise_does_not() -> N
     given = table(*told_by_words(240))
     fit, prepared = _fitted(given, "concat")
     draws = draw_groups(given.groups, seed=0, resamples=200)
-    found = removal_scores(given, fit.ensemble, prepared, draws)
+    found = missing_modality_scores(given, fit.ensemble, prepared, draws)
     assert list(found) == [NOTHING, "image", "text"]
     f1 = {name: scores.macro_f1.value for name, scores in found.items()}
     assert f1["text"] < f1[NOTHING] - 0.3

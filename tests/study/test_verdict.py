@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from pairfuse.stats.bootstrap import Estimate, draw_groups
-from pairfuse.stats.calibration import Cascade
+from pairfuse.stats.cascade import Cascade
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.stats.paired import Comparison
 from pairfuse.study.cost import ArmCost
 from pairfuse.study.emap import Interaction
-from pairfuse.study.strata import Stratum
+from pairfuse.study.strata import AGREEMENT, LENGTH, Stratum
 from pairfuse.study.verdict import Verdict, arm_to_use, build_verdict, find, outcome
 
 NOTHING = Estimate(0.0, -0.01, 0.01)
@@ -22,21 +22,31 @@ PRICES = {"fused": 30.0, "text-only": 10.0, "image-only": 20.0}
 def _scores(right: float) -> Scores:
     """Scores of an arm that is right on about this share of 400 rows of two classes."""
     targets = np.arange(400) % 2
-    chances = np.eye(2, dtype=np.float32)[targets]
+    probabilities = np.eye(2, dtype=np.float32)[targets]
     wrong = int((1 - right) * 400)
-    chances[:wrong] = chances[:wrong, ::-1]
+    probabilities[:wrong] = probabilities[:wrong, ::-1]
     draws = draw_groups(np.arange(400), seed=0, resamples=20)
-    return score(targets, chances[None], ("no", "yes"), draws)
+    return score(targets, probabilities[None], ("no", "yes"), draws)
 
 
 def _comparison(first: str, second: str, difference: Estimate) -> Comparison:
-    return Comparison(first, second, difference, 0.5, 0.5, 0.5, 0.01, 0.028, 1234)
+    return Comparison(
+        first=first,
+        second=second,
+        difference=difference,
+        p_mcnemar=0.5,
+        p_permutation=0.5,
+        p_holm=0.5,
+        error=0.01,
+        detectable=0.028,
+        pairs_needed=1234,
+    )
 
 
-def _comparisons(fused_less_text: Estimate) -> list[Comparison]:
+def _comparisons(fused_minus_text: Estimate) -> list[Comparison]:
     sure = Estimate(0.1, 0.05, 0.15)
     return [
-        _comparison("fused", "text-only", fused_less_text),
+        _comparison("fused", "text-only", fused_minus_text),
         _comparison("fused", "image-only", sure),
         _comparison("text-only", "image-only", sure),
     ]
@@ -44,8 +54,31 @@ def _comparisons(fused_less_text: Estimate) -> list[Comparison]:
 
 def _costs(prices: dict[str, float | None]) -> list[ArmCost]:
     return [
-        ArmCost(name, price, 10, 10, 0.1, 100.0, 1.0, 1.0, "cpu") for name, price in prices.items()
+        ArmCost(
+            name=name,
+            encode_ms=price,
+            parameters=10,
+            encoder_parameters=10,
+            gflops=0.1,
+            peak_mib=100.0,
+            train_seconds=1.0,
+            cache_mib=1.0,
+            device="cpu",
+        )
+        for name, price in prices.items()
     ]
+
+
+def _stratum(by: str, name: str, difference: Estimate, p_holm: float) -> Stratum:
+    return Stratum(
+        by=by,
+        name=name,
+        rows=90,
+        text_only=0.6,
+        fused=0.6 + difference.value,
+        difference=difference,
+        p_holm=p_holm,
+    )
 
 
 def _verdict(
@@ -54,14 +87,17 @@ def _verdict(
     found = {name: _scores(right) for name, right in ARMS.items()}
     some = Estimate(0.7, 0.65, 0.75)
     strata = [
-        Stratum("class", "yes", 200, 0.5, 0.8, Estimate(0.3, 0.2, 0.4), 0.001),
-        Stratum("text length", "short", 90, 0.6, 0.4, Estimate(-0.2, -0.3, -0.1), 0.01),
-        Stratum("text length", "long", 90, 0.6, 0.9, Estimate(0.3, -0.1, 0.7), 0.4),
+        _stratum(AGREEMENT, "disagree", Estimate(0.35, 0.2, 0.5), 0.001),
+        _stratum(LENGTH, "short", Estimate(-0.2, -0.3, -0.1), 0.01),
+        _stratum(LENGTH, "long", Estimate(0.3, -0.1, 0.7), 0.4),
     ]
     return build_verdict(
-        *(found, _comparisons(difference), strata),
-        Interaction(some, some, together) if together else None,
-        *(_costs(dict(PRICES)), Cascade(0.6, saved, some, some, ())),
+        scores=found,
+        comparisons=_comparisons(difference),
+        strata=strata,
+        interaction=Interaction(some, some, together) if together else None,
+        costs=_costs(dict(PRICES)),
+        cascade=Cascade(threshold=0.6, saved=saved, macro_f1=some, fused_macro_f1=some, curve=()),
         text_arms=["text-only"],
         groups=390,
     )
@@ -71,8 +107,8 @@ def _verdict(
     ("low", "high", "wanted"),
     [
         (0.001, 0.02, "helps"),
-        (0.0, 0.02, "cannot be told"),
-        (-0.02, 0.02, "cannot be told"),
+        (0.0, 0.02, "cannot be determined"),
+        (-0.02, 0.02, "cannot be determined"),
         (-0.02, 0.0099, "does not help"),
         (-0.03, -0.01, "does not help"),
     ],
@@ -107,21 +143,29 @@ def test_the_words_give_the_difference_and_where_it_lies() -> None:
     said = _verdict(Estimate(0.1, 0.05, 0.15), saved=0.4).words
     assert said.startswith("The image helps. On 400 pairs (390 after joining duplicates)")
     assert "+0.100 (95 % interval +0.050 to +0.150)" in said
-    assert "class: yes (+0.300 accuracy)" in said
-    assert "loses in text length: short (-0.200 accuracy)" in said
+    assert "With 400 pairs, differences of 0.028 or more are detected with 80 % power." in said
+    assert "gain is largest where text and image alone disagree (+0.35 accuracy)." in said
+    assert "does harm where the text is short (-0.20 accuracy)." in said
     assert "long" not in said
-    assert "saves 40 % of the image encodes" in said
+    assert "saves 40 % of the image encoding" in said
 
 
-def test_the_words_say_how_many_pairs_are_needed_when_nothing_can_be_told() -> None:
+def test_the_words_say_how_many_pairs_are_needed_where_nothing_can_be_determined() -> None:
     found = _verdict(Estimate(0.01, -0.01, 0.03))
-    assert found.outcome == "cannot be told"
-    assert "1,234 pairs would be needed" in found.words
+    assert found.outcome == "cannot be determined"
+    assert "label more pairs: one of 0.010 needs about 1,234." in found.words
     assert found.use == found.against == "text-only"
 
 
 def test_interaction_is_claimed_only_beyond_the_noise() -> None:
     helps = Estimate(0.1, 0.05, 0.15)
-    assert "No interaction is seen" in _verdict(helps).words
-    assert "work together" in _verdict(helps, together=Estimate(0.02, 0.01, 0.03)).words
-    assert "cannot be told, since" in _verdict(helps, together=None).words
+    assert "No interaction of text and image is detected" in _verdict(helps).words
+    assert "and image interact" in _verdict(helps, together=Estimate(0.02, 0.01, 0.03)).words
+    assert "interact cannot be determined" in _verdict(helps, together=None).words
+
+
+def test_an_outcome_is_one_sentence() -> None:
+    found = _verdict(Estimate(0.1, 0.05, 0.15))
+    assert found.headline == "The image helps."
+    assert found.words.count(found.headline) == 1
+    assert not [said for said in found.sentences if not said.endswith(".")]

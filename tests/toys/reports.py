@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pairfuse.arrays import Doubles
 from pairfuse.data.pairs import Pair
 from pairfuse.report.inputs import ReportInput
+from pairfuse.stats.bootstrap import Estimate, draw_groups
+from pairfuse.stats.calibration import calibration
+from pairfuse.stats.cascade import Cascade, CascadePoint
+from pairfuse.stats.conformal import conformal
+from pairfuse.stats.metrics import score
+from pairfuse.stats.paired import compare_all
+from pairfuse.stats.predictions import Predictions
+from pairfuse.stats.selective import selective_curve
+from pairfuse.study.cost import ArmCost
+from pairfuse.study.emap import Interaction
+from pairfuse.study.evidence import ArmResult, Design, Evidence
+from pairfuse.study.strata import (
+    AGREEMENT,
+    CLASS,
+    CLUSTER,
+    CONFIDENCE,
+    CONTENT,
+    LENGTH,
+    Agreement,
+    Stratum,
+)
+from pairfuse.study.verdict import Verdict
 
 LABELS = ("negative", "neutral", "positive")
 STRENGTH = {
@@ -24,21 +46,11 @@ STRENGTH = {
     "prior": 0.0,
     "majority": 0.0,
 }
+BASELINES = ("prior", "majority")
 HOSTILE = (
     "<script>window.hacked=1;alert(1)</script>\"'>"
     '<img src=x onerror="window.hacked=2"> $\\frac{ \x00\u202e'
 )
-
-
-@dataclass(frozen=True)
-class ToyPredictions:
-    """One arm's out-of-fold predictions."""
-
-    labels: Sequence[str]
-    guids: Sequence[str]
-    truth: Sequence[str]
-    y_pred: Sequence[str]
-    probabilities: NDArray[np.float32]
 
 
 def made_up(
@@ -53,21 +65,19 @@ def made_up(
     """A study of this many pairs; pictures and texts are used in turns."""
     random = np.random.default_rng(seed)
     targets = random.choice(len(labels), rows, p=_shares(len(labels)))
-    guids = [str(n) for n in range(rows)]
     truth = [labels[target] for target in targets]
-    predictions = {}
+    guids = [str(n) for n in range(rows)]
+    found = {}
     for arm in arms:
         logits = random.standard_normal((rows, len(labels)))
         logits[np.arange(rows), targets] += STRENGTH.get(arm, 1.0)
         odds = np.exp(logits)
-        found = (odds / odds.sum(1, keepdims=True)).astype(np.float32)
-        y_pred = [labels[at] for at in found.argmax(1)]
-        predictions[arm] = ToyPredictions(labels, guids, truth, y_pred, found)
+        found[arm] = predictions(arm, guids, truth, labels, odds / odds.sum(1, keepdims=True))
     centres = random.standard_normal((len(labels), 24)) * 2
     return ReportInput(
         title="made-up",
-        evidence=evidence(predictions, labels, random),
-        predictions=predictions,
+        evidence=evidence(found, targets, labels, random),
+        predictions=found,
         pairs={
             guid: Pair(
                 guid, texts[at % len(texts)], pictures[at % len(pictures)], truth[at], "train"
@@ -88,194 +98,145 @@ def made_up(
     )
 
 
-def _shares(size: int) -> NDArray[np.float64]:
+def predictions(
+    name: str,
+    guids: Sequence[str],
+    truth: Sequence[str],
+    labels: Sequence[str],
+    probabilities: Doubles,
+) -> Predictions:
+    """One arm's out-of-fold predictions."""
+    return Predictions(
+        name=name,
+        guids=tuple(guids),
+        truth=tuple(truth),
+        y_pred=tuple(labels[at] for at in probabilities.argmax(axis=1)),
+        labels=tuple(labels),
+        probabilities=probabilities,
+        groups=None,
+    )
+
+
+def _shares(size: int) -> Doubles:
     odds = 1 / np.arange(1.0, size + 1)
     return np.asarray(odds / odds.sum())
 
 
-def near(value: float, width: float = 0.02) -> dict[str, float]:
+def near(value: float, width: float = 0.02) -> Estimate:
     """An estimate."""
-    return {"value": float(value), "low": float(value - width), "high": float(value + width)}
+    return Estimate(float(value), float(value - width), float(value + width))
 
 
 def evidence(
-    predictions: Mapping[str, ToyPredictions], labels: Sequence[str], random: np.random.Generator
-) -> dict[str, Any]:
-    """What evidence.json holds; scores are those of the predictions, the rest is made up."""
-    names = list(predictions)
-    rows = len(next(iter(predictions.values())).guids)
-    arms = [
-        {
-            "name": name,
-            "views": [] if name in ("prior", "majority") else ["minilm", "efficientnet-lite0"],
-            "heads": [] if name in ("prior", "majority") else ["concat", "gated"],
-            "scores": scores(found, labels),
-        }
-        for name, found in predictions.items()
-    ]
-    f1 = {arm["name"]: arm["scores"]["macro_f1"]["value"] for arm in arms}
-    first = names[0]
-    return {
-        "format": 1,
-        "labels": list(labels),
-        "rows": rows,
-        "groups": rows - rows // 20,
-        "folds": 5,
-        "repeats": 3,
-        "n_models": 3,
-        "n_trials": 20,
-        "nested": False,
-        "seed": 0,
-        "resamples": 10000,
-        "verdict": {
-            "outcome": "helps",
-            "words": "With the image, macro-F1 is 0.060 higher than by the text alone (95 % "
-            "interval 0.044 to 0.075), on 4,000 pairs. It helps most where the text is unsure, "
-            "and costs 11 ms a pair. Use the fused model.",
-            "use": first,
-        },
-        "arms": arms,
-        "comparisons": [
-            {
-                "first": one,
-                "second": other,
-                "difference": near(f1[one] - f1[other], 0.016),
-                "mcnemar": 1e-7 if at % 3 else 0.21,
-                "permutation": 1e-4,
-                "holm": 2e-3 if at % 3 else 0.6,
-                "detectable": 0.022,
-                "pairs_needed": 830 + at if at % 4 else None,
-            }
-            for at, (one, other) in enumerate(
-                (a, b) for i, a in enumerate(names) for b in names[i + 1 :]
+    found: Mapping[str, Predictions],
+    targets: Any,
+    labels: Sequence[str],
+    random: np.random.Generator,
+) -> Evidence:
+    """What predictions give is computed from them; the rest is made up."""
+    rows, folds = len(targets), np.arange(len(targets))[None] % 5
+    draws = draw_groups(np.arange(rows), seed=0, resamples=30)
+    arms = {name: np.float32(each.probabilities)[None] for name, each in found.items()}
+    scores = {name: score(targets, each, labels, draws) for name, each in arms.items()}
+    first = next(iter(arms.values()))
+    fused = next(iter(scores.values()))
+    return Evidence(
+        labels=tuple(labels),
+        design=Design(
+            rows=rows,
+            groups=rows - rows // 20,
+            folds=5,
+            repeats=3,
+            n_models=3,
+            n_trials=20,
+            ensemble="average",
+            nested=False,
+            seed=0,
+            resamples=10_000,
+        ),
+        verdict=Verdict(
+            outcome="helps",
+            sentences=(
+                "With the image, macro-F1 is 0.060 higher than by the text alone (95 % interval "
+                "0.044 to 0.075), on 4,000 pairs.",
+                "The gain is largest where text and image alone disagree (+0.35 accuracy).",
+            ),
+            use=next(iter(arms)),
+            against="text-only",
+        ),
+        arms=tuple(
+            ArmResult(
+                name=name,
+                views=() if name in BASELINES else ("minilm", "efficientnet-lite0"),
+                heads=() if name in BASELINES else ("concat", "gated"),
+                scores=scores[name],
             )
-        ],
-        "emap": {"fused": near(0.617), "additive": near(0.611), "interaction": near(0.006, 0.004)},
-        "removal": {
-            name: arms[0]["scores"] | {"macro_f1": near(value)}
+            for name in arms
+        ),
+        comparisons=tuple(compare_all(arms, targets, draws, seed=0)),
+        emap=Interaction(fused=near(0.617), additive=near(0.611), interaction=near(0.006, 0.004)),
+        missing_modality={
+            name: replace(fused, macro_f1=near(value))
             for name, value in {"nothing": 0.617, "image": 0.5517, "text": 0.413}.items()
         },
-        "strata": strata(labels, rows, random),
-        "agreement": {"both": 0.48, "only text": 0.18, "only image": 0.14, "neither": 0.2},
-        "cost": [
-            {
-                "name": name,
-                "encode_ms": ms,
-                "parameters": 210_000 + 1000 * at,
-                "encoder_parameters": 22_700_000,
-                "gflops": 0.4 * ms,
-                "peak_mib": 740.0 + at,
-                "train_seconds": 4.2 + at,
-                "cache_mib": 22.4,
-                "device": "cpu",
-            }
-            for at, (name, ms) in enumerate(
-                zip(names, (14.1, 3.2, 11.0, 2.7, 0.5, 11.0, 0, 0), strict=False)
-            )
-        ],
-        "cascade": {
-            "threshold": 0.62,
-            "saved": 0.41,
-            "cascade": near(0.608),
-            "fused": near(0.617),
-            "curve": [
-                {
-                    "threshold": 0.3 + share / 2,
-                    "saved": 1 - share,
-                    "macro_f1": 0.56 + 0.06 * share**0.4,
-                }
+        strata=tuple(strata(labels, rows, random)),
+        agreement=Agreement(both=0.48, only_text=0.18, only_image=0.14, neither=0.2),
+        cost=tuple(costs(list(arms))),
+        cascade=Cascade(
+            threshold=0.62,
+            saved=0.41,
+            macro_f1=near(0.608),
+            fused_macro_f1=near(0.617),
+            curve=tuple(
+                CascadePoint(0.3 + share / 2, 1 - share, 0.56 + 0.06 * share**0.4)
                 for share in np.linspace(0, 1, 21).tolist()
-            ],
-        },
-        "calibration": {
-            "temperature": 1.31,
-            "before": {"ece": 0.061, "log_loss": 0.75},
-            "after": {"ece": 0.018, "log_loss": 0.71},
-            "reliability": reliability(0.0),
-        },
-        "conformal": {
-            "coverage": 0.9,
-            "threshold": 0.83,
-            "achieved": 0.903,
-            "mean_size": 1.62,
-            "sizes": {"0": 0.0, "1": 0.49, "2": 0.38, "3": 0.13},
-        },
-        "abstention": [
-            {"answered": share, "accuracy": 0.95 - 0.25 * share, "macro_f1": 0.9 - 0.28 * share}
-            for share in np.linspace(0.05, 1, 20).tolist()
-        ],
-    }
+            ),
+        ),
+        calibration=calibration(first, targets, folds, labels, draws),
+        conformal=conformal(first, targets, np.arange(rows), folds, coverage=0.9),
+        selective=tuple(selective_curve(first, targets)),
+    )
 
 
-def scores(found: ToyPredictions, labels: Sequence[str]) -> dict[str, Any]:
-    """Scores as the study writes them; the intervals are made up."""
-    place = {label: at for at, label in enumerate(labels)}
-    matrix = np.zeros((len(labels), len(labels)))
-    for truth, guess in zip(found.truth, found.y_pred, strict=True):
-        matrix[place[truth], place[guess]] += 1
-    hits, total = np.diag(matrix), matrix.sum()
-    precision = hits / np.maximum(matrix.sum(0), 1)
-    recall = hits / np.maximum(matrix.sum(1), 1)
-    f1 = 2 * hits / np.maximum(matrix.sum(0) + matrix.sum(1), 1)
-    return {
-        "rows": int(total),
-        "accuracy": near(hits.sum() / total),
-        "macro_f1": near(f1.mean()),
-        "weighted_f1": near((f1 * matrix.sum(1)).sum() / total),
-        "auroc": near(0.8),
-        "average_precision": near(0.7),
-        "log_loss": near(0.75),
-        "brier": near(0.42),
-        "ece": near(0.061),
-        "classes": [
-            {
-                "label": label,
-                "support": int(matrix[at].sum()),
-                "precision": near(precision[at]),
-                "recall": near(recall[at]),
-                "f1": near(f1[at]),
-            }
-            for at, label in enumerate(labels)
-        ],
-        "confusion": matrix.tolist(),
-        "reliability": reliability(0.07),
-    }
-
-
-def reliability(shift: float) -> list[dict[str, float]]:
-    """Bins of confidence."""
+def costs(names: Sequence[str]) -> list[ArmCost]:
+    """What each arm takes; the baselines take nothing."""
+    times = (14.1, 3.2, 11.0, 2.7, 0.5, 11.0, 0.0, 0.0)
     return [
-        {
-            "low": at / 10,
-            "high": (at + 1) / 10,
-            "rows": 10 * at,
-            "confidence": at / 10 + 0.05,
-            "accuracy": at / 10 + 0.05 - shift,
-        }
-        for at in range(1, 10)
+        ArmCost(
+            name=name,
+            encode_ms=ms,
+            parameters=210_000 + 1000 * at,
+            encoder_parameters=22_700_000,
+            gflops=0.4 * ms,
+            peak_mib=740.0 + at,
+            train_seconds=4.2 + at,
+            cache_mib=22.4,
+            device="cpu",
+        )
+        for at, (name, ms) in enumerate(zip(names, times, strict=False))
     ]
 
 
-def strata(labels: Sequence[str], rows: int, random: np.random.Generator) -> list[dict[str, Any]]:
-    """Parts of the pairs."""
+def strata(labels: Sequence[str], rows: int, random: np.random.Generator) -> list[Stratum]:
+    """Kinds of pairs."""
     parts = {
-        "class": list(labels),
-        "text length": ["short (< 40)", "middle (40 to 90)", "long (over 90)"],
-        "text-only confidence": ["unsure (< 0.5)", "middling", "sure (over 0.8)"],
-        "modality": ["both", "no image"],
-        "image cluster": [f"cluster {n}" for n in range(1, 7)],
-        "agreement": ["the two agree", "they disagree"],
+        CLASS: list(labels),
+        LENGTH: ["short (< 40 characters)", "medium (40 to 90)", "long (> 90 characters)"],
+        CONFIDENCE: ["low (< 0.50)", "medium (0.50 to 0.80)", "high (> 0.80)"],
+        CONTENT: ["text and image", "text only"],
+        CLUSTER: [f"{n} ({rows // 6} pairs)" for n in range(1, 7)],
+        AGREEMENT: ["agree", "disagree"],
     }
     return [
-        {
-            "by": by,
-            "name": name,
-            "rows": rows // len(names),
-            "text_only": 0.66,
-            "fused": 0.7,
-            "difference": near(random.normal(0.03, 0.03), 0.03),
-            "holm": float(random.uniform() ** 4),
-        }
+        Stratum(
+            by=by,
+            name=name,
+            rows=rows // len(names),
+            text_only=0.66,
+            fused=0.7,
+            difference=near(random.normal(0.03, 0.03), 0.03),
+            p_holm=float(random.uniform() ** 4),
+        )
         for by, names in parts.items()
         for name in names
     ]
@@ -325,6 +286,7 @@ def trials(random: np.random.Generator, count: int = 20) -> list[dict[str, Any]]
 
 
 def without(found: ReportInput, *keys: str) -> ReportInput:
-    """The same study with these parts of the evidence gone."""
-    kept = {key: None if key in keys else value for key, value in found.evidence.items()}
-    return replace(found, evidence=kept)
+    """The same study with these parts of the evidence empty."""
+    empty: dict[str, Any] = {"emap": None, "missing_modality": {}}
+    gone = {key: empty.get(key, ()) for key in keys}
+    return replace(found, evidence=replace(found.evidence, **gone))

@@ -8,7 +8,8 @@ from pairfuse.commands.workspace import Workspace
 from pairfuse.console import say
 from pairfuse.data.demo import draw_demo
 from pairfuse.data.profile import profile, summary, write_manifest
-from pairfuse.report.plots import plot_data_check
+from pairfuse.report.canvas import save_png
+from pairfuse.report.data_check import plot_data_check
 
 DEMO = Path("data/demo")
 
@@ -27,7 +28,7 @@ def check_data_stage(workspace: Workspace) -> None:
     found = profile(workspace.dataset)
     manifest, plot = workspace.folder / "manifest.csv", workspace.folder / "data.png"
     write_manifest(workspace.dataset, manifest)
-    plot_data_check(found, workspace.dataset, plot)
+    save_png(plot_data_check(found, workspace.dataset), plot)
     say(summary(found))
     say(f"\nwrote {manifest} and {plot}")
 

@@ -11,14 +11,14 @@ from pairfuse.commands.workspace import Workspace
 from pairfuse.console import say
 from pairfuse.encoders import build_encoders
 from pairfuse.files import write_csv
-from pairfuse.report.plots import plot_costs
-from pairfuse.stats.bootstrap import draw_groups
-from pairfuse.stats.compare import compare_predictions, comparison_lines
+from pairfuse.report.canvas import save_png
+from pairfuse.report.figures import plot_costs
+from pairfuse.stats.bootstrap import draw_groups, in_words
+from pairfuse.stats.compare import compare_predictions
 from pairfuse.stats.metrics import score
 from pairfuse.stats.predictions import load_predictions
 from pairfuse.study.cost import ArmCost, ArmParts, arm_costs
 from pairfuse.study.crossfit import FoldedTable
-from pairfuse.study.evidence import in_words
 from pairfuse.study.matrix import (
     MatrixRow,
     ModelResult,
@@ -69,8 +69,7 @@ def compare_stage(first: str, second: str, *, truth: Path | None, cache: str) ->
         replace(load_predictions(find_predictions(Path(cache), name), truth), name=name)
         for name in (first, second)
     ]
-    for line in comparison_lines(compare_predictions(*named, seed=0)):
-        say(line)
+    say(str(compare_predictions(*named, seed=0)))
 
 
 def matrix_lines(lines: Sequence[MatrixRow], extra: Sequence[ArmCost]) -> list[str]:
@@ -85,7 +84,7 @@ def matrix_lines(lines: Sequence[MatrixRow], extra: Sequence[ArmCost]) -> list[s
         against = ""
         if line.against is not None:
             gap = line.against.difference
-            against = f"{gap.value:+.3f} ({line.against.holm:.3f})"
+            against = f"{gap.value:+.3f} ({line.against.p_holm:.3f})"
         out.append(
             f"{line.model.name:<{width}}{line.scores.accuracy.value:>9.3f}  "
             f"{in_words(line.scores.macro_f1):<26}{line.scores.auroc.value:>6.3f}  {against:<26}"
@@ -153,7 +152,7 @@ def _score_cells(line: MatrixRow) -> tuple[str, ...]:
     if against is None:
         return cells + ("",) * 5
     gap = against.difference
-    found = (gap.value, gap.low, gap.high, against.permutation, against.holm)
+    found = (gap.value, gap.low, gap.high, against.p_permutation, against.p_holm)
     return cells + tuple(f"{value:.4f}" for value in found)
 
 
@@ -165,9 +164,11 @@ def _cost_cells(cost: ArmCost, note: str = "") -> tuple[object, ...]:
 
 
 def _plot(path: Path, lines: Sequence[MatrixRow]) -> None:
-    known = [(x, x.cost.encode_ms) for x in lines if x.cost.encode_ms is not None]
-    if known:
-        names, scores = zip(
-            *((x.model.name, x.scores.macro_f1.value) for x, _ in known), strict=True
-        )
-        plot_costs(names, [ms for _, ms in known], scores, path)
+    named = [
+        (line.model.name, line.cost.encode_ms, line.scores.macro_f1.value)
+        for line in lines
+        if line.cost.encode_ms
+    ]
+    if named:
+        title = "Macro-F1 against encoding time"
+        save_png(plot_costs("matrix", title, named, width=800, letters=60), path)

@@ -17,12 +17,8 @@ from pairfuse.encoders import build_encoders, fingerprint
 from pairfuse.errors import CheckpointError
 from pairfuse.features.views import Views
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint
-from pairfuse.stats.calibration import (
-    conformal_threshold,
-    fit_temperature,
-    prediction_sets,
-    tempered,
-)
+from pairfuse.stats.calibration import apply_temperature, fit_temperature
+from pairfuse.stats.conformal import conformal_threshold, prediction_sets
 from pairfuse.study.ablation import TEXT_ONLY
 from pairfuse.study.crossfit import CrossFit
 
@@ -47,7 +43,10 @@ def build_checkpoint(workspace: Workspace, fit: CrossFit, scores: Mapping[str, A
         scores,
         temperature,
         conformal_threshold(
-            tempered(fit.mean, temperature), targets, coverage, groups=workspace.table.groups
+            apply_temperature(fit.mean, temperature),
+            targets,
+            coverage,
+            groups=workspace.table.groups,
         ),
         coverage,
     )
@@ -65,15 +64,15 @@ def answer_cheaply(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence
         DataError: No ablation was made, so no threshold is known.
         CheckpointError: The text-only ensemble is not there.
     """
-    found = read_evidence(workspace.folder)["cascade"]
+    found = read_evidence(workspace.folder).cascade
     text_only = load_checkpoint(workspace.folder / TEXT_ONLY)
-    if found is None or text_only.ensemble.labels != checkpoint.ensemble.labels:
+    if text_only.ensemble.labels != checkpoint.ensemble.labels:
         raise CheckpointError(
             f"{workspace.folder} holds no cascade for this model; run `pairfuse ablate` again"
         )
     raw = _raw(workspace, text_only, pairs)
     cheap = _decided(text_only, raw, pairs)
-    unsure = np.flatnonzero(raw.max(axis=1) < float(found["threshold"]))
+    unsure = np.flatnonzero(raw.max(axis=1) < found.threshold)
     say(
         f"cascade   {len(unsure)} of {len(pairs)} pairs need their image: "
         f"{1 - len(unsure) / len(pairs):.1%} of the image encodes saved"
@@ -107,7 +106,7 @@ def _raw(workspace: Workspace, checkpoint: Checkpoint, pairs: Sequence[Pair]) ->
 
 
 def _decided(checkpoint: Checkpoint, raw: Floats, pairs: Sequence[Pair]) -> Answers:
-    calm = tempered(raw, checkpoint.temperature)
+    calm = apply_temperature(raw, checkpoint.temperature)
     lost = np.array([pair.text is None and pair.image is None for pair in pairs])
     calm[lost] = raw[lost]  # the class prior is calibrated as it is
     sets = prediction_sets(calm, checkpoint.set_threshold)

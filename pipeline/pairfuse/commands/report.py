@@ -42,7 +42,7 @@ def report_input(workspace: Workspace) -> ReportInput:
         build_search(workspace.config, device=workspace.device),
         name=FUSED,
     )
-    arms = [arm["name"] for arm in evidence["arms"]]
+    arms = [arm.name for arm in evidence.arms]
     return ReportInput(
         title=workspace.folder.name,
         evidence=evidence,

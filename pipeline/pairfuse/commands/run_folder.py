@@ -20,7 +20,6 @@ from pairfuse.study.evidence import Evidence
 from pairfuse.study.tuning import TuningResult
 
 EVIDENCE, PREDICTIONS = "evidence.json", "predictions"
-EVIDENCE_FORMAT = 1
 History = list[dict[str, float]]
 
 
@@ -111,7 +110,7 @@ def write_ablation(folder: Path, found: Evidence) -> None:
                     )
                 ),
             )
-            for arm, scores in zip(found.arms, found.scores, strict=True)
+            for arm, scores in [(arm, arm.scores) for arm in found.arms]
         ],
     )
 
@@ -168,7 +167,7 @@ def find_predictions(cache: Path, name: str) -> Path:
 
 def write_evidence(folder: Path, found: Evidence) -> None:
     """All that the report shows, as JSON; written last, so that it stands for a whole ablation."""
-    write_json(folder / EVIDENCE, {"format": EVIDENCE_FORMAT, **found.as_dict()})
+    write_json(folder / EVIDENCE, found.to_dict())
 
 
 def drop_evidence(folder: Path) -> None:
@@ -176,7 +175,7 @@ def drop_evidence(folder: Path) -> None:
     (folder / EVIDENCE).unlink(missing_ok=True)
 
 
-def read_evidence(folder: Path) -> dict[str, Any]:
+def read_evidence(folder: Path) -> Evidence:
     """What `write_evidence` wrote.
 
     Raises:
@@ -187,9 +186,6 @@ def read_evidence(folder: Path) -> dict[str, Any]:
         raise DataError(f"no {path}; run `pairfuse ablate` first")
     try:
         found = json.loads(path.read_text("utf-8"))
-        version = found["format"]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); run `pairfuse ablate` again") from error
-    if version != EVIDENCE_FORMAT:
-        raise DataError(f"{path} is of another version; run `pairfuse ablate` again")
-    return dict(found)
+    return Evidence.from_dict(found, source=str(path))

@@ -25,9 +25,11 @@ from pairfuse.console import say
 from pairfuse.files import write_csv, write_json
 from pairfuse.fusion.checkpoint import drop_checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.recipe import Recipe
+from pairfuse.report.canvas import save_png
+from pairfuse.report.curves import plot_history
+from pairfuse.report.findings import plot_arms
 from pairfuse.report.page import write_report
-from pairfuse.report.plots import plot_arms, plot_history
-from pairfuse.stats.bootstrap import draw_groups
+from pairfuse.stats.bootstrap import draw_groups, in_words
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.study.ablation import (
     FUSED,
@@ -39,17 +41,10 @@ from pairfuse.study.ablation import (
     run_arm,
 )
 from pairfuse.study.crossfit import FoldedTable
-from pairfuse.study.evidence import Evidence, evidence_lines, gather, in_words
+from pairfuse.study.evidence import Evidence, evidence_lines, gather
 from pairfuse.study.objective import objective_estimate
 from pairfuse.study.tuning import TuningResult, build_search, tune
-from pairfuse.study.verdict import Outcome
-
-#: What the summary says of a verdict.
-OUTCOMES: dict[Outcome, str] = {
-    "helps": "the image helps",
-    "does not help": "the image does not help",
-    "cannot be told": "whether the image helps cannot be told from this many pairs",
-}
+from pairfuse.study.verdict import OUTCOMES
 
 
 def tune_stage(workspace: Workspace) -> TuningResult:
@@ -94,7 +89,7 @@ def train_stage(workspace: Workspace) -> Scores:
         workspace.folder / "model"
     )  # scores of one training never lie beside another's model
     write_history(workspace.folder / "history.csv", histories)
-    plot_history(histories, workspace.folder / "history.png")
+    save_png(plot_history(histories), workspace.folder / "history.png")
     kept = scores.as_dict() | {"metric": workspace.metric, workspace.metric: asdict(own)}
     write_json(workspace.folder / "scores.json", kept)
     save_checkpoint(workspace.folder / "model", build_checkpoint(workspace, fit, kept))
@@ -123,18 +118,13 @@ def ablate_stage(workspace: Workspace) -> Evidence:
     )
     text_only = next(arm for arm in arms if arm.name == TEXT_ONLY)
     assert text_only.fit is not None
-    scores = found.scores_of(TEXT_ONLY).as_dict()
+    scores = next(arm.scores for arm in found.arms if arm.name == TEXT_ONLY).as_dict()
     save_checkpoint(
         workspace.folder / TEXT_ONLY, build_checkpoint(workspace, text_only.fit, scores)
     )
     write_ablation(workspace.folder, found)
     write_predictions(workspace.folder, arms, workspace.table)
-    plot_arms(
-        [arm.name for arm in arms],
-        [scores.macro_f1.value for scores in found.scores],
-        [(scores.macro_f1.low, scores.macro_f1.high) for scores in found.scores],
-        workspace.folder / "ablation.png",
-    )
+    save_png(plot_arms(found.arms, "macro_f1"), workspace.folder / "ablation.png")
     write_evidence(workspace.folder, found)
     for line in evidence_lines(found):
         say(line)

@@ -37,7 +37,7 @@ from pairfuse.fusion.checkpoint import (
 )
 from pairfuse.fusion.ensemble import Ensemble, Rows, class_prior, fit_members, prepare_rows
 from pairfuse.recipe import Balance, Recipe
-from pairfuse.stats.calibration import tempered
+from pairfuse.stats.calibration import apply_temperature
 
 #: The view that one array is.
 ONE_VIEW = "x"
@@ -213,7 +213,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.temperature_ == 1:
             return raw
         seen = np.any([views.present[view] for view in dims], axis=0)  # (N,)
-        return np.where(seen[:, None], tempered(raw, self.temperature_), raw)
+        return np.where(seen[:, None], apply_temperature(raw, self.temperature_), raw)
 
     def predict(self, X: Any, *, present: Any = None) -> NDArray[Any]:  # noqa: N803
         """The most probable label of each row."""

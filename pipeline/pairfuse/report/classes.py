@@ -1,48 +1,55 @@
-"""Classes: the sections on which labels are confused, and on whether probabilities are true."""
+"""Classes: which labels are confused, and how far probabilities can be trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pairfuse.report.canvas import WIDE, Drawing
 from pairfuse.report.confusion import MOST_CELLS, plot_confusion
 from pairfuse.report.figures import plot_bars, plot_lines
-from pairfuse.report.inputs import FUSED, IMAGE, TEXT, ReportInput
+from pairfuse.report.inputs import ReportInput
 from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import join, number, percent, words
+from pairfuse.stats.calibration import Calibration
+from pairfuse.stats.conformal import Conformal
+from pairfuse.stats.metrics import ReliabilityBin
+from pairfuse.stats.selective import SelectivePoint
+from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY
+
+MAIN = (FUSED, TEXT_ONLY, IMAGE_ONLY)
+SHOWN = 0.8  # of the shares of pairs predicted, the one that the words name
 
 
 def confusions(found: ReportInput) -> Section | None:
-    """One matrix for each arm."""
-    every = [arm for arm in found.evidence.get("arms") or () if arm["scores"].get("confusion")]
-    kept = [arm for arm in every if arm.get("views")]
-    if len(found.labels) > MOST_CELLS:
-        kept = [arm for arm in kept if arm["name"] in (FUSED, TEXT, IMAGE)]
+    """One matrix for each arm that learns; of many labels, for the main ones."""
+    labels = found.evidence.labels
+    few = len(labels) <= MOST_CELLS
+    kept = [arm for arm in found.evidence.arms if arm.views and (few or arm.name in MAIN)]
     if not kept:
         return None
     plots = [
-        plot_confusion(f"confusion-{place}", arm["name"], found.labels, arm["scores"]["confusion"])
+        plot_confusion(f"confusion-{place}", arm.name, labels, arm.scores.confusion)
         for place, arm in enumerate(kept)
     ]
-    said = "Rows are the truth, columns the guess: share of the row, and pairs (mean of repeats)."
-    kind = "two" if len(found.labels) > 4 else ""
+    said = (
+        "Rows are the true label, columns the predicted one: the share of the row, and the number "
+        "of pairs (mean of repeats)."
+    )
+    kind = "two" if len(labels) > 4 else ""
     return Section("confusion", "Confusion", join([words(said), show(plots, kind)]))
 
 
 def classes(found: ReportInput) -> Section | None:
     """Precision, recall and F1 of each class."""
-    main = [arm for name in (FUSED, TEXT, IMAGE) if (arm := found.arm(name))]
-    main = [arm for arm in main if arm["scores"].get("classes")]
+    main = [arm for name in MAIN if (arm := found.evidence.arm(name))]
     if not main:
         return None
-    groups = [str(each["label"]) for each in main[0]["scores"]["classes"]]
     plots = [
         plot_bars(
             f"classes-{measure}",
             title,
-            groups,
-            {arm["name"]: [each.get(measure) for each in arm["scores"]["classes"]] for arm in main},
+            found.evidence.labels,
+            {arm.name: [getattr(each, measure) for each in arm.scores.classes] for arm in main},
             measure=title,
             top=1.0,
         )
@@ -52,69 +59,76 @@ def classes(found: ReportInput) -> Section | None:
 
 
 def calibration(found: ReportInput) -> Section | None:
-    """Are the probabilities true, and what do they allow."""
-    given = found.evidence.get("calibration") or {}
-    conformal = found.evidence.get("conformal") or {}
-    answered = found.evidence.get("abstention") or ()
-    plots, lines = [], []
-    if given:
-        plots.append(_reliability(found, given))
-        before, after = given.get("before") or {}, given.get("after") or {}
-        lines.append(
-            f"Temperature {number(given.get('temperature'))}, fitted out-of-fold: calibration "
-            f"error {number(before.get('ece'))} before, {number(after.get('ece'))} after; log loss "
-            f"{number(before.get('log_loss'))} before, {number(after.get('log_loss'))} after."
-        )
-    if answered:
-        curves = {
-            name: [(each["answered"], each[key]) for each in answered if each[key] is not None]
-            for key, name in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
-        }
-        plots.append(
-            plot_lines(
-                *("abstention-plot", "If the least certain pairs stay unanswered", curves),
-                across="share answered",
-                upward="score of the answered",
-            )
-        )
-        lines.append("Abstention: pairs below a confidence are left to a person.")
-    if conformal:
-        sizes = conformal.get("sizes") or {}
-        names = [f"{size} label" + "s" * (size != "1") for size in sizes]
-        plots.append(
-            plot_bars(
-                *("conformal-plot", "Size of conformal prediction sets", names),
-                {"share": list(sizes.values())},
-                measure="share of pairs",
-                width=WIDE,
-            )
-        )
-        lines.append(
-            f"Conformal sets that hold the truth for {percent(conformal.get('coverage'))} of pairs "
-            f"held it for {percent(conformal.get('achieved'), 1)}, with "
-            f"{number(conformal.get('mean_size'), 2)} labels on average."
-        )
-    if not plots:
-        return None
-    return Section("calibration", "Calibration", join([words(*lines), show(plots, "two")]))
+    """How far probabilities can be trusted, and what they allow."""
+    calibrated, conformal = found.evidence.calibration, found.evidence.conformal
+    plots = [_reliability(calibrated), *_selective(found.evidence.selective), _sizes(conformal)]
+    lines = [
+        "Calibration: confidence differs from accuracy by "
+        f"{number(calibrated.before.ece)} on average (expected calibration error), and by "
+        f"{number(calibrated.after.ece)} after temperature scaling; log loss is "
+        f"{number(calibrated.before.log_loss)} before and {number(calibrated.after.log_loss)} "
+        f"after. `pairfuse predict` applies the temperature, {number(calibrated.temperature)}.",
+        _selective_words(found.evidence.selective),
+        f"Prediction sets: sets made to contain the true label for {percent(conformal.coverage)} "
+        f"of the pairs contain it for {percent(conformal.empirical_coverage, 1)}, with "
+        f"{number(conformal.mean_size, 2)} labels on average. `pairfuse predict` writes one for "
+        "each pair.",
+    ]
+    body = join([words(*lines), show(plots, "two")])
+    return Section("calibration", "Confidence", body)
 
 
-def _reliability(found: ReportInput, given: Mapping[str, Any]) -> Drawing:
-    fused = found.arm(FUSED)
-    bins = {
-        "after": given.get("reliability") or (),
-        "before": ((fused or {}).get("scores") or {}).get("reliability") or (),
-    }
-    curves = {name: _filled(given) for name, given in bins.items()}
+def _reliability(found: Calibration) -> Drawing:
     return plot_lines(
-        *("reliability-plot", "Reliability, bins of at least 1 % of the pairs", curves),
+        "reliability-plot",
+        "Reliability, bins of at least 1 % of the pairs",
+        {"after scaling": _filled(found.after.bins), "before": _filled(found.before.bins)},
         across="confidence",
-        upward="share right",
+        upward="accuracy",
         square=True,
     )
 
 
-def _filled(bins: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+def _filled(bins: Sequence[ReliabilityBin]) -> list[tuple[float, float]]:
     """Confidence and accuracy of the bins that are not nearly empty."""
-    least = 0.01 * sum(each["rows"] for each in bins)
-    return [(each["confidence"], each["accuracy"]) for each in bins if each["rows"] > least]
+    least = 0.01 * sum(each.rows for each in bins)
+    return [(each.confidence, each.accuracy) for each in bins if each.rows > least]
+
+
+def _selective_words(points: Sequence[SelectivePoint]) -> str:
+    kept = next((each for each in points if each.coverage == SHOWN), None)
+    if kept is None:
+        return ""
+    return (
+        "Selective prediction: if the pairs with the lowest confidence are left to a person, the "
+        f"other {percent(kept.coverage)} are predicted with an accuracy of "
+        f"{number(kept.accuracy)}; all pairs, with {number(points[-1].accuracy)}."
+    )
+
+
+def _selective(points: Sequence[SelectivePoint]) -> list[Drawing]:
+    if not points:
+        return []
+    curves = {
+        "accuracy": [(each.coverage, each.accuracy) for each in points],
+        "macro-F1": [(each.coverage, each.macro_f1) for each in points],
+    }
+    plot = plot_lines(
+        "selective-plot",
+        "Score if only the most confident pairs are predicted",
+        curves,
+        across="share of pairs predicted",
+        upward="score",
+    )
+    return [plot]
+
+
+def _sizes(found: Conformal) -> Drawing:
+    return plot_bars(
+        "conformal-plot",
+        "Labels in a prediction set",
+        [f"{size} label" + "s" * (size != "1") for size in found.sizes],
+        {"share": list(found.sizes.values())},
+        measure="share of pairs",
+        width=WIDE,
+    )

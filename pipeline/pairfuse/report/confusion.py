@@ -1,11 +1,12 @@
-"""Matrix: who is taken for whom, as shares of the truth's rows; pixels where there are many."""
+"""Confusion: which label is taken for which, as shares of the true one; pixels if many."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pairfuse.report.canvas import ACCENT, NARROW, WIDE, Canvas, Drawing, canvas
+from pairfuse.report.canvas import NARROW, WIDE, Canvas, Drawing, canvas
 from pairfuse.report.markup import squeezed
+from pairfuse.report.svg import ACCENT
 
 #: Matrices of more classes are drawn as pixels without numbers.
 MOST_CELLS = 10
@@ -18,13 +19,13 @@ MOST_TICKS = 16  # labels along such a matrix
 def plot_confusion(
     key: str, title: str, labels: Sequence[str], matrix: Sequence[Sequence[float]]
 ) -> Drawing:
-    """Truth down, guess across; shade and large number are the share of the row."""
+    """Truth down, prediction across; shade and large number are the share of the row."""
     totals = [sum(row) or 1.0 for row in matrix]
     shares = [[cell / total for cell in row] for row, total in zip(matrix, totals, strict=True)]
     rows = [
-        (truth, guess, matrix[i][j], shares[i][j])
+        (truth, predicted, matrix[i][j], shares[i][j])
         for i, truth in enumerate(labels)
-        for j, guess in enumerate(labels)
+        for j, predicted in enumerate(labels)
     ]
     few = len(labels) <= MOST_CELLS
     side = 62 if len(labels) <= 4 else 46 if len(labels) <= COUNTED else 33
@@ -46,10 +47,10 @@ def plot_confusion(
             rotation=90 if len(labels) > 3 or max(map(len, names)) > 9 else 0,
         )
         axes.tick_params(length=0)
-        axes.set(xlabel="guess", ylabel="truth")
+        axes.set(xlabel="predicted", ylabel="true")
         for line in axes.spines.values():
             line.set_visible(False)
-    return sheet.drawing(key, title, ("truth", "guess", "rows", "share of truth"), rows)
+    return sheet.drawing(title, ("true", "predicted", "pairs", "share of true"), rows)
 
 
 def _cells(sheet: Canvas, shares: list[list[float]], counts: Sequence[Sequence[float]]) -> None:

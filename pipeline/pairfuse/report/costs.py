@@ -7,11 +7,10 @@ from typing import Any
 
 from pairfuse.report.canvas import WIDE, Drawing
 from pairfuse.report.figures import plot_bars, plot_costs, plot_lines
-from pairfuse.report.inputs import FUSED, ReportInput
+from pairfuse.report.inputs import ReportInput
 from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import (
     Markup,
-    estimate,
     fold,
     interval,
     join,
@@ -22,6 +21,8 @@ from pairfuse.report.markup import (
     text,
     words,
 )
+from pairfuse.study.ablation import FUSED
+from pairfuse.study.cost import ArmCost
 
 COLUMNS = {
     "encode_ms": ("ms a pair", 2),
@@ -36,73 +37,65 @@ COLUMNS = {
 
 def cost(found: ReportInput) -> Section | None:
     """Score against cost."""
-    every = found.evidence.get("cost") or ()
+    every = found.evidence.cost
     if not every:
         return None
-    scores = {arm["name"]: arm["scores"]["macro_f1"] for arm in found.evidence.get("arms") or ()}
+    scores = {arm.name: arm.scores.macro_f1 for arm in found.evidence.arms}
     named = [
-        (each["name"], float(each["encode_ms"]), value)
+        (each.name, each.encode_ms, scores[each.name].value)
         for each in every
-        if each.get("encode_ms") and (value := estimate(scores.get(each["name"]))[0]) is not None
+        if each.encode_ms and each.name in scores
     ]
     parts = []
     if named:
-        plot = plot_costs(
-            *("cost-plot", "Score against encoder time"),
-            named,
-            across="encoder time, ms a pair",
-            upward="macro-F1",
-        )
-        parts = [
-            words("Joined and filled: arms that no other beats on both score and time."),
-            show([plot], "two"),
-        ]
-    devices = sorted({str(each["device"]) for each in every if each.get("device")})
-    notes = sorted({str(each["note"]) for each in every if each.get("note")})
-    rows = [[each["name"], interval(scores.get(each["name"])), *_amounts(each)] for each in every]
-    columns = ("arm", "macro-F1", *(name for name, _ in COLUMNS.values()))
+        said = "Filled and joined: models that no other beats on both macro-F1 and encoding time."
+        plot = plot_costs("cost-plot", "Macro-F1 against encoding time", named)
+        parts = [words(said), show([plot], "two")]
+    devices = sorted({each.device for each in every})
+    notes = sorted({each.note for each in every if each.note})
+    rows = [[each.name, interval(scores.get(each.name)), *_amounts(each)] for each in every]
+    columns = ("model", "macro-F1", *(name for name, _ in COLUMNS.values()))
     parts += [
         table(columns, rows, first=FUSED),
-        words(f"Measured on: {', '.join(devices)}." if devices else "", *notes),
+        words(f"Measured on: {', '.join(devices)}.", *notes),
     ]
     return Section("cost", "Cost", join(parts))
 
 
-def _amounts(each: Mapping[str, Any]) -> list[str]:
-    return [
-        number(round(value) if digits == 0 else float(value), digits)
-        if (value := each.get(key)) is not None
-        else number(None)
-        for key, (_, digits) in COLUMNS.items()
-    ]
+def _amounts(cost: ArmCost) -> list[str]:
+    return [_amount(getattr(cost, key), digits) for key, (_, digits) in COLUMNS.items()]
+
+
+def _amount(value: float | None, digits: int) -> str:
+    if value is None:
+        return number(None)
+    return number(round(value) if digits == 0 else float(value), digits)
 
 
 def cascade(found: ReportInput) -> Section | None:
     """Text first, the image only where the text is unsure."""
-    given = found.evidence.get("cascade")
-    if not given:
-        return None
-    threshold = float(given["threshold"])
-    rule = f"Text first; the image only where the text's confidence is below {threshold:.3f}."
-    if threshold > 1:
-        rule = "No threshold keeps the score: every image is needed."
-    line = (
-        f"{rule} Chosen on other folds: {percent(given.get('saved'))} of image encodes saved, "
-        f"macro-F1 {interval(given.get('cascade'))} against {interval(given.get('fused'))} with "
-        "every image."
-    )
-    curve = [(float(c["saved"]), float(c["macro_f1"])) for c in given.get("curve") or ()]
-    kept, saved = estimate(given.get("cascade"))[0], given.get("saved")
-    chosen = [("chosen", float(saved), kept)] if saved is not None and kept is not None else []
-    plots = [
-        plot_lines(
-            *("cascade-plot", "Score kept against image encodes saved", {"cascade": sorted(curve)}),
-            across="share of image encodes saved",
-            upward="macro-F1",
-            points=chosen,
+    given = found.evidence.cascade
+    if given.threshold > 1:
+        rule = "No threshold keeps the score: the image of every pair is needed."
+    else:
+        rule = (
+            "`pairfuse predict --cascade` predicts from the text alone where its confidence is at "
+            f"least {given.threshold:.3f}, and looks at the image of the other pairs only."
         )
-    ] * bool(curve)
-    return Section("cascade", "Cascade", join([words(line), show(plots, "two")]))
+    line = (
+        f"{rule} With thresholds chosen on other folds, {percent(given.saved)} of the images need "
+        f"no encoding; macro-F1 is {interval(given.macro_f1)}, and "
+        f"{interval(given.fused_macro_f1)} with every image."
+    )
+    plot = plot_lines(
+        "cascade-plot",
+        "Macro-F1 against images saved",
+        {"cascade": sorted((each.saved, each.macro_f1) for each in given.curve)},
+        across="share of images not encoded",
+        upward="macro-F1",
+        points=[("chosen", given.saved, given.macro_f1.value)],
+    )
+    return Section("cascade", "Cascade", join([words(line), show([plot], "two")]))
 
 
 def speed(found: ReportInput) -> Section | None:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pairfuse.report.canvas import (
-    ACCENT,
-    GRID,
-    HUES,
-    MUTED,
-    NARROW,
-    WIDE,
-    Drawing,
-    canvas,
-    legend_name,
-)
+from pairfuse.report.canvas import NARROW, WIDE, Drawing, canvas, legend_name
 from pairfuse.report.embedding import Map, neighbour_map, principal_map, sample
 from pairfuse.report.figures import NAME, plot_bars
 from pairfuse.report.inputs import ReportInput
 from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import join, number, short, squeezed, words
+from pairfuse.report.svg import ACCENT, GRID, HUES, MUTED
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIDES = {"training": ("train", HUES[1]), "validation": ("val", ACCENT)}
 MEASURES = {"loss": "Loss", "accuracy": "Accuracy", "macro_f1": "Macro-F1"}
 MOST_MODELS = 50  # curves of one panel
 MOST_SLICES = 12
@@ -32,50 +26,68 @@ MOST_CHOICES = 14
 FEW_CHOICES = 6  # whole numbers of so few values are choices
 
 
+History = Sequence[Mapping[str, float]]
+
+
 def training(found: ReportInput) -> Section | None:
     """Loss, accuracy and macro-F1 over epochs."""
     histories = [rows for rows in found.history if rows][:MOST_MODELS]
-    plots = [
-        _learning(measure, title, histories)
-        for measure, title in MEASURES.items()
-        if histories and f"val_{measure}" in histories[0][0]
-    ]
-    if not plots:
+    if not histories:
         return None
     said = (
         f"{len(found.history)} models, each a thin line; thick: the mean of those still in "
         "training. Blue is validation, orange training."
     )
+    plots = [_learning(measure, title, histories) for measure, title in MEASURES.items()]
     return Section("training", "Training", join([words(said), show(plots)]))
 
 
-def _learning(
-    measure: str, title: str, histories: Sequence[Sequence[Mapping[str, float]]]
-) -> Drawing:
-    sides = {"training": (f"train_{measure}", HUES[1]), "validation": (f"val_{measure}", ACCENT)}
+def plot_history(histories: Sequence[History]) -> Drawing:
+    """All measures side by side."""
+    with canvas("history", width=3 * NARROW, height=290, panels=(1, len(MEASURES))) as sheet:
+        for axes, (measure, title) in zip(sheet.panels, MEASURES.items(), strict=True):
+            _draw_history(axes, histories, measure, named=axes is sheet.axes)
+            axes.set_title(title)
+        sheet.legend(list(SIDES))
+    measured = [f"{side}_{measure}" for measure in MEASURES for side in ("train", "val")]
     rows = [
-        (model, epoch, each.get(sides["training"][0]), each.get(sides["validation"][0]))
+        (model, epoch, *(each[column] for column in measured))
         for model, history in enumerate(histories)
         for epoch, each in enumerate(history, 1)
     ]
+    return sheet.drawing(
+        "Training: each model, and their mean", ("model", "epoch", *measured), rows
+    )
+
+
+def _learning(measure: str, title: str, histories: Sequence[History]) -> Drawing:
     with canvas(f"history-{measure}", width=NARROW, height=250) as sheet:
-        axes = sheet.axes
-        for name, (column, colour) in sides.items():
-            curves = [[each.get(column, math.nan) for each in history] for history in histories]
-            for curve in curves:
-                axes.plot(range(1, len(curve) + 1), curve, color=colour, alpha=0.22, linewidth=0.8)
-            longest = max(map(len, curves))
-            means = [
-                float(np.mean([c[at] for c in curves if at < len(c)])) for at in range(longest)
-            ]
-            axes.plot(range(1, longest + 1), means, color=colour, linewidth=2.2, label=name)
-        axes.set(xlabel="epoch")
-        axes.locator_params(axis="x", nbins=6, integer=True)
-        axes.locator_params(axis="y", nbins=5)
-        axes.grid()
-        sheet.legend(list(sides))
-    columns = ("model", "epoch", "training", "validation")
-    return sheet.drawing(f"history-{measure}", title, columns, rows)
+        _draw_history(sheet.axes, histories, measure)
+        sheet.legend(list(SIDES))
+    rows = [
+        (model, epoch, each[f"train_{measure}"], each[f"val_{measure}"])
+        for model, history in enumerate(histories)
+        for epoch, each in enumerate(history, 1)
+    ]
+    return sheet.drawing(title, ("model", "epoch", "training", "validation"), rows)
+
+
+def _draw_history(
+    axes: Axes, histories: Sequence[History], measure: str, *, named: bool = True
+) -> None:
+    """Each model thin, the mean of those still in training thick."""
+    for name, (side, colour) in SIDES.items():
+        curves = [[each[f"{side}_{measure}"] for each in history] for history in histories]
+        for curve in curves:
+            axes.plot(range(1, len(curve) + 1), curve, color=colour, alpha=0.22, linewidth=0.8)
+        longest = max(map(len, curves))
+        means = [float(np.mean([c[at] for c in curves if at < len(c)])) for at in range(longest)]
+        label = name if named else None
+        axes.plot(range(1, longest + 1), means, color=colour, linewidth=2.2, label=label)
+    axes.set(xlabel="epoch")
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.locator_params(axis="y", nbins=5)
+    axes.grid()
 
 
 def tuning(found: ReportInput) -> Section | None:
@@ -85,17 +97,19 @@ def tuning(found: ReportInput) -> Section | None:
         return None
     stopped = len(found.trials) - len(trials)
     said = (
-        f"{len(found.trials)} trials of the fused arm, {stopped} of them stopped early or failed; "
-        f"the best reached {found.metric} {number(max(t['value'] for t in trials))}."
+        f"{len(found.trials)} trials of the fused model, {stopped} of them stopped early or "
+        f"failed; the best reached {found.metric} {number(max(t['value'] for t in trials))}."
     )
     plots = [_search(trials, found.metric)]
     if found.importances:
         ranked = sorted(found.importances.items(), key=lambda each: -each[1])
         plots.append(
             plot_bars(
-                *("importances-plot", "Importance of parameters", [name for name, _ in ranked]),
+                "importances-plot",
+                "Importance of each parameter for the score",
+                [name for name, _ in ranked],
                 {"importance": [value for _, value in ranked]},
-                measure="share of variance",
+                measure="share of the variance between trials",
                 width=WIDE,
             )
         )
@@ -126,7 +140,7 @@ def _search(trials: Sequence[Mapping[str, Any]], metric: str) -> Drawing:
         axes.grid()
         sheet.legend(["trial", "best so far"])
     rows = list(zip(numbers, values, best, strict=True))
-    return sheet.drawing("tuning-history", "History", ("trial", metric, "best so far"), rows)
+    return sheet.drawing("Score of each trial", ("trial", metric, "best so far"), rows)
 
 
 def _slice(place: int, name: str, trials: Sequence[Mapping[str, Any]], metric: str) -> Drawing:
@@ -164,7 +178,7 @@ def _slice(place: int, name: str, trials: Sequence[Mapping[str, Any]], metric: s
             axes.set(xlabel=metric)
             axes.locator_params(axis="x", nbins=4)
         axes.grid(color=GRID)
-    return sheet.drawing(f"slice-{place}", short(name, 40), ("trial", name, metric), rows)
+    return sheet.drawing(short(name, 40), ("trial", name, metric), rows)
 
 
 def _varied(trials: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -194,20 +208,21 @@ def feature_map(found: ReportInput) -> Section | None:
     features, targets = found.fused_features, found.targets
     if features is None or targets is None or features.ndim != 2:
         return None
-    seed = int(found.evidence.get("seed") or 0)
+    seed = found.evidence.design.seed
     components = principal_map(features, seed=seed)
     if components is None or components.shape[1] < 2:
         return None
     shown = sample(len(features), seed=seed)
-    labels = [legend_name(label) for label in found.labels]
+    labels = [legend_name(label) for label in found.evidence.labels]
     drawn = targets[shown]
     plots = [
         _cloud("map-pca", "Principal components", components[shown, :2], drawn, labels),
         _cloud("map-tsne", "t-SNE", neighbour_map(components[shown], seed=seed), drawn, labels),
     ]
     said = (
-        f"What the fused model sees of {len(shown):,} of {len(features):,} pairs, coloured by "
-        "label. Directions have no meaning; in t-SNE, neither do large distances."
+        f"The features of {len(shown):,} of {len(features):,} pairs, text and image side by side, "
+        "coloured by label: near points are alike to the encoders. Directions have no meaning; in "
+        "t-SNE, neither do large distances."
     )
     return Section("map", "Map of the features", join([words(said), show(plots, "two")]))
 
@@ -245,4 +260,4 @@ def _cloud(key: str, title: str, points: Map, targets: Any, labels: Sequence[str
         (labels[target], round(float(x), 3), round(float(y), 3))
         for target, (x, y) in zip(targets.tolist(), points, strict=True)
     ]
-    return sheet.drawing(key, title, ("label", "x", "y"), rows)
+    return sheet.drawing(title, ("label", "x", "y"), rows)

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pairfuse.report.canvas import (
-    ACCENT,
-    GRID,
-    HUES,
-    INK,
-    MUTED,
-    NARROW,
-    Drawing,
-    canvas,
-    legend_name,
-)
-from pairfuse.report.markup import estimate, interval, number, squeezed
+from pairfuse.report.canvas import NARROW, WIDE, Drawing, canvas, legend_name
+from pairfuse.report.markup import Value, estimate, number, signed, squeezed
+from pairfuse.report.svg import ACCENT, GRID, HUES, INK, MUTED
+from pairfuse.stats.pareto import pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +20,7 @@ NAME = 24  # characters of a name beside an axis
 def plot_intervals(
     key: str,
     title: str,
-    named: Sequence[tuple[str, Any]],
+    named: Sequence[tuple[str, Value]],
     *,
     measure: str,
     zero: bool = False,
@@ -58,18 +50,15 @@ def plot_intervals(
             if low is not None and high is not None:
                 axes.plot([low, high], [place, place], color=colour, linewidth=2)
             axes.plot([value], [place], "o", color=colour, markersize=7)
-            axes.text(
-                *(1.03, place, interval(named[place][1], sign=zero).split(" ")[0]),
-                transform=axes.get_yaxis_transform(),
-                va="center",
-            )
+            said = signed(value) if zero else number(value)
+            axes.text(1.03, place, said, transform=axes.get_yaxis_transform(), va="center")
         if zero:
             axes.axvline(0, color=INK, linewidth=1)
         _across(axes, measure, limits)
-    return sheet.drawing(key, title, ("name", "value", "low", "high"), rows)
+    return sheet.drawing(title, ("name", "value", "low", "high"), rows)
 
 
-def spread(found: Sequence[Any]) -> tuple[float, float]:
+def spread(found: Sequence[Value]) -> tuple[float, float]:
     """Limits that hold all these estimates and zero, with some room."""
     values = [value for each in found for value in estimate(each) if value is not None]
     low, high = min([0.0, *values]), max([0.0, *values])
@@ -81,7 +70,7 @@ def plot_bars(
     key: str,
     title: str,
     groups: Sequence[str],
-    series: Mapping[str, Sequence[Any]],
+    series: Mapping[str, Sequence[Value]],
     *,
     measure: str,
     top: float | None = None,
@@ -109,16 +98,13 @@ def plot_bars(
                 if low is not None and high is not None:
                     axes.plot([low, high], [y, y], color=INK, linewidth=1)
                 if len(series) < 2:
-                    axes.text(
-                        *(1.03, y, number(value)),
-                        transform=axes.get_yaxis_transform(),
-                        va="center",
-                    )
+                    side = axes.get_yaxis_transform()
+                    axes.text(1.03, y, number(value), transform=side, va="center")
             rows += [(group, name, *each) for group, each in zip(groups, values, strict=True)]
         _across(axes, measure, (0, top) if top else None)
         if legend:
             sheet.legend(list(series))
-    return sheet.drawing(key, title, ("name", "series", "value", "low", "high"), rows)
+    return sheet.drawing(title, ("name", "series", "value", "low", "high"), rows)
 
 
 def plot_lines(
@@ -152,7 +138,9 @@ def plot_lines(
         for place, (name, found) in enumerate(series.items()):
             style = "-o" if len(found) <= 30 else "-"
             axes.plot(
-                *([x for x, _ in found], [y for _, y in found], style),
+                [x for x, _ in found],
+                [y for _, y in found],
+                style,
                 color=HUES[place % 10],
                 markersize=4.5,
                 linewidth=1.8,
@@ -165,7 +153,7 @@ def plot_lines(
         if many:
             sheet.legend([*series, *(name for name, _, _ in points)])
     rows += [(name, x, y) for name, x, y in points]
-    return sheet.drawing(key, title, ("series", across, upward), rows)
+    return sheet.drawing(title, ("series", across, upward), rows)
 
 
 def _rows(axes: Axes, names: Sequence[str], letters: int = NAME) -> None:
@@ -184,41 +172,43 @@ def _across(axes: Axes, measure: str, limits: tuple[float, float] | None) -> Non
 
 
 def plot_costs(
-    key: str, title: str, named: Sequence[tuple[str, float, float]], *, across: str, upward: str
+    key: str,
+    title: str,
+    named: Sequence[tuple[str, float, float]],
+    *,
+    width: int = WIDE,
+    letters: int = 18,
 ) -> Drawing:
     """Score against cost on a logarithmic axis; what nothing beats on both is joined and filled.
 
     Args:
         key: The drawing's key.
         title: What it shows.
-        named: Name, cost (> 0) and score of each point.
-        across: Words of the cost axis.
-        upward: Words of the score axis.
+        named: Name, milliseconds a pair (> 0) and macro-F1 of each point.
+        width: Pixels.
+        letters: Of a name.
     """
-    ranked = sorted(named, key=lambda each: (each[1], -each[2]))
-    front, best = [], float("-inf")
-    for name, cost, value in ranked:
-        if value > best:
-            front.append((name, cost, value))
-            best = value
-    leading = {name for name, _, _ in front}
-    with canvas(key, height=max(300, 90 + 20 * len(named))) as sheet:
+    across, upward = "encoding time of a pair, ms", "macro-F1"
+    costs, scores = [cost for _, cost, _ in named], [value for *_, value in named]
+    front = pareto_front(costs, scores)
+    with canvas(key, width=width, height=max(300, 90 + 20 * len(named))) as sheet:
         axes = sheet.axes
-        axes.step([c for _, c, _ in front], [v for *_, v in front], where="post", color=ACCENT)
-        for name, cost, value in named:
-            face = ACCENT if name in leading else "none"
+        axes.step(
+            [costs[at] for at in front], [scores[at] for at in front], where="post", color=ACCENT
+        )
+        for at, (cost, value) in enumerate(zip(costs, scores, strict=True)):
+            face = ACCENT if at in front else "none"
             axes.plot([cost], [value], "o", markersize=8, mec=ACCENT, mfc=face, mew=1.6)
         axes.set_xscale("log")
-        costs, scores = [c for _, c, _ in named], [v for *_, v in named]
         axes.set_xlim(min(costs) / 1.8, max(costs) * 1.8)
         room = 0.1 * (max(scores) - min(scores)) or 0.05
         axes.set_ylim(min(scores) - room, max(scores) + room)
         _plain_log_axis(axes)
-        _names_at_the_side(axes, named)
+        _names_at_the_side(axes, named, letters)
         axes.set(xlabel=across, ylabel=upward)
         axes.grid()
-    rows = [(name, cost, value, name in leading) for name, cost, value in named]
-    return sheet.drawing(key, title, ("name", across, upward, "not beaten"), rows)
+    rows = [(*each, at in front) for at, each in enumerate(named)]
+    return sheet.drawing(title, ("name", across, upward, "not beaten"), rows)
 
 
 def _plain_log_axis(axes: Axes) -> None:
@@ -231,7 +221,7 @@ def _plain_log_axis(axes: Axes) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _names_at_the_side(axes: Axes, named: Sequence[tuple[str, float, float]]) -> None:
+def _names_at_the_side(axes: Axes, named: Sequence[tuple[str, float, float]], letters: int) -> None:
     """Names in a column at the right, in the order of their points, a thin line to each."""
     bottom, top = axes.get_ylim()
     ordered = sorted(named, key=lambda each: (each[2], each[1]))
@@ -244,7 +234,7 @@ def _names_at_the_side(axes: Axes, named: Sequence[tuple[str, float, float]]) ->
         heights[place] = min(heights[place], heights[place + 1] - gap)
     for (name, cost, value), height in zip(ordered, heights, strict=True):
         axes.annotate(
-            squeezed(name, 18),
+            squeezed(name, letters),
             (cost, value),
             (1.04, height),
             textcoords="axes fraction",

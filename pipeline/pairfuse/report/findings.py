@@ -1,22 +1,16 @@
-"""Findings: the sections that show the evidence; each is left out where there is none."""
+"""Findings: the answer, and the sections that say which arm does how well, and where."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 from pairfuse.report.canvas import WIDE, Drawing
-from pairfuse.report.figures import (
-    plot_bars,
-    plot_intervals,
-    spread,
-)
-from pairfuse.report.inputs import FUSED, TEXT, ReportInput
+from pairfuse.report.figures import plot_bars, plot_intervals, spread
+from pairfuse.report.inputs import ReportInput
 from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import (
     Markup,
-    estimate,
     facts,
     fold,
     interval,
@@ -29,12 +23,14 @@ from pairfuse.report.markup import (
     text,
     words,
 )
+from pairfuse.stats.paired import Comparison
+from pairfuse.study.ablation import FUSED, TEXT_ONLY
+from pairfuse.study.evidence import ArmResult, Evidence
+from pairfuse.study.missing_modality import NOTHING
+from pairfuse.study.strata import Agreement, Stratum
+from pairfuse.study.verdict import find
 
-HEADLINES = {
-    "helps": "The image helps.",
-    "does not help": "The image does not help.",
-    "cannot be told": "Whether the image helps cannot be told from this many pairs.",
-}
+#: Scores of the tables.
 SCORES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -46,112 +42,115 @@ SCORES = {
     "ece": "ECE",
 }
 MOST_DIFFERENCES = 24  # rows of one plot; the table has them all
+MINUS = "\u2212"
 
 
 def verdict(found: ReportInput) -> Markup:
-    """The answer, first and large."""
-    said = found.evidence.get("verdict") or {}
-    headline = HEADLINES.get(said.get("outcome", ""), said.get("outcome") or "Results")
+    """The answer, first and large; its first sentence large too, the others below it."""
+    said = found.evidence.verdict
+    first, others = said.sentences[:1], said.sentences[1:]
     return tag(
         "div",
         tag("p", text(found.title), class_="over"),
-        tag("h1", text(headline)),
-        *_told(str(said.get("words", "")).removeprefix(headline).strip()),
-        facts(_headline_facts(found)),
+        tag("h1", text(said.headline)),
+        words(*first),
+        words(" ".join(others), class_="rest"),
+        facts(_headline_facts(found.evidence)),
         class_="verdict",
     )
 
 
-def _told(said: str) -> list[Markup]:
-    """The first sentence large, the others below it."""
-    first, _, others = said.partition(". ")
-    if not others:
-        return [words(first)]
-    return [words(f"{first}."), tag("p", text(others), class_="rest")]
-
-
-def _headline_facts(found: ReportInput) -> list[tuple[str, str, str]]:
+def _headline_facts(evidence: Evidence) -> list[tuple[str, str, str]]:
+    against = evidence.verdict.against
     out = []
-    against = (found.evidence.get("verdict") or {}).get("against") or TEXT
     for name in (FUSED, against):
-        if arm := found.arm(name):
-            value, low, high = estimate(arm["scores"]["macro_f1"])
-            out.append((f"{name}, macro-F1", number(value), f"{number(low)} to {number(high)}"))
-    if least := _comparison(found, FUSED, against):
-        value, low, high = estimate(least["difference"])
-        out.append((f"{FUSED} less {against}", signed(value), f"{signed(low)} to {signed(high)}"))
-    if use := (found.evidence.get("verdict") or {}).get("use"):
-        rows, groups = (number(found.evidence.get(key)) for key in ("rows", "groups"))
-        out.append(("use", str(use), f"judged on {rows} pairs in {groups} groups"))
-    return out
+        if arm := evidence.arm(name):
+            f1 = arm.scores.macro_f1
+            out.append((f"macro-F1, {name}", number(f1.value), _bounds(f1.low, f1.high)))
+    gap = find(evidence.comparisons, FUSED, against)
+    bounds = f"{signed(gap.low)} to {signed(gap.high)}"
+    out.append((f"{FUSED} {MINUS} {against}", signed(gap.value), f"95 % interval {bounds}"))
+    rows = f"judged on {number(evidence.design.rows)} pairs"
+    return [*out, ("use", evidence.verdict.use, rows)]
 
 
-def _comparison(found: ReportInput, first: str, second: str) -> Mapping[str, Any] | None:
-    every = found.evidence.get("comparisons") or ()
-    return next((c for c in every if (c["first"], c["second"]) == (first, second)), None)
+def _bounds(low: float, high: float) -> str:
+    return f"95 % interval {number(low)} to {number(high)}"
+
+
+def plot_arms(arms: Sequence[ArmResult], measure: str) -> Drawing:
+    """One score of every arm with its interval."""
+    name = SCORES[measure]
+    return plot_intervals(
+        f"arms-{measure.replace('_', '-')}",
+        f"{name[0].upper()}{name[1:]} of each model, 95 % interval",
+        [(arm.name, getattr(arm.scores, measure)) for arm in arms],
+        measure=name,
+        mark=FUSED,
+    )
 
 
 def arms(found: ReportInput) -> Section | None:
     """Every arm's scores."""
-    every = found.evidence.get("arms") or ()
+    every, design = found.evidence.arms, found.evidence.design
     if not every:
         return None
-    plots = [
-        plot_intervals(
-            f"arms-{key.replace('_', '-')}",
-            f"{title}, 95 % interval",
-            [(arm["name"], arm["scores"].get(key)) for arm in every],
-            measure=SCORES[key],
-            mark=FUSED,
-        )
-        for key, title in (("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"))
-    ]
-    shown = {key: name for key, name in SCORES.items() if key in every[0]["scores"]}
-    rows = [[arm["name"], *(interval(arm["scores"].get(key)) for key in shown)] for arm in every]
+    rows = [[arm.name, *_scores(arm)] for arm in every]
     made = [
-        [arm["name"], *(" + ".join(arm.get(key) or ("none",)) for key in ("views", "heads"))]
+        [arm.name, " + ".join(arm.views) or "none", " + ".join(arm.heads) or "none"]
         for arm in every
     ]
-    setting = (found.evidence.get(key) for key in ("folds", "repeats", "resamples"))
-    folds, repeats, resamples = (number(value) for value in setting)
-    often = "once" if repeats == "1" else f"{repeats} times"
+    times = "once" if design.repeats == 1 else f"{design.repeats} times"
+    models = (
+        "fused reads text and image, text-only and image-only one of them; a model named after an "
+        "encoder reads what that encoder gives; prior and majority are baselines that read neither."
+    )
     said = (
-        f"Out-of-fold scores: {folds} folds, {often}; no model scores a pair that it, or "
-        f"its duplicates, trained on. Intervals: 95 %, {resamples} resamples of duplicate groups."
+        f"Each model is judged by {design.folds}-fold cross-validation, {times}: no pair is scored "
+        "by a model that was trained on it or on a duplicate of it. Intervals come from "
+        f"{number(design.resamples)} bootstrap resamples, in which duplicates stay together."
     )
     parts = [
-        words(said),
-        show(plots, "two"),
-        table(("arm", *shown.values()), rows, first=FUSED),
-        fold("what each arm is made of", table(("arm", "views", "heads"), made)),
-        *_removal(found, shown),
+        words(models, said),
+        show([plot_arms(every, "macro_f1"), plot_arms(every, "accuracy")], "two"),
+        table(("model", *SCORES.values()), rows, first=FUSED),
+        fold("what each model is made of", table(("model", "encoders", "heads"), made)),
+        *_missing_modality(found.evidence),
     ]
-    return Section("arms", "Arms", join(parts))
+    return Section("arms", "Models", join(parts))
 
 
-def _removal(found: ReportInput, shown: Mapping[str, str]) -> list[Markup]:
+def _scores(arm: ArmResult) -> list[str]:
+    return [interval(getattr(arm.scores, key)) for key in SCORES]
+
+
+def _missing_modality(evidence: Evidence) -> list[Markup]:
     """What the fused arm is worth without one of its modalities."""
-    given = found.evidence.get("removal") or {}
+    given = evidence.missing_modality
     if len(given) < 2:
         return []
-    rows = [[name, *(interval(scores.get(key)) for key in shown)] for name, scores in given.items()]
+    rows = [
+        [name, *(interval(getattr(scores, key)) for key in SCORES)]
+        for name, scores in given.items()
+    ]
     said = (
-        f"The {FUSED} arm with a modality removed at test time. Nothing is trained: a learnt "
-        "stand-in takes its place. What costs nothing is not used; what costs all is leant on."
+        f"What the {FUSED} model scores if a modality is missing at test time; nothing is trained "
+        "again. Where the score stays, the model makes no use of that modality; where it falls "
+        "far, do not trust the model with pairs that lack it."
     )
-    return [words(said), table(("removed", *shown.values()), rows, first="nothing")]
+    return [words(said), table(("missing", *SCORES.values()), rows, first=NOTHING)]
 
 
 def differences(found: ReportInput) -> Section | None:
     """Every two arms on the same pairs."""
-    every = found.evidence.get("comparisons") or ()
+    every = found.evidence.comparisons
     if not every:
         return None
-    ordered = sorted(every, key=lambda c: FUSED not in (c["first"], c["second"]))
-    learnt = {arm["name"] for arm in found.evidence.get("arms") or () if arm.get("views")}
-    drawn = [c for c in every if {c["first"], c["second"]} <= learnt]
-    with_fused = [(c["second"], c["difference"]) for c in drawn if c["first"] == FUSED]
-    others = [(_names(c), c["difference"]) for c in drawn if c["first"] != FUSED]
+    ordered = sorted(every, key=lambda c: FUSED not in (c.first, c.second))
+    learnt = {arm.name for arm in found.evidence.arms if arm.views}
+    drawn = [c for c in every if {c.first, c.second} <= learnt]
+    with_fused = [(c.second, c.difference) for c in drawn if c.first == FUSED]
+    others = [(_names(c), c.difference) for c in drawn if c.first != FUSED]
     cut = others[:MOST_DIFFERENCES]
     more = f" (the first {len(cut)})" if len(cut) < len(others) else ""
     plots = [
@@ -159,122 +158,139 @@ def differences(found: ReportInput) -> Section | None:
             key, title, named, measure="difference of macro-F1, 95 % interval", zero=True
         )
         for key, title, named in (
-            ("differences-fused", f"{FUSED} less \u2026", with_fused),
-            ("differences-others", f"Other arms{more}", cut),
+            ("differences-fused", f"{FUSED} minus \u2026", with_fused),
+            ("differences-others", f"Other models{more}", cut),
         )
         if named
     ]
     rows = [
         [
             _names(c),
-            interval(c["difference"], sign=True),
-            *(p_value(c.get(key)) for key in ("mcnemar", "permutation", "holm")),
-            number(c.get("detectable")),
-            number(c.get("pairs_needed")),
+            interval(c.difference, sign=True),
+            p_value(c.p_mcnemar),
+            p_value(c.p_permutation),
+            p_value(c.p_holm),
+            number(c.detectable),
+            number(c.pairs_needed),
         ]
         for c in ordered
     ]
     columns = (
-        *("arms", "macro-F1 difference", "McNemar", "permutation", "Holm"),
-        *("detectable", "pairs needed"),
+        "models",
+        "macro-F1 difference",
+        "McNemar p",
+        "permutation p",
+        "Holm-adjusted p",
+        "detectable",
+        "pairs needed",
     )
     said = (
-        "On the same pairs, resampled together. Coloured: the interval leaves out zero. "
-        "McNemar is exact, on accuracy; the permutation test is on macro-F1; Holm corrects it for "
-        "the number of comparisons. Detectable: the least difference that these pairs would show "
-        "in 80 of 100 studies; pairs needed: to show the difference that was found. Those to arms "
-        "that look at nothing (prior, majority) are in the table only."
+        "Every two models on the same pairs. Coloured: the interval does not contain zero. "
+        "McNemar's test is exact and compares accuracy; the permutation test compares macro-F1, "
+        f"and Holm's method adjusts its p-value for the {len(every)} comparisons. Detectable: the "
+        "smallest difference that this many pairs detect with 80 % power. Pairs needed: how many "
+        "would detect the difference that was found. Comparisons with the baselines that look at "
+        "neither text nor image are in the table only."
     )
     parts = [words(said), show(plots, "two"), table(columns, rows)]
-    return Section("differences", "Paired differences", join(parts))
+    return Section("differences", "Differences between models", join(parts))
 
 
-def _names(comparison: Mapping[str, Any]) -> str:
-    return f"{comparison['first']} \u2212 {comparison['second']}"
+def _names(comparison: Comparison) -> str:
+    return f"{comparison.first} {MINUS} {comparison.second}"
 
 
 def emap(found: ReportInput) -> Section | None:
     """Interaction or addition."""
-    given = found.evidence.get("emap")
-    if not given:
+    given = found.evidence.emap
+    if given is None:
         return None
-    models = [(FUSED, given["fused"]), ("best additive", given["additive"])]
     plots = [
         plot_intervals(
-            "emap-models", "With and without interaction", models, measure="macro-F1", mark=FUSED
+            "emap-models",
+            "With and without interaction",
+            [(FUSED, given.fused), ("best sum", given.additive)],
+            measure="macro-F1",
+            mark=FUSED,
         ),
         plot_intervals(
-            *("emap-interaction", "What the interaction adds"),
-            [("interaction", given["interaction"])],
+            "emap-interaction",
+            "What the interaction adds",
+            [("interaction", given.interaction)],
             measure="macro-F1, difference",
             zero=True,
         ),
     ]
-    _, low, high = estimate(given["interaction"])
-    certain = low is not None and high is not None and (low > 0 or high < 0)
     said = (
-        "EMAP (Hessel and Lee, 2020) is the best approximation of the fused model by one function "
-        "of the text plus one of the image. What is lost is what text and image say only together."
+        "Does the model need text and image together, or does it add up what each says? The best "
+        "sum is the closest model of the form f(text) + g(image) (EMAP, Hessel and Lee 2020); what "
+        "it loses is what only text and image together can tell."
     )
-    answer = f"Interaction: {interval(given['interaction'], sign=True)} macro-F1, " + (
-        "beyond the noise." if certain else "not told from none."
+    numbers = interval(given.interaction, sign=True)
+    answer = (
+        f"The interaction adds {numbers} macro-F1."
+        if given.is_there
+        else f"No interaction is detected: {FUSED} {MINUS} best sum is {numbers} macro-F1."
     )
-    return Section(
-        "emap", "Interaction or addition", join([words(said, answer), show(plots, "two")])
-    )
+    body = join([words(answer, said), show(plots, "two")])
+    return Section("emap", "Interaction of text and image", body)
 
 
 def where(found: ReportInput) -> Section | None:
     """Strata and agreement."""
-    strata = found.evidence.get("strata") or ()
-    agreement = found.evidence.get("agreement") or {}
-    if not strata and not agreement:
-        return None
-    limits = spread([each["difference"] for each in strata])
-    parts_by = groupby(strata, key=lambda each: str(each["by"]))
+    strata = found.evidence.strata
+    limits = spread([each.difference for each in strata])
+    parts_by = groupby(strata, key=lambda each: each.by)
     plots = [_stratum(at, by, list(rows), limits) for at, (by, rows) in enumerate(parts_by)]
-    if agreement:
-        plots.append(_agreement(agreement))
+    said = (
+        f"Accuracy of {FUSED} minus {TEXT_ONLY} by kind of pair, on one scale: right of zero the "
+        "image helps. Coloured: the interval does not contain zero."
+    )
     parts = [
-        words("Accuracy of fused less text-only within parts of the pairs, on one scale."),
-        show(plots, "two"),
+        words(said if strata else ""),
+        show([*plots, _agreement(found.evidence.agreement)], "two"),
     ]
-    columns = ("by", "part", "pairs", TEXT, FUSED, "difference", "Holm")
-    rows = [
-        [
-            *(str(each["by"]), str(each["name"]), number(each["rows"])),
-            *(number(each.get("text_only")), number(each.get("fused"))),
-            *(interval(each["difference"], sign=True), p_value(each.get("holm"))),
+    if strata:
+        columns = ("by", "kind", "pairs", TEXT_ONLY, FUSED, "difference", "Holm-adjusted p")
+        rows = [
+            [
+                each.by,
+                each.name,
+                number(each.rows),
+                number(each.text_only),
+                number(each.fused),
+                interval(each.difference, sign=True),
+                p_value(each.p_holm),
+            ]
+            for each in strata
         ]
-        for each in strata
-    ]
-    if rows:
         parts.append(table(columns, rows))
-    return Section("where", "Where it helps", join(parts))
+    return Section("where", "Where the image helps", join(parts))
 
 
-def _stratum(
-    place: int, by: str, rows: list[Mapping[str, Any]], limits: tuple[float, float]
-) -> Drawing:
-    named = [(f"{each['name']}", each["difference"]) for each in rows]
+def _stratum(place: int, by: str, rows: Sequence[Stratum], limits: tuple[float, float]) -> Drawing:
     return plot_intervals(
         f"strata-{place}",
         f"By {by}",
-        named,
+        [(each.name, each.difference) for each in rows],
         measure="accuracy, difference",
         zero=True,
         limits=limits,
     )
 
 
-def _agreement(shares: Mapping[str, float]) -> Drawing:
-    named = {"both": "both right", "neither": "neither right"}
-    rows = [named.get(key, f"{key} right") for key in shares]
+def _agreement(shares: Agreement) -> Drawing:
+    named = {
+        "both right": shares.both,
+        "only text right": shares.only_text,
+        "only image right": shares.only_image,
+        "neither right": shares.neither,
+    }
     return plot_bars(
         "agreement-plot",
-        "Which single modality is right, share of pairs",
-        rows,
-        {"share": list(shares.values())},
+        "Which modality alone is right, share of pairs",
+        list(named),
+        {"share": list(named.values())},
         measure="share of pairs",
         width=WIDE,
     )

@@ -11,9 +11,10 @@ from pathlib import Path
 from pairfuse.data.images import open_image
 from pairfuse.data.pairs import one_text
 from pairfuse.errors import DataError
-from pairfuse.report.inputs import FUSED, TEXT, Predictions, ReportInput
+from pairfuse.report.inputs import ReportInput
 from pairfuse.report.layout import Section
 from pairfuse.report.markup import Markup, join, name_of, number, short, tag, text
+from pairfuse.study.ablation import FUSED, TEXT_ONLY
 
 MOST_CARDS = 8
 THUMB = 160  # pixels of the longer side
@@ -22,7 +23,7 @@ MOST_LETTERS = 280
 
 
 @dataclass(frozen=True)
-class Guess:
+class Prediction:
     """What one arm says of one pair."""
 
     truth: str
@@ -32,14 +33,14 @@ class Guess:
 
     @property
     def right(self) -> bool:
-        """Whether the guess is the truth."""
+        """Whether it is the true label."""
         return self.label == self.truth
 
 
 def gallery(found: ReportInput) -> Section | None:
     """Three rows of pairs; those rows that need an absent arm are left out."""
-    fused = _guesses(found, FUSED)
-    only_text = _guesses(found, TEXT)
+    fused = _predictions(found, FUSED)
+    only_text = _predictions(found, TEXT_ONLY)
     both = {guid: (fused[guid], only_text[guid]) for guid in fused if guid in only_text}
     gain = {g: f.truth_probability - t.truth_probability for g, (f, t) in both.items()}
     rescued = (g for g, (f, t) in both.items() if f.right and not t.right)
@@ -59,14 +60,19 @@ def gallery(found: ReportInput) -> Section | None:
     return Section("gallery", "Pairs to look at", join(parts)) if parts else None
 
 
-def _guesses(found: ReportInput, arm: str) -> dict[str, Guess]:
-    given: Predictions | None = found.predictions.get(arm)
+def _predictions(found: ReportInput, arm: str) -> dict[str, Prediction]:
+    given = found.predictions.get(arm)
     if given is None or given.probabilities is None:
         return {}
     place = {label: at for at, label in enumerate(given.labels)}
     rows = zip(given.guids, given.truth, given.y_pred, given.probabilities, strict=True)
     return {
-        guid: Guess(truth, label, float(row[place[label]]), float(row[place[truth]]))
+        guid: Prediction(
+            truth=truth,
+            label=label,
+            confidence=float(row[place[label]]),
+            truth_probability=float(row[place[truth]]),
+        )
         for guid, truth, label, row in rows
     }
 
@@ -74,17 +80,17 @@ def _guesses(found: ReportInput, arm: str) -> dict[str, Guess]:
 def _cards(
     found: ReportInput,
     guids: Iterable[str],
-    fused: Mapping[str, Guess],
-    only_text: Mapping[str, Guess],
+    fused: Mapping[str, Prediction],
+    only_text: Mapping[str, Prediction],
 ) -> Markup:
     cards = []
     for guid in guids:
         said = [
             _said(name, arm[guid])
-            for name, arm in ((TEXT, only_text), (FUSED, fused))
+            for name, arm in ((TEXT_ONLY, only_text), (FUSED, fused))
             if guid in arm
         ]
-        truth = tag("li", text("truth "), tag("b", name_of(fused[guid].truth)))
+        truth = tag("li", text("true label "), tag("b", name_of(fused[guid].truth)))
         pair = found.pairs.get(guid)
         written = pair.text if pair else None
         body = tag(
@@ -100,13 +106,14 @@ def _cards(
     return tag("div", *cards, class_="cards")
 
 
-def _said(arm: str, guess: Guess) -> Markup:
-    words_ = (
+def _said(arm: str, said: Prediction) -> Markup:
+    return tag(
+        "li",
         text(f"{arm} "),
-        tag("b", name_of(guess.label)),
-        text(f" {number(guess.confidence, 2)}"),
+        tag("b", name_of(said.label)),
+        text(f" {number(said.confidence, 2)}"),
+        class_="right" if said.right else "wrong",
     )
-    return tag("li", *words_, class_="right" if guess.right else "wrong")
 
 
 def _picture(path: Path | None) -> Markup:

@@ -1,32 +1,15 @@
-"""Given: all that a report is made from, as plain values that other rooms hand over."""
+"""Inputs: all that a report is made from, as values that other rooms hand over."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pairfuse.arrays import Floats, Ints
 from pairfuse.data.pairs import Pair
-
-FUSED, TEXT, IMAGE = "fused", "text-only", "image-only"
-
-
-class Predictions(Protocol):
-    """Out-of-fold predictions of one arm, labels in words; probabilities (N, C), or none."""
-
-    @property
-    def labels(self) -> Sequence[str]: ...
-    @property
-    def guids(self) -> Sequence[str]: ...
-    @property
-    def truth(self) -> Sequence[str]: ...
-    @property
-    def y_pred(self) -> Sequence[str]: ...
-    @property
-    def probabilities(self) -> NDArray[Any] | None: ...
+from pairfuse.stats.predictions import Predictions
+from pairfuse.study.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -35,7 +18,7 @@ class ReportInput:
 
     Args:
         title: The run's name.
-        evidence: What evidence.json holds.
+        evidence: What the ablation found.
         predictions: Arm to its out-of-fold predictions.
         pairs: Guid to pair.
         history: One list of epoch rows for each model, as `FittedModel.history`.
@@ -50,26 +33,15 @@ class ReportInput:
     """
 
     title: str
-    evidence: Mapping[str, Any]
+    evidence: Evidence
     predictions: Mapping[str, Predictions] = field(default_factory=dict)
     pairs: Mapping[str, Pair] = field(default_factory=dict)
     history: Sequence[Sequence[Mapping[str, float]]] = ()
     trials: Sequence[Mapping[str, Any]] = ()
     metric: str = "macro-F1"
     importances: Mapping[str, float] = field(default_factory=dict)
-    fused_features: NDArray[np.float32] | None = None
-    targets: NDArray[np.int64] | None = None
+    fused_features: Floats | None = None
+    targets: Ints | None = None
     data_check: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
     bench: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The label vocabulary, in order."""
-        found: Sequence[str] = self.evidence.get("labels") or ()
-        return found
-
-    def arm(self, name: str) -> Mapping[str, Any] | None:
-        """The evidence of one arm."""
-        arms = self.evidence.get("arms") or ()
-        return next((arm for arm in arms if arm["name"] == name), None)

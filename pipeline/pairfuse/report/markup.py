@@ -1,7 +1,8 @@
 """Markup: HTML from plain values; every word that comes from data passes through `text`.
 
-`Markup` is a string that is safe to put into the page. Only this module, the canvas and the layout
-make one from a bare string, so the type checker finds a value that was put in unescaped.
+`Markup` is a string that is safe to put into the page. Only this module and those of
+the SVG, the canvas and the layout make one from a bare string, so the type checker finds a value
+that was put in unescaped.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NewType
 from urllib.parse import quote
 
+from pairfuse.stats.bootstrap import Estimate
+
 Markup = NewType("Markup", str)
+#: What has or may have an interval.
+Value = Estimate | float | None
 NOTHING = Markup("")
 DASH = "\u2013"
 
@@ -63,9 +68,16 @@ def tag(element: str, /, *inside: Markup, **attributes: str) -> Markup:
     return Markup(f"<{element}{said}>{body}")
 
 
-def words(*lines: str) -> Markup:
-    """One paragraph for each line that is not empty."""
-    return join(tag("p", text(line)) for line in lines if line)
+def words(*lines: str, **attributes: str) -> Markup:
+    """One paragraph for each line that is not empty; what stands in backticks is code."""
+    return join(tag("p", *_prose(line), **attributes) for line in lines if line)
+
+
+def _prose(line: str) -> list[Markup]:
+    parts = line.replace(" %", "\u00a0%").split("`")  # no line ends between 95 and %
+    if len(parts) % 2 == 0:
+        return [text(line)]
+    return [tag("code", text(part)) if at % 2 else text(part) for at, part in enumerate(parts)]
 
 
 def name_of(value: object) -> Markup:
@@ -163,21 +175,19 @@ def p_value(value: object) -> str:
     return "<0.001" if isinstance(value, float) and value < 0.001 else number(value)
 
 
-def estimate(found: object) -> tuple[float | None, float | None, float | None]:
-    """Value and interval of `{"value", "low", "high"}`, or of a bare number."""
-    if isinstance(found, Mapping):
-        value, low, high = (_float(found.get(key)) for key in ("value", "low", "high"))
-        return value, low, high
-    return _float(found), None, None
+def estimate(found: Value) -> tuple[float | None, float | None, float | None]:
+    """Value and interval of an estimate, or of a bare number; None for what is no number."""
+    if isinstance(found, Estimate):
+        return _known(found.value), _known(found.low), _known(found.high)
+    return _known(found), None, None
 
 
-def interval(found: object, *, sign: bool = False) -> str:
+def interval(found: Value, *, sign: bool = False) -> str:
     """`0.703 (0.690 to 0.716)`."""
     value, low, high = estimate(found)
     write: Any = signed if sign else number
-    return write(value) if low is None else f"{write(value)} ({write(low)} to {write(high)})"
+    return str(write(value)) if low is None else f"{write(value)} ({write(low)} to {write(high)})"
 
 
-def _float(value: object) -> float | None:
-    usable = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if usable else None  # type: ignore[arg-type]
+def _known(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

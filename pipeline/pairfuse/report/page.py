@@ -13,9 +13,19 @@ from pairfuse.report.markup import fold, join, tag, text
 
 #: The sections in the page's order; each gives None where it has nothing to show.
 SECTIONS = (
-    *(findings.arms, findings.differences, findings.emap, findings.where, classes.confusions),
-    *(classes.classes, classes.calibration, costs.cost, costs.cascade),
-    *(curves.training, curves.tuning, curves.feature_map, gallery),
+    findings.arms,
+    findings.differences,
+    findings.emap,
+    findings.where,
+    classes.confusions,
+    classes.classes,
+    classes.calibration,
+    costs.cost,
+    costs.cascade,
+    curves.training,
+    curves.tuning,
+    curves.feature_map,
+    gallery,
 )
 
 

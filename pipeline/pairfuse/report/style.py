@@ -72,6 +72,7 @@ td.long{min-width:15rem}
 tbody tr:last-child>*{border-bottom:0}
 td.n{white-space:nowrap}
 tr.first>*{color:var(--accent);font-weight:600}
+code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 pre{background:var(--panel);padding:1rem 1.2rem;border-radius:8px;overflow:auto;max-height:36rem;
 font:.8rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;margin:.8rem 0}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,380px),1fr));gap:1rem;

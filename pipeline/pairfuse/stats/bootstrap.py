@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from pairfuse.arrays import Doubles, Floats, Ints
+from pairfuse.arrays import Bytes, Doubles, Floats, Ints
 
-Bytes = NDArray[np.uint8]
 #: `(random, groups, resamples) -> counts (groups, resamples)`
 Drawing = Callable[[np.random.Generator, int, int], Bytes]
 
@@ -89,6 +87,12 @@ class Draws:
         return np.concatenate(list(self.each(cells)), axis=1).T
 
 
+def in_words(found: Estimate, *, sign: bool = False) -> str:
+    """`0.617 (0.598 to 0.635)`; of a difference `+0.053 (+0.038 to +0.068)`."""
+    spec = "+.3f" if sign else ".3f"
+    return f"{found.value:{spec}} ({found.low:{spec}} to {found.high:{spec}})"
+
+
 def draw_groups(groups: Ints, *, seed: int, resamples: int = RESAMPLES) -> Draws:
     """Draw as many groups as there are, with replacement, once for each resample.
 
@@ -121,10 +125,10 @@ def over_repeats(found: Doubles, drawn: Doubles) -> tuple[Estimate, float]:
     """A value with its interval and its standard error, for noise of rows, folds and seeds.
 
     Resampling rows does not see all of what other folds and seeds would have changed: the variance
-    between the repeats is partly that of rows which the repeats guess differently, which resampling
-    does see. So `max(0, s2 - a) / R` is added to the variance of the resampled mean, where s2 is
-    the variance of the value between the R repeats and a is what resampling expects of it: the
-    mean of the resampled repeats' variances less the mean of their covariances. The percentile
+    between the repeats is partly that of rows which the repeats predict differently, which
+    resampling does see. So `max(0, s2 - a) / R` is added to the variance of the resampled mean,
+    where s2 is the variance of the value between the R repeats and a is what resampling expects of
+    it: the mean of the resampled repeats' variances minus that of their covariances. The percentile
     interval is stretched about the value by the ratio of the standard errors. With one repeat
     nothing is known of such noise and nothing is added.
 
@@ -157,10 +161,10 @@ def indicator(columns: Ints, width: int, values: Doubles | None = None) -> spars
 
 def _drawn(groups: Ints, seed: int, resamples: int, drawing: Drawing) -> Draws:
     names, group = np.unique(groups, return_inverse=True)
-    draws = Draws(group, len(names), resamples, seed, drawing)
+    draws = Draws(group=group, groups=len(names), resamples=resamples, seed=seed, drawing=drawing)
     if len(names) * resamples > KEPT_BYTES:
         return draws
-    return Draws(group, len(names), resamples, seed, drawing, tuple(draws.blocks()))
+    return replace(draws, kept=tuple(draws.blocks()))
 
 
 def _with_replacement(random: np.random.Generator, groups: int, resamples: int) -> Bytes:
@@ -169,7 +173,7 @@ def _with_replacement(random: np.random.Generator, groups: int, resamples: int) 
     places *= resamples
     places += np.arange(resamples)
     times = np.bincount(places.ravel(), minlength=groups * resamples)
-    # No group is drawn 256 times: the chance is below 1e-500 where there are that many groups.
+    # No group is drawn 256 times: the probability is below 1e-500 where there are that many groups.
     return times.reshape(groups, resamples).astype(np.uint8)
 
 

@@ -75,7 +75,7 @@ class Scores:
         brier: Sum of squares over the classes, in [0, 2] (Brier 1950).
         ece: Expected calibration error, 15 bins of equal width (Guo et al. 2017).
         classes: In the order of the vocabulary.
-        confusion: Rows by (target, guess), mean over repeats.
+        confusion: Rows by (target, prediction), mean over repeats.
         reliability: The bins of the ECE that hold a row.
     """
 
@@ -97,7 +97,7 @@ class Scores:
 
 
 def confusion(targets: Ints, y_pred: Ints, num_classes: int) -> Doubles:
-    """Counts of (target, guess), shape (C, C)."""
+    """Counts of (target, prediction), shape (C, C)."""
     cells = np.bincount(targets * num_classes + y_pred, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes).astype(np.float64)
 
@@ -105,7 +105,7 @@ def confusion(targets: Ints, y_pred: Ints, num_classes: int) -> Doubles:
 def class_f1(matrices: Values) -> Doubles:
     """F1 of each class, shape (..., C), from confusion matrices (..., C, C).
 
-    A class that neither occurs nor is guessed counts 0, as in scikit-learn.
+    A class that neither occurs nor is predicted counts 0, as in scikit-learn.
     """
     both = np.diagonal(matrices, axis1=-2, axis2=-1)
     total = matrices.sum(axis=-1) + matrices.sum(axis=-2)
@@ -171,7 +171,7 @@ def score(targets: Ints, probabilities: Floats, labels: Sequence[str], draws: Dr
     )
 
 
-def guess_cells(targets: Ints, y_pred: Ints, num_classes: int) -> sparse.csr_array:
+def confusion_cells(targets: Ints, y_pred: Ints, num_classes: int) -> sparse.csr_array:
     """Confusion cells of each row, (N, R * C * C), from y_pred (R, N)."""
     width = num_classes**2
     return sparse.hstack(
@@ -180,7 +180,7 @@ def guess_cells(targets: Ints, y_pred: Ints, num_classes: int) -> sparse.csr_arr
 
 
 def mean_f1(sums: Values, num_classes: int, *, arms: int = 1) -> Doubles:
-    """Macro-F1, mean over repeats, (A, B), from sums (A * R * C * C, B) of `guess_cells`."""
+    """Macro-F1, mean over repeats, (A, B), from sums (A * R * C * C, B) of `confusion_cells`."""
     shape = (arms, -1, num_classes, num_classes, sums.shape[-1])
     matrices = np.moveaxis(sums.astype(np.float64).reshape(shape), -1, 1)  # (A, B, R, C, C)
     return np.asarray(class_f1(matrices).mean(axis=(-2, -1)))
@@ -188,7 +188,7 @@ def mean_f1(sums: Values, num_classes: int, *, arms: int = 1) -> Doubles:
 
 def drawn_macro_f1(targets: Ints, y_pred: Ints, num_classes: int, draws: Draws) -> Doubles:
     """Macro-F1 of y_pred (R, N) in each resample: (R, resamples)."""
-    cells, repeats = guess_cells(targets, y_pred, num_classes), len(y_pred)
+    cells, repeats = confusion_cells(targets, y_pred, num_classes), len(y_pred)
     resampled = [mean_f1(sums, num_classes, arms=repeats) for sums in draws.each(cells)]
     return np.concatenate(resampled, axis=1)
 
@@ -222,7 +222,7 @@ class _Cells:
         y_pred = probabilities.argmax(axis=-1)
         gaps = (y_pred == targets) - confidence.astype(np.float64)
         bins = _confidence_bins(confidence)
-        parts = [guess_cells(targets, y_pred, self.num_classes)]
+        parts = [confusion_cells(targets, y_pred, self.num_classes)]
         parts += [indicator(at, ECE_BINS, gap) for at, gap in zip(bins, gaps, strict=True)]
         for each in probabilities:
             for target in self.ranked:
@@ -245,9 +245,9 @@ class _Cells:
         _, gaps, ranks, proper = np.split(sums, np.cumsum(self.widths))
         matrices = self.matrices(sums).astype(np.float64)
         hits = np.einsum("rccb->rcb", matrices)
-        occur, guessed = matrices.sum(axis=2), matrices.sum(axis=1)  # (R, C, B)
+        occur, predicted = matrices.sum(axis=2), matrices.sum(axis=1)  # (R, C, B)
         rows = occur[0].sum(axis=0)  # (B,)
-        f1 = 2 * hits / np.maximum(occur + guessed, _TINY)
+        f1 = 2 * hits / np.maximum(occur + predicted, _TINY)
         gaps = np.abs(gaps.reshape(self.repeats, ECE_BINS, -1))
         auroc, precisions = self._ranking(ranks)
         summary = [
@@ -259,7 +259,7 @@ class _Cells:
             *(proper / rows),
             gaps.sum(axis=1).mean(axis=0) / rows,
         ]
-        per_class = [hits / np.maximum(guessed, 1), hits / np.maximum(occur, 1), f1]
+        per_class = [hits / np.maximum(predicted, 1), hits / np.maximum(occur, 1), f1]
         return np.concatenate([np.stack(summary), *(each.mean(axis=0) for each in per_class)])
 
     def _ranking(self, ranks: Values) -> tuple[Values, Values]:

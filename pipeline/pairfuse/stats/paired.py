@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy.special import bdtr
 
 from pairfuse.arrays import Bools, Doubles, Floats, Ints
 from pairfuse.stats.bootstrap import Draws, Estimate, draw_swaps, over_repeats
-from pairfuse.stats.metrics import guess_cells, macro_f1, mean_f1
+from pairfuse.stats.metrics import confusion_cells, macro_f1, mean_f1
 
 #: 80 % power in a two-sided test at 5 %: the 97.5th and the 80th percentile of the normal.
 POWER = 1.960 + 0.842
@@ -27,29 +27,26 @@ class Comparison:
     """Two arms on the same rows.
 
     Attributes:
-        difference: Macro-F1 of the first arm less that of the second.
-        mcnemar: Exact two-sided p of McNemar's test, on the y_pred of the mean probabilities;
+        difference: Macro-F1 of the first arm minus that of the second.
+        p_mcnemar: Exact two-sided p of McNemar's test, on the y_pred of the mean probabilities;
             it takes rows, not groups, for independent.
-        permutation: p of swapping the arms' predictions group by group (two-sided, macro-F1).
-        holm: The latter, adjusted for all pairs that were compared (Holm 1979).
+        p_permutation: p of swapping the arms' predictions group by group (two-sided, macro-F1).
+        p_holm: The latter, adjusted for all pairs that were compared (Holm 1979).
         error: Standard error of the difference.
-        detectable: The least difference that so many rows show in 80 % of studies.
-        pairs_needed: Rows at which the difference found would be shown in 80 % of studies, at most
+        detectable: The least difference that so many rows detect with 80 % power.
+        pairs_needed: Rows that would detect the difference found with 80 % power, at most
             `MOST_PAIRS`; none where there is no difference.
     """
 
     first: str
     second: str
     difference: Estimate
-    mcnemar: float
-    permutation: float
-    holm: float
+    p_mcnemar: float
+    p_permutation: float
+    p_holm: float
     error: float
     detectable: float
     pairs_needed: int | None
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def compare_all(
@@ -68,25 +65,27 @@ def compare_all(
     y_pred = np.stack([table.argmax(axis=-1) for table in tables])  # (A, R, N)
     merged = [table.mean(axis=0, dtype=np.float64).argmax(axis=-1) for table in tables]
     classes = tables[0].shape[-1]
-    cells = guess_cells(targets, y_pred.reshape(-1, len(targets)), classes)  # (N, A * R * C * C)
+    cells = confusion_cells(
+        targets, y_pred.reshape(-1, len(targets)), classes
+    )  # (N, A * R * C * C)
     found = np.array([[macro_f1(targets, each, classes) for each in arm] for arm in y_pred])
     drawn = np.concatenate(
         [mean_f1(sums, classes, arms=found.size) for sums in draws.each(cells)], axis=1
     ).reshape(*found.shape, -1)  # (A, R, resamples)
     pairs = list(combinations(range(len(names)), 2))
     swaps = draw_swaps(draws.group, seed=seed, resamples=draws.resamples)
-    chances = _permutation(cells, found.mean(axis=1), pairs, swaps, classes)
+    p_values = _permutation(cells, found.mean(axis=1), pairs, swaps, classes)
     out = []
-    for (one, other), chance, adjusted in zip(pairs, chances, holm(chances), strict=True):
+    for (one, other), p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
         difference, error = over_repeats(found[one] - found[other], drawn[one] - drawn[other])
         out.append(
             Comparison(
-                names[one],
-                names[other],
-                difference,
-                mcnemar=mcnemar(merged[one] == targets, merged[other] == targets),
-                permutation=chance,
-                holm=adjusted,
+                first=names[one],
+                second=names[other],
+                difference=difference,
+                p_mcnemar=mcnemar(merged[one] == targets, merged[other] == targets),
+                p_permutation=p_value,
+                p_holm=adjusted,
                 error=error,
                 detectable=POWER * error,
                 pairs_needed=pairs_needed(len(targets), difference.value, error),
@@ -96,7 +95,7 @@ def compare_all(
 
 
 def pairs_needed(rows: int, difference: float, error: float) -> int | None:
-    """Rows at which a difference is shown in 80 % of studies, if its error falls as 1 / sqrt(N)."""
+    """Rows at which a difference is detected with 80 % power, if its error falls as 1 / sqrt(N)."""
     if not difference:
         return None
     needed = rows * (POWER * error / abs(difference)) ** 2
@@ -111,13 +110,13 @@ def mcnemar(first_right: Bools, second_right: Bools) -> float:
     return min(1.0, 2 * float(bdtr(fewer, both, 0.5)))
 
 
-def holm(chances: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for their number, in the order given (Holm 1979)."""
-    order = np.argsort(chances, kind="stable")
-    factors = len(chances) - np.arange(len(chances))
-    rising = np.maximum.accumulate(np.asarray(chances, dtype=np.float64)[order] * factors)
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    rising = np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * factors)
     adjusted = dict(zip(order.tolist(), np.minimum(rising, 1.0).tolist(), strict=True))
-    return [adjusted[number] for number in range(len(chances))]
+    return [adjusted[number] for number in range(len(p_values))]
 
 
 def _permutation(

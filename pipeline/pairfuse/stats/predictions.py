@@ -21,7 +21,7 @@ from pairfuse.files import read_bytes
 #: Names that a column may have, lower case, by its part; the first that is there is taken.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "guid": ("guid", "id"),
-    "guess": ("tag", "prediction", "label"),
+    "y_pred": ("tag", "prediction", "label"),
     "truth": ("truth",),
     "group": ("group",),
 }
@@ -46,7 +46,7 @@ class Predictions:
 
     Attributes:
         labels: Those that have a column of probabilities, in its order; else all that occur.
-        probabilities: Shape (N, C), rows sum to 1, the largest is the guess; or none.
+        probabilities: Shape (N, C), rows sum to 1, the largest is the prediction; or none.
         groups: Name of each row's duplicate group, empty for a row without; or none.
     """
 
@@ -73,15 +73,15 @@ def load_predictions(path: Path, truth: Path | None = None) -> Predictions:
     table = _read_table(path)
     parts = _parts(table, COLUMNS)
     guids = _guids(path, table, parts)
-    chances = {name.removeprefix(PROBABILITY): name for name in table if _is_chance(name)}
-    if "guess" not in parts and not chances:
+    columns = {name.removeprefix(PROBABILITY): name for name in table if _is_probability(name)}
+    if "y_pred" not in parts and not columns:
         raise _lacks(path, table, "tag")
-    labels, probabilities = tuple(chances), None
-    if chances:
-        probabilities = _probabilities(path, guids, [table[name] for name in chances.values()])
+    labels, probabilities = tuple(columns), None
+    if columns:
+        probabilities = _probabilities(path, guids, [table[name] for name in columns.values()])
     true = _labels_of(path, guids, _truth(path, truth, guids, table, parts), "truth")
-    if "guess" in parts:
-        y_pred = _labels_of(path, guids, table[parts["guess"]], "tag")
+    if "y_pred" in parts:
+        y_pred = _labels_of(path, guids, table[parts["y_pred"]], "tag")
     else:
         assert probabilities is not None
         y_pred = [labels[at] for at in probabilities.argmax(axis=1).tolist()]
@@ -92,7 +92,13 @@ def load_predictions(path: Path, truth: Path | None = None) -> Predictions:
         _let_tag_win(path, guids, y_pred, labels, probabilities)
     groups = tuple(table[parts["group"]]) if "group" in parts else None
     return Predictions(
-        str(path), tuple(guids), tuple(true), tuple(y_pred), labels, probabilities, groups
+        name=str(path),
+        guids=tuple(guids),
+        truth=tuple(true),
+        y_pred=tuple(y_pred),
+        labels=labels,
+        probabilities=probabilities,
+        groups=groups,
     )
 
 
@@ -154,7 +160,7 @@ def _parts(table: Mapping[str, object], columns: Mapping[str, Sequence[str]]) ->
     return named
 
 
-def _is_chance(name: str) -> bool:
+def _is_probability(name: str) -> bool:
     return name.startswith(PROBABILITY) and len(name) > len(PROBABILITY)
 
 
@@ -267,7 +273,7 @@ def _let_tag_win(
 ) -> None:
     """Where rounding made a tie, let the tag's probability be the largest, in place."""
     index = {label: number for number, label in enumerate(labels)}
-    tags = np.array([index[guess] for guess in y_pred])
+    tags = np.array([index[label] for label in y_pred])
     rows = np.arange(len(tags))
     tops = probabilities.argmax(axis=1)
     own, top = probabilities[rows, tags], probabilities[rows, tops]

@@ -80,7 +80,7 @@ class ArmCost:
 
     Attributes:
         encode_ms: For one pair, all its views one after the other.
-        parameters: FittedModel, in all heads of the ensemble.
+        parameters: Trained, in all heads of the ensemble.
         peak_mib: Of the encoder that takes most.
         cache_mib: Features of all rows in the stores, with their tokens.
     """
@@ -95,9 +95,6 @@ class ArmCost:
     cache_mib: float
     device: str
     note: str = ""
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def measure_encoders(
@@ -144,19 +141,19 @@ def measure(encoder: Encoder, sample: Sequence[Content], *, device: str) -> Enco
     peak = _peak_mib(device)
     parameters, gflops = _counted(encoder, readable[:COUNTED])
     return EncoderCost(
-        encoder.name,
-        encoder.modality,
-        encoder.dim,
-        device,
-        median(times) / len(readable),
-        peak,
-        parameters,
-        gflops,
+        name=encoder.name,
+        modality=encoder.modality,
+        dim=encoder.dim,
+        device=device,
+        seconds=median(times) / len(readable),
+        peak_mib=peak,
+        parameters=parameters,
+        gflops=gflops,
     )
 
 
 def head_parameters(members: Sequence[Member]) -> int:
-    """FittedModel numbers in all heads of an ensemble."""
+    """Trained numbers in all heads of an ensemble."""
     return sum(values.size for member in members for values in member.model.parameters.values())
 
 
@@ -179,35 +176,19 @@ def arm_costs(
         cache = sum(sizes[cost.name] for cost in used) / 2**20
         out.append(
             ArmCost(
-                arm.name,
-                None if notes else 1000 * sum(cost.seconds for cost in used),
-                arm.parameters,
-                None if notes else sum(cost.parameters for cost in used),
-                None if notes else sum(cost.gflops for cost in used),
-                None if notes else max((cost.peak_mib for cost in used), default=0.0),
-                arm.train_seconds,
-                cache,
-                device,
-                notes,
+                name=arm.name,
+                encode_ms=None if notes else 1000 * sum(cost.seconds for cost in used),
+                parameters=arm.parameters,
+                encoder_parameters=None if notes else sum(cost.parameters for cost in used),
+                gflops=None if notes else sum(cost.gflops for cost in used),
+                peak_mib=None if notes else max((cost.peak_mib for cost in used), default=0.0),
+                train_seconds=arm.train_seconds,
+                cache_mib=cache,
+                device=device,
+                note=notes,
             )
         )
     return out
-
-
-def pareto(costs: Sequence[ArmCost], scores: Mapping[str, float]) -> list[str]:
-    """Arms that no other beats in both encoder time and score, the cheapest first."""
-    found = [
-        (cost.encode_ms, -scores[cost.name], cost.name)
-        for cost in costs
-        if cost.encode_ms is not None
-    ]
-    front: list[str] = []
-    best = float("inf")
-    for _, loss, name in sorted(found):
-        if loss < best:
-            front.append(name)
-            best = loss
-    return front
 
 
 def _measure_apart(

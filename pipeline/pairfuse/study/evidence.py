@@ -1,101 +1,122 @@
-"""Evidence: all that one ablation says, computed from the arms' out-of-fold probabilities."""
+"""Evidence: all that one ablation says, as one typed object; evidence.json holds the same.
+
+Computed from the arms' out-of-fold probabilities. `to_dict` writes it; `from_dict` reads it back
+and takes nothing that does not fit, so whoever shows it needs no check.
+"""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pairfuse.config import StudyConfig
+from pairfuse.errors import DataError, shown
 from pairfuse.fusion.ensemble import Prepared
-from pairfuse.stats.bootstrap import Estimate, draw_groups
-from pairfuse.stats.calibration import (
-    Answered,
-    Calibration,
-    Cascade,
-    Conformal,
-    abstention,
-    calibrated,
-    calibration,
-    cascade,
-    conformal,
-)
+from pairfuse.stats.bootstrap import draw_groups, in_words
+from pairfuse.stats.calibration import Calibration, calibrated, calibration
+from pairfuse.stats.cascade import Cascade, cascade
+from pairfuse.stats.conformal import Conformal, conformal
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.stats.paired import Comparison, compare_all
+from pairfuse.stats.selective import SelectivePoint, selective_curve
 from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY, Arm
 from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs, head_parameters
 from pairfuse.study.crossfit import Table
 from pairfuse.study.emap import Interaction, emap, interaction, joint_views, reads_tokens
 from pairfuse.study.folds import fold_numbers, outer_folds
-from pairfuse.study.missing_modality import NOTHING, removal_scores
-from pairfuse.study.strata import Stratum, agreement, strata
+from pairfuse.study.missing_modality import NOTHING, missing_modality_scores
+from pairfuse.study.strata import Agreement, Stratum, agreement, strata
 from pairfuse.study.verdict import Verdict, build_verdict, find
+
+#: Of what `to_dict` writes; another number is refused.
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Design:
+    """How the arms were judged: on `rows` pairs, which are `groups` after joining duplicates."""
+
+    rows: int
+    groups: int
+    folds: int
+    repeats: int
+    n_models: int
+    n_trials: int
+    ensemble: str
+    nested: bool
+    seed: int
+    resamples: int
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One row of the ablation: the views and heads that it uses, none of a baseline; its scores."""
+
+    name: str
+    views: tuple[str, ...]
+    heads: tuple[str, ...]
+    scores: Scores
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One ablation's tables; `arms` and `scores` are in the same order."""
+    """One ablation's results.
+
+    Attributes:
+        labels: The vocabulary, in order.
+        emap: None where the fused model cannot be projected: it reads tokens or joint views.
+        missing_modality: Fused scores by what is missing at test time.
+        selective: By the share of the pairs that are predicted.
+    """
 
     labels: tuple[str, ...]
-    rows: int
-    groups: int
-    study: StudyConfig
-    resamples: int
-    arms: tuple[Arm, ...]
-    scores: tuple[Scores, ...]
+    design: Design
+    verdict: Verdict
+    arms: tuple[ArmResult, ...]
     comparisons: tuple[Comparison, ...]
     emap: Interaction | None
-    removal: Mapping[str, Scores]
+    missing_modality: dict[str, Scores]
     strata: tuple[Stratum, ...]
-    agreement: Mapping[str, float]
+    agreement: Agreement
     cost: tuple[ArmCost, ...]
     cascade: Cascade
     calibration: Calibration
     conformal: Conformal
-    abstention: tuple[Answered, ...]
-    verdict: Verdict
+    selective: tuple[SelectivePoint, ...]
 
-    def scores_of(self, name: str) -> Scores:
-        """The scores of one arm."""
-        return next(s for arm, s in zip(self.arms, self.scores, strict=True) if arm.name == name)
+    def arm(self, name: str) -> ArmResult | None:
+        """One arm's result, or none."""
+        return next((arm for arm in self.arms if arm.name == name), None)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, as evidence.json holds them."""
-        study = self.study
-        return {
-            "labels": list(self.labels),
-            "rows": self.rows,
-            "groups": self.groups,
-            "folds": study.folds,
-            "repeats": study.repeats,
-            "n_models": study.n_models,
-            "n_trials": study.n_trials,
-            "ensemble": study.ensemble,
-            "nested": study.nested,
-            "seed": study.seed,
-            "resamples": self.resamples,
-            "verdict": self.verdict.as_dict(),
-            "arms": [
-                {
-                    "name": arm.name,
-                    "views": list(arm.views),
-                    "heads": sorted({recipe.head for recipe in arm.recipes}),
-                    "scores": scores.as_dict(),
-                }
-                for arm, scores in zip(self.arms, self.scores, strict=True)
-            ],
-            "comparisons": [found.as_dict() for found in self.comparisons],
-            "emap": self.emap.as_dict() if self.emap else None,
-            "removal": {name: found.as_dict() for name, found in self.removal.items()},
-            "strata": [found.as_dict() for found in self.strata],
-            "agreement": dict(self.agreement),
-            "cost": [found.as_dict() for found in self.cost],
-            "cascade": self.cascade.as_dict(),
-            "calibration": self.calibration.as_dict(),
-            "conformal": self.conformal.as_dict(),
-            "abstention": [found.as_dict() for found in self.abstention],
-        }
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, found: object, *, source: str = "the evidence") -> Evidence:
+        """What `to_dict` gave.
+
+        Args:
+            found: Parsed JSON.
+            source: Names it in an error.
+
+        Raises:
+            DataError: It is of another version, or a part of it is missing, unknown or of no use.
+        """
+        if not isinstance(found, Mapping) or found.get("format") != FORMAT:
+            raise DataError(f"{source} is of another version; run `pairfuse ablate` again")
+        try:
+            given = {name: value for name, value in found.items() if name != "format"}
+            read: Evidence = _read(cls, given, "evidence")
+        except ValueError as error:
+            raise DataError(
+                f"{source} cannot be used: {error}; run `pairfuse ablate` again"
+            ) from error
+        return read
 
 
 def gather(
@@ -119,13 +140,15 @@ def gather(
     """
     targets, labels = table.targets, table.labels
     draws = draw_groups(table.groups, seed=study.seed)
-    chances = {arm.name: arm.probabilities for arm in arms}
-    scores = {name: score(targets, given, labels, draws) for name, given in chances.items()}
-    comparisons = compare_all(chances, targets, draws, seed=study.seed)
+    probabilities = {arm.name: arm.probabilities for arm in arms}
+    text_only, image_only = probabilities[TEXT_ONLY], probabilities[IMAGE_ONLY]
+    fused = probabilities[FUSED]
+    scores = {name: score(targets, each, labels, draws) for name, each in probabilities.items()}
+    comparisons = compare_all(probabilities, targets, draws, seed=study.seed)
     [fit] = [arm.fit for arm in arms if arm.name == FUSED]
     assert fit is not None
-    together = None  # a joint view is known for the pairs that there are, and cannot be crossed;
-    # nor are tokens
+    together = None
+    # A joint view is known for the pairs that there are and cannot be crossed; nor can tokens.
     if not joint_views(fit.ensemble) and not reads_tokens(fit.ensemble):
         projection = emap(
             table.views,
@@ -135,58 +158,57 @@ def gather(
             seed=study.seed,
         )
         together = interaction(projection, targets, draws)
-    text_only, image_only = chances[TEXT_ONLY], chances[IMAGE_ONLY]
-    three = text_only, image_only, chances[FUSED]
-    places = strata(table, texts, three, draws, seed=study.seed)
+    places = strata(table, texts, (text_only, image_only, fused), draws, seed=study.seed)
     folds = fold_numbers(outer_folds(prepared), len(targets))
-    costs = arm_costs(
-        [_parts(arm) for arm in arms if arm.fit],
-        encoders,
-        table.views.sizes,
-    )
-    saved = cascade(text_only, chances[FUSED], targets, folds, draws)
-    calm = calibrated(chances[FUSED], targets, folds)
+    costs = arm_costs([_parts(arm) for arm in arms if arm.fit], encoders, table.views.sizes)
+    saved = cascade(text_only, fused, targets, folds, draws)
+    scaled = calibrated(fused, targets, folds)
     return Evidence(
-        labels,
-        len(targets),
-        draws.groups,
-        study,
-        draws.resamples,
-        tuple(arms),
-        tuple(scores.values()),
-        tuple(comparisons),
-        together,
-        removal_scores(table, fit.ensemble, prepared, draws, final_estimators=fit.final_estimators),
-        tuple(places),
-        agreement(targets, text_only, image_only),
-        tuple(costs),
-        saved,
-        calibration(chances[FUSED], targets, folds, labels, draws),
-        conformal(calm, targets, table.groups, folds, coverage=study.coverage),
-        tuple(abstention(calm, targets)),
-        build_verdict(
-            *(scores, comparisons, places, together, costs, saved),
+        labels=tuple(labels),
+        design=Design(
+            rows=len(targets),
+            groups=draws.groups,
+            folds=study.folds,
+            repeats=study.repeats,
+            n_models=study.n_models,
+            n_trials=study.n_trials,
+            ensemble=study.ensemble,
+            nested=study.nested,
+            seed=study.seed,
+            resamples=draws.resamples,
+        ),
+        verdict=build_verdict(
+            scores=scores,
+            comparisons=comparisons,
+            strata=places,
+            interaction=together,
+            costs=costs,
+            cascade=saved,
             text_arms=_text_arms(arms, table),
             groups=draws.groups,
         ),
+        arms=tuple(
+            ArmResult(
+                name=arm.name,
+                views=tuple(arm.views),
+                heads=tuple(sorted({recipe.head for recipe in arm.recipes})),
+                scores=scores[arm.name],
+            )
+            for arm in arms
+        ),
+        comparisons=tuple(comparisons),
+        emap=together,
+        missing_modality=missing_modality_scores(
+            table, fit.ensemble, prepared, draws, final_estimators=fit.final_estimators
+        ),
+        strata=tuple(places),
+        agreement=agreement(targets, text_only, image_only),
+        cost=tuple(costs),
+        cascade=saved,
+        calibration=calibration(fused, targets, folds, labels, draws),
+        conformal=conformal(scaled, targets, table.groups, folds, coverage=study.coverage),
+        selective=tuple(selective_curve(scaled, targets)),
     )
-
-
-def _text_arms(arms: Sequence[Arm], table: Table) -> list[str]:
-    """FittedModel arms that may use texts alone."""
-    texts = set(table.views.of("text"))
-    return [arm.name for arm in arms if arm.views and set(arm.views) <= texts]
-
-
-def _parts(arm: Arm) -> ArmParts:
-    """What a trained arm is made of; only the views that its recipes use have to be encoded."""
-    assert arm.fit is not None
-    used = tuple(view for view in arm.views if view in arm.fit.ensemble.dims)
-    final_estimator = arm.fit.ensemble.final_estimator
-    parameters = head_parameters(arm.fit.ensemble.members) + (
-        final_estimator.size if final_estimator else 0
-    )
-    return ArmParts(arm.name, used, parameters, arm.fit.seconds)
 
 
 def evidence_lines(found: Evidence) -> list[str]:
@@ -194,28 +216,73 @@ def evidence_lines(found: Evidence) -> list[str]:
     width = max(len(arm.name) for arm in found.arms) + 2
     head = f"{'ablate':<10}{'arm':<{width}}{'accuracy':>9}  {'macro-F1 (95 % interval)':<26}"
     lines = [f"{head}{'AUROC':>7}" + "".join(f"{label[:10]:>11}" for label in found.labels)]
-    for arm, scores in zip(found.arms, found.scores, strict=True):
-        per_class = "".join(f"{each.f1.value:>11.3f}" for each in scores.classes)
+    for arm in found.arms:
+        per_class = "".join(f"{each.f1.value:>11.3f}" for each in arm.scores.classes)
         lines.append(
-            f"{'':<10}{arm.name:<{width}}{scores.accuracy.value:>9.3f}  "
-            f"{in_words(scores.macro_f1):<26}{scores.auroc.value:>7.3f}{per_class}"
+            f"{'':<10}{arm.name:<{width}}{arm.scores.accuracy.value:>9.3f}  "
+            f"{in_words(arm.scores.macro_f1):<26}{arm.scores.auroc.value:>7.3f}{per_class}"
         )
     for other in (TEXT_ONLY, IMAGE_ONLY):
         gap = find(found.comparisons, FUSED, other)
-        beyond = "beyond the noise" if gap.low > 0 or gap.high < 0 else "inside the noise"
-        lines.append(
-            f"{'':<10}fused less {other}: {gap.value:+.3f} macro-F1 "
-            f"({gap.low:+.3f} to {gap.high:+.3f}), {beyond}"
-        )
+        clear = "a clear" if gap.low > 0 or gap.high < 0 else "no clear"
+        numbers = in_words(gap, sign=True)
+        lines.append(f"{'':<10}{FUSED} minus {other}: {numbers} macro-F1, {clear} difference")
     lines += [
-        f"{'':<10}fused without {name} at test time: macro-F1 {in_words(scores.macro_f1)}"
-        for name, scores in found.removal.items()
+        f"{'':<10}{FUSED} with the {name} missing: macro-F1 {in_words(scores.macro_f1)}"
+        for name, scores in found.missing_modality.items()
         if name != NOTHING
     ]
     words = textwrap.wrap(found.verdict.words, 90)
     return [*lines, *(f"{'' if at else 'verdict':<10}{line}" for at, line in enumerate(words))]
 
 
-def in_words(estimate: Estimate) -> str:
-    """`0.617 (0.598 to 0.635)`."""
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+def _text_arms(arms: Sequence[Arm], table: Table) -> list[str]:
+    """Trained arms that may use texts alone."""
+    texts = set(table.views.of("text"))
+    return [arm.name for arm in arms if arm.views and set(arm.views) <= texts]
+
+
+def _parts(arm: Arm) -> ArmParts:
+    """What a trained arm is made of; only the views that its recipes use have to be encoded."""
+    assert arm.fit is not None
+    ensemble = arm.fit.ensemble
+    final = ensemble.final_estimator.size if ensemble.final_estimator else 0
+    return ArmParts(
+        name=arm.name,
+        views=tuple(view for view in arm.views if view in ensemble.dims),
+        parameters=head_parameters(ensemble.members) + final,
+        train_seconds=arm.fit.seconds,
+    )
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    """A JSON value as the type of a field: dataclasses, tuples, dicts, literals, plain values."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return _read_fields(kind, value, place)
+    if origin is UnionType:
+        [wanted] = [each for each in inside if each is not NoneType]
+        return None if value is None else _read(wanted, value, place)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_read(inside[0], each, f"{place}[{at}]") for at, each in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {name: _read(inside[1], each, f"{place}.{name}") for name, each in value.items()}
+    if origin is Literal and value in inside:
+        return value
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind in (str, int, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{place} is {shown(value)}")
+
+
+def _read_fields(kind: Any, value: Any, place: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{place} is {shown(value)}")
+    types = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    if missing := [name for name in names if name not in value]:
+        raise ValueError(f"{place} has no {missing[0]!r}")
+    if unknown := [name for name in value if name not in names]:
+        raise ValueError(f"{place} has the unknown {shown(unknown[0])}")
+    return kind(**{name: _read(types[name], value[name], f"{place}.{name}") for name in names})

@@ -1,12 +1,14 @@
-"""Removal: what a model of both modalities is worth when one is not there at test time.
+"""Missing-modality robustness: what a model of both is worth if one is missing at test time.
 
 Nothing is trained: members that held a row out predict it once more with one modality missing, by
-its learnt stand-in. A modality that costs nothing is not used; one that costs all is leant on.
+its learnt stand-in. If the score stays, the model makes no use of the modality; if it falls to
+chance, the model depends on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,11 +22,11 @@ from pairfuse.stats.metrics import Scores, score
 from pairfuse.study.crossfit import Table
 from pairfuse.study.folds import fold_members, outer_folds
 
-#: Names the row of the table of which nothing was removed.
+#: Names the row of the table in which no modality is missing.
 NOTHING = "nothing"
 
 
-def removal_scores(
+def missing_modality_scores(
     table: Table,
     ensemble: Ensemble,
     prepared: Sequence[Prepared],
@@ -32,7 +34,7 @@ def removal_scores(
     *,
     final_estimators: Sequence[FinalEstimator] = (),
 ) -> dict[str, Scores]:
-    """Scores with nothing removed, then with each modality removed, on the same draws of rows.
+    """Scores with nothing missing, then with each modality missing, on the same draws of rows.
 
     Args:
         table: All rows; the ensemble's views are among its own.
@@ -62,7 +64,7 @@ def without(views: Views, modality: Modality) -> Views:
     for view in views.of(modality):
         features[view] = np.zeros_like(features[view])
         present[view] = np.zeros_like(present[view])
-    return Views(features, present, views.modality, views.tokens)
+    return replace(views, features=features, present=present)
 
 
 def held_out(

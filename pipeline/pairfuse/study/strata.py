@@ -7,7 +7,7 @@ class; differences are paired, over resampled groups, and p-values are adjusted 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,15 +22,28 @@ LEAST_ROWS = 20
 #: Image clusters, and principal axes that they are found on.
 CLUSTERS, AXES = 6, 32
 
+#: What the rows are sorted by.
+CLASS, LENGTH, CONFIDENCE = "class", "text length", "text-only confidence"
+CONTENT, CLUSTER, AGREEMENT = "content", "image cluster", "text and image alone"
+#: How a sentence says where a stratum is.
+WHERE = {
+    CLASS: "among pairs of the class {}",
+    LENGTH: "where the text is {}",
+    CONFIDENCE: "where the text-only model's confidence is {}",
+    CONTENT: "in pairs that have {}",
+    CLUSTER: "in image cluster {}",
+    AGREEMENT: "where text and image alone {}",
+}
+
 #: What the strata are of, their name, and the rows in them.
 _Kind = tuple[str, str, Bools]
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """Rows of one kind: accuracies, mean over repeats, and fused less text-only.
+    """Rows of one kind: accuracies, mean over repeats, and fused minus text-only.
 
-    `holm` is the bootstrap's two-sided p of no difference, adjusted for all strata (Holm 1979).
+    `p_holm` is the bootstrap's two-sided p of no difference, adjusted for all strata (Holm 1979).
     """
 
     by: str
@@ -39,10 +52,17 @@ class Stratum:
     text_only: float
     fused: float
     difference: Estimate
-    holm: float
+    p_holm: float
 
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
+
+@dataclass(frozen=True)
+class Agreement:
+    """Shares of the rows in which both, one or neither of the single modalities is right."""
+
+    both: float
+    only_text: float
+    only_image: float
+    neither: float
 
 
 def strata(
@@ -78,8 +98,8 @@ def strata(
     return _compared(kept, right, draws)
 
 
-def agreement(targets: Ints, text_only: Floats, image_only: Floats) -> dict[str, float]:
-    """Shares of rows where both, one or neither of the single modalities is right.
+def agreement(targets: Ints, text_only: Floats, image_only: Floats) -> Agreement:
+    """Who is right how often, text alone or image alone.
 
     Args:
         targets: Shape (N,).
@@ -87,16 +107,21 @@ def agreement(targets: Ints, text_only: Floats, image_only: Floats) -> dict[str,
         image_only: Shape (R, N, C).
     """
     text, image = (each.argmax(axis=-1) == targets for each in (text_only, image_only))
-    return {
-        "both": float((text & image).mean()),
-        "only text": float((text & ~image).mean()),
-        "only image": float((~text & image).mean()),
-        "neither": float((~text & ~image).mean()),
-    }
+    return Agreement(
+        both=float((text & image).mean()),
+        only_text=float((text & ~image).mean()),
+        only_image=float((~text & image).mean()),
+        neither=float((~text & ~image).mean()),
+    )
+
+
+def where(stratum: Stratum) -> str:
+    """`where text and image alone disagree`."""
+    return WHERE[stratum.by].format(stratum.name)
 
 
 def _right(targets: Ints, probabilities: Floats) -> Doubles:
-    """Share of the repeats in which each row is guessed right, (N,)."""
+    """Share of the repeats in which each row is predicted right, (N,)."""
     return np.asarray((probabilities.argmax(axis=-1) == targets).mean(axis=0), dtype=np.float64)
 
 
@@ -109,22 +134,22 @@ def _compared(
     sums = draws.sums(np.concatenate([inside, inside * gain[:, None]], axis=1))  # (resamples, 2 S)
     counts, gains = np.split(sums, 2, axis=1)
     drawn = np.where(counts > 0, gains / np.maximum(counts, 1), np.nan)
-    chances = holm([_chance(column) for column in drawn.T])
+    p_values = holm([_p_value(column) for column in drawn.T])
     return [
         Stratum(
-            by,
-            name,
-            int(rows.sum()),
-            float(right[0][rows].mean()),
-            float(right[1][rows].mean()),
-            percentile(float(gain[rows].mean()), column),
-            chance,
+            by=by,
+            name=name,
+            rows=int(rows.sum()),
+            text_only=float(right[0][rows].mean()),
+            fused=float(right[1][rows].mean()),
+            difference=percentile(float(gain[rows].mean()), column),
+            p_holm=p_value,
         )
-        for (by, name, rows), column, chance in zip(kinds, drawn.T, chances, strict=True)
+        for (by, name, rows), column, p_value in zip(kinds, drawn.T, p_values, strict=True)
     ]
 
 
-def _chance(drawn: Floats | Doubles) -> float:
+def _p_value(drawn: Floats | Doubles) -> float:
     """Two-sided p of zero: twice the smaller share of resamples on a side, zeros on both."""
     known = drawn[~np.isnan(drawn)]
     fewer = min((known <= 0).sum(), (known >= 0).sum())
@@ -133,30 +158,30 @@ def _chance(drawn: Floats | Doubles) -> float:
 
 def _by_class(table: Table) -> Iterator[_Kind]:
     for target, label in enumerate(table.labels):
-        yield "class", label, table.targets == target
+        yield CLASS, label, table.targets == target
 
 
 def _by_length(texts: Sequence[str | None]) -> Iterator[_Kind]:
     """Thirds by the number of characters."""
     lengths = np.array([-1 if text is None else len(text) for text in texts], dtype=np.float64)
     there = lengths >= 0
-    yield "text length", "no text", ~there
+    yield LENGTH, "missing", ~there
     if there.any():
         low, high = np.quantile(lengths[there], [1 / 3, 2 / 3]).round()
-        yield "text length", f"short (< {low:.0f})", there & (lengths < low)
+        yield LENGTH, f"short (< {low:.0f} characters)", there & (lengths < low)
         middle = (lengths >= low) & (lengths <= high)
-        yield "text length", f"middle ({low:.0f} to {high:.0f})", there & middle
-        yield "text length", f"long (> {high:.0f})", lengths > high
+        yield LENGTH, f"medium ({low:.0f} to {high:.0f})", there & middle
+        yield LENGTH, f"long (> {high:.0f} characters)", lengths > high
 
 
 def _by_confidence(text_only: Floats) -> Iterator[_Kind]:
     """Thirds by the largest text-only probability, of the mean over repeats."""
     sure = text_only.mean(axis=0).max(axis=-1)
     low, high = np.quantile(sure, [1 / 3, 2 / 3])
-    yield "text-only confidence", f"unsure (< {low:.2f})", sure < low
+    yield CONFIDENCE, f"low (< {low:.2f})", sure < low
     middle = (sure >= low) & (sure <= high)
-    yield "text-only confidence", f"middle ({low:.2f} to {high:.2f})", middle
-    yield "text-only confidence", f"sure (> {high:.2f})", sure > high
+    yield CONFIDENCE, f"medium ({low:.2f} to {high:.2f})", middle
+    yield CONFIDENCE, f"high (> {high:.2f})", sure > high
 
 
 def _by_presence(views: Views) -> Iterator[_Kind]:
@@ -167,9 +192,9 @@ def _by_presence(views: Views) -> Iterator[_Kind]:
     )
     if (text & image).all():
         return
-    yield "presence", "both", text & image
-    yield "presence", "text missing", ~text & image
-    yield "presence", "image missing", text & ~image
+    yield CONTENT, "text and image", text & image
+    yield CONTENT, "image only", ~text & image
+    yield CONTENT, "text only", text & ~image
 
 
 def _by_cluster(views: Views, seed: int) -> Iterator[_Kind]:
@@ -189,12 +214,11 @@ def _by_cluster(views: Views, seed: int) -> Iterator[_Kind]:
     cluster[there] = numbers
     sizes = np.bincount(numbers, minlength=CLUSTERS)
     for place, number in enumerate(np.argsort(-sizes, kind="stable").tolist(), start=1):
-        name = f"cluster {place} ({sizes[number]} pairs)"
-        yield "image", name, cluster == number
+        yield CLUSTER, f"{place} ({sizes[number]} pairs)", cluster == number
 
 
 def _by_agreement(text_only: Floats, image_only: Floats) -> Iterator[_Kind]:
-    """By the y_pred of the mean over repeats."""
+    """By the predictions of the mean over repeats."""
     text, image = (each.mean(axis=0).argmax(axis=-1) for each in (text_only, image_only))
-    yield "single modalities", "they agree", text == image
-    yield "single modalities", "they differ", text != image
+    yield AGREEMENT, "agree", text == image
+    yield AGREEMENT, "disagree", text != image

@@ -1,0 +1,81 @@
+"""Evidence is read back as it was written, and what does not fit is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pairfuse.errors import DataError
+from pairfuse.study.evidence import FORMAT, Evidence, evidence_lines
+from toys.reports import made_up, without
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    return made_up(60).evidence
+
+
+def _written(evidence: Evidence) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(evidence.to_dict(), allow_nan=False))
+    return found
+
+
+def test_what_was_written_is_read_back(evidence: Evidence) -> None:
+    assert Evidence.from_dict(_written(evidence)) == evidence
+
+
+def test_evidence_without_an_interaction_is_read_back() -> None:
+    bare = without(made_up(60), "emap", "strata").evidence
+    assert Evidence.from_dict(_written(bare)) == bare
+
+
+def _deep(found: dict[str, Any], value: object) -> None:
+    found["comparisons"][1]["difference"]["low"] = value
+
+
+BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "older": (lambda found: found.update(format=FORMAT - 1), "is of another version"),
+    "no version": (lambda found: found.pop("format"), "is of another version"),
+    "missing": (lambda found: found.pop("cascade"), "evidence has no 'cascade'"),
+    "unknown": (lambda found: found.update(extra=1), "evidence has the unknown 'extra'"),
+    "outcome": (
+        lambda found: found["verdict"].update(outcome="perhaps"),
+        "evidence.verdict.outcome is 'perhaps'",
+    ),
+    "words": (lambda found: _deep(found, "low"), r"comparisons\[1\].difference.low is 'low'"),
+    "nan": (lambda found: _deep(found, float("nan")), r"comparisons\[1\].difference.low is nan"),
+    "truth": (lambda found: _deep(found, True), r"comparisons\[1\].difference.low is True"),
+    "no list": (lambda found: found.update(arms={}), r"evidence.arms is \{\}"),
+    "no object": (lambda found: found.update(design=[]), r"evidence.design is \[\]"),
+}
+
+
+@pytest.mark.parametrize("case", list(BROKEN))
+def test_what_does_not_fit_is_refused_in_one_line(case: str, evidence: Evidence) -> None:
+    spoil, words = BROKEN[case]
+    found = _written(evidence)
+    spoil(found)
+    with pytest.raises(DataError, match=words) as caught:
+        Evidence.from_dict(found, source="run/evidence.json")
+    message = str(caught.value)
+    assert message.startswith("run/evidence.json ")
+    assert message.endswith("run `pairfuse ablate` again")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("found", [None, [], "x", 3, {}])
+def test_what_is_no_evidence_at_all_is_refused(found: object) -> None:
+    with pytest.raises(DataError, match="another version"):
+        Evidence.from_dict(found)
+
+
+def test_the_screen_shows_every_arm_and_the_verdict(evidence: Evidence) -> None:
+    said = "\n".join(evidence_lines(evidence))
+    for arm in evidence.arms:
+        assert f"{arm.scores.macro_f1.value:.3f} ({arm.scores.macro_f1.low:.3f} to" in said
+    assert "fused minus text-only: +" in said
+    assert "fused with the image missing: macro-F1 0.552" in said
+    assert evidence.verdict.headline in said
