@@ -1,7 +1,7 @@
 """Classify pairs of one text and one image: extract features once, train many times.
 
-The public names come from `pairfuse.api` when they are first asked for, so that importing pairfuse
-imports neither torch nor numpy.
+Each public name is imported when it is first asked for, so that importing pairfuse imports neither
+torch nor numpy, and comparing other models' predictions needs no torch.
 """
 
 from __future__ import annotations
@@ -10,40 +10,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pairfuse.api import (
-        AblationStudy,
-        FusionClassifier,
-        PairfuseError,
-        Pairs,
-        Views,
-        ablate,
-        compare,
-        cross_val_proba,
-        extract_features,
-        load_dataset,
-    )
+    from pairfuse.api import Pairs, ablate, cross_val_proba, extract_features, load_dataset
+    from pairfuse.errors import PairfuseError
+    from pairfuse.features.views import Views
+    from pairfuse.fusion.classifier import FusionClassifier
+    from pairfuse.stats.compare import compare
 
 __version__ = "0.1.0"
-
 __all__ = [
-    "AblationStudy",
     "FusionClassifier",
     "PairfuseError",
     "Pairs",
     "Views",
-    "__version__",
     "ablate",
     "compare",
     "cross_val_proba",
     "extract_features",
     "load_dataset",
 ]
+#: The modules that hold them, but for those that `pairfuse.api` holds.
+_HOMES = {
+    "FusionClassifier": "pairfuse.fusion.classifier",
+    "PairfuseError": "pairfuse.errors",
+    "Views": "pairfuse.features.views",
+    "compare": "pairfuse.stats.compare",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise AttributeError(f"module 'pairfuse' has no attribute {name!r}")
-    return getattr(importlib.import_module("pairfuse.api"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOMES.get(name, "pairfuse.api")), name)
+    globals()[name] = found  # asked for once
+    return found
 
 
 def __dir__() -> list[str]:

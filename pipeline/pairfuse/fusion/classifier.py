@@ -150,6 +150,13 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         values = {part.name: getattr(self, part.name) for part in fields(Recipe)}
         return Recipe(**{**values, "views": tuple(self.views)})
 
+    @property
+    def seed(self) -> int:
+        """A whole number of `random_state`."""
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
     def fit(
         self,
         X: Any,  # noqa: N803
@@ -321,7 +328,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, views: Views, targets: Ints, groups: Ints, recipe: Recipe) -> None:
         """Train on rows that are in an order of their own."""
-        seed, classes = self._seed(), len(self.classes_)
+        seed, classes = self.seed, len(self.classes_)
         if classes < 2 or np.bincount(targets, minlength=classes).min() < 2:
             raise DataError("each of at least two classes needs two rows or more")
         prepared = prepare_rows(views, self._row_sets(targets, groups, seed), seed=seed)
@@ -359,11 +366,6 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ]
         none = np.empty(0, dtype=np.int64)
         return [Rows(np.flatnonzero(~is_val), np.flatnonzero(is_val), none) for is_val in sides]
-
-    def _seed(self) -> int:
-        if isinstance(self.random_state, int | np.integer):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
 
 #: How arrays are looked at: finite numbers are asked for later, of rows that are present.
