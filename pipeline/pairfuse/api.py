@@ -469,8 +469,8 @@ def ablate(
     >>> study = ablate(data, X, trials=1, cv=2, repeats=1, n_models=1)
     >>> list(study.scores)
     ['fused', 'text-only', 'image-only', 'prior', 'majority']
-    >>> study.verdict.outcome
-    'cannot be determined'
+    >>> study.scores["fused"].rows
+    60
     """
     from pairfuse.fusion.ensemble import prepare_rows
     from pairfuse.study.ablation import baselines

@@ -353,17 +353,15 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _row_sets(self, targets: Ints, groups: Ints, seed: int) -> list[Rows]:
         """A validation set for each model, stratified; at least one group of each class."""
         classes = len(self.classes_)
-        first = _one_of_each(targets, groups)
+        of_groups = _group_classes(targets, groups)
         if _fewest_groups(targets, groups) < 2:
             raise DataError(
                 "a class has rows of one group alone; each needs two groups or more, one to train "
                 "on and one to validate on"
             )
-        count = min(max(classes, round(self.val_share * len(first))), len(first) - classes)
+        count = min(max(classes, round(self.val_share * len(of_groups))), len(of_groups) - classes)
         splitter = StratifiedShuffleSplit(self.n_models, test_size=count, random_state=seed)
-        sides = [
-            np.isin(groups, groups[first[val]]) for _, val in splitter.split(first, targets[first])
-        ]
+        sides = [np.isin(groups, val) for _, val in splitter.split(of_groups, of_groups)]
         none = np.empty(0, dtype=np.int64)
         return [Rows(np.flatnonzero(~is_val), np.flatnonzero(is_val), none) for is_val in sides]
 
@@ -432,18 +430,26 @@ def _row_groups(groups: Any, digests: NDArray[Any], rows: Ints, targets: Ints) -
 
 
 def _fewest_groups(targets: Ints, groups: Ints) -> int:
-    """Groups of the class that has fewest."""
-    if not len(targets):
-        return 0
-    counts = np.bincount(targets[_one_of_each(targets, groups)], minlength=int(targets.max()) + 1)
-    return int(counts[np.unique(targets)].min())
+    """Groups of the class that has fewest; see `_group_classes`."""
+    counts = np.bincount(_group_classes(targets, groups), minlength=int(targets.max(initial=0)) + 1)
+    return int(counts[np.unique(targets)].min(initial=len(groups)))
 
 
-def _one_of_each(targets: Ints, groups: Ints) -> Ints:
-    """A row of each group, of the rarest class that is in it."""
-    rarest_first = np.lexsort((np.bincount(targets)[targets], groups))
-    _, first = np.unique(groups[rarest_first], return_index=True)
-    return rarest_first[first]
+def _group_classes(targets: Ints, groups: Ints) -> Ints:
+    """A class of each group, shape (G,), by which groups are stratified.
+
+    A group with rows of several classes stands for the one of them that has fewest groups so far.
+    """
+    found = np.unique(np.stack([groups, targets]), axis=1)  # (2, K), by group
+    first = np.flatnonzero(np.diff(found[0], prepend=-1))
+    sizes = np.diff(np.append(first, found.shape[1]))
+    out = found[1][first]
+    counts = np.bincount(out[sizes == 1], minlength=int(targets.max(initial=0)) + 1)
+    for group in np.flatnonzero(sizes > 1).tolist():
+        own = found[1][first[group] : first[group] + sizes[group]]
+        out[group] = own[counts[own].argmin()]
+        counts[out[group]] += 1
+    return out
 
 
 def _read_description(path: Path, ensemble: Ensemble) -> Mapping[str, Any]:
