@@ -443,7 +443,7 @@ def _group_classes(targets: Ints, groups: Ints) -> Ints:
     found = np.unique(np.stack([groups, targets]), axis=1)  # (2, K), by group
     first = np.flatnonzero(np.diff(found[0], prepend=-1))
     sizes = np.diff(np.append(first, found.shape[1]))
-    out = found[1][first]
+    out: Ints = found[1][first]
     counts = np.bincount(out[sizes == 1], minlength=int(targets.max(initial=0)) + 1)
     for group in np.flatnonzero(sizes > 1).tolist():
         own = found[1][first[group] : first[group] + sizes[group]]
