@@ -48,7 +48,12 @@ def room(name: str) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules of the package that this one imports, inside functions too."""
+    """Modules of the package that this one imports, inside functions too.
+
+    The package itself names those that hold its public names for type checkers alone.
+    """
+    if path == PACKAGE / "__init__.py":
+        return
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]

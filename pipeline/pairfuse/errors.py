@@ -6,6 +6,9 @@ PairfuseError
 ├── StoreError        feature store: damaged, full, locked, incomplete
 ├── ConfigError       configuration files and flags
 └── CheckpointError   trained models: missing, incomplete, not made for this data set
+
+DataError and ConfigError are ValueErrors too: scikit-learn asks for one where a call was given what
+it cannot use.
 """
 
 
@@ -13,7 +16,7 @@ class PairfuseError(Exception):
     """What was wrong, what was found, what to do: one line, lower case, no full stop."""
 
 
-class DataError(PairfuseError):
+class DataError(PairfuseError, ValueError):
     """The data set cannot be used as it is."""
 
 
@@ -25,7 +28,7 @@ class StoreError(PairfuseError):
     """A feature store cannot be read or written."""
 
 
-class ConfigError(PairfuseError):
+class ConfigError(PairfuseError, ValueError):
     """A configuration file or a flag is wrong."""
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import MODALITIES, Dataset
-from pairfuse.errors import StoreError
+from pairfuse.errors import DataError, StoreError
 from pairfuse.features.extraction import contents, extract
 from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.views import Views, load_views, targets_of
@@ -115,6 +115,63 @@ def test_rows_and_views_can_be_chosen(views: Views) -> None:
     masked = views.rows(views.present["words"])
     assert len(masked) == 3
     assert masked.present["words"].all()
+
+
+def test_views_are_one_table_of_rows(views: Views) -> None:
+    assert views.shape == (4, 18)
+    assert repr(views).startswith("Views(4 rows: words text 4, looks image 6")
+    joined = np.asarray(views)
+    assert joined.shape == (4, 18)
+    assert (joined[:, 4:10] == views.features["looks"]).all()
+
+
+@pytest.mark.parametrize(
+    "index",
+    [[2, 0], np.array([2, 0]), slice(1, 3), np.array([True, False, True, False]), 3, -1],
+    ids=repr,
+)
+def test_rows_are_chosen_as_of_an_array(index: object, views: Views) -> None:
+    expected = np.atleast_2d(views.features["words"][index])  # type: ignore[index]
+    assert (views[index].features["words"] == expected).all()
+    assert (views[index, ...].features["words"] == expected).all()
+
+
+def test_columns_are_not_chosen_by_number(views: Views) -> None:
+    with pytest.raises(DataError, match="only"):
+        views[:, 2]
+
+
+def test_views_can_be_made_of_arrays() -> None:
+    made = Views.of_arrays(
+        {"words": [[1, 2], [np.nan, 4]], "look": np.ones((2, 3))},
+        {"look": "image"},
+        {"words": [True, False]},
+    )
+    assert made.modality == {"words": "text", "look": "image"}
+    assert made.features["words"].tolist() == [[1, 2], [0, 0]]
+    assert made.present["words"].tolist() == [True, False]
+
+
+ONES = np.ones((3, 2))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "message"),
+    [
+        ({}, {}, "at least one view"),
+        ({"a": np.ones(3)}, {}, "shape"),
+        ({"a": ONES, "b": np.ones((2, 2))}, {}, "the same number of rows"),
+        ({"a": ONES}, {"present": {"b": [True] * 3}}, "no view 'b'"),
+        ({"a": ONES}, {"present": {"a": [True] * 2}}, "a mask"),
+        ({"a": ONES}, {"present": {"a": [1, 0, 1]}}, "a mask"),
+        ({"a": ONES * np.inf}, {}, "infinity: view 'a', row 0"),
+    ],
+)
+def test_arrays_that_make_no_table_are_refused(
+    arrays: dict[str, object], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        Views.of_arrays(arrays, **options)  # type: ignore[arg-type]
 
 
 def test_targets_are_places_in_the_vocabulary(dataset: Dataset) -> None:

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast, get_args
+from types import EllipsisType
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pairfuse.arrays import Bools, Floats, Ints
 from pairfuse.data.pairs import Dataset, Modality, Pair
-from pairfuse.errors import StoreError
+from pairfuse.errors import DataError, StoreError
 from pairfuse.features.store import FeatureStore
 from pairfuse.features.token_views import TokenRows, open_tokens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Views:
     """Features of N pairs: `{view: (N, D)}`; where a modality is missing the row is zero and
     `present` says so.
 
-    `tokens` are the sequences of the views whose encoder keeps them; they stay on disk.
+    `tokens` are the sequences of the views whose encoder keeps them; they stay on disk. To
+    scikit-learn it is one table of N rows: it has a `shape`, gives the rows that it is indexed by,
+    and as an array is all views side by side.
+
+    >>> import numpy as np
+    >>> X = Views.of_arrays({"words": np.ones((3, 4)), "look": np.ones((3, 2))}, {"look": "image"})
+    >>> X
+    Views(3 rows: words text 4, look image 2)
+    >>> X.shape, X[[0, 2]].shape, X.only(X.of("text")).shape, np.asarray(X).shape
+    ((3, 6), (2, 6), (3, 4), (3, 6))
     """
 
     features: Mapping[str, Floats]
@@ -29,8 +39,86 @@ class Views:
     modality: Mapping[str, Modality]
     tokens: Mapping[str, TokenRows] = field(default_factory=dict)
 
+    @classmethod
+    def of_arrays(
+        cls,
+        arrays: Mapping[str, Any],
+        modality: Mapping[str, Modality] | None = None,
+        present: Mapping[str, Any] | None = None,
+    ) -> Views:
+        """Make a table of arrays that lie in memory.
+
+        Args:
+            arrays: For each view an array of shape (N, D).
+            modality: Of each view; text if not named.
+            present: For each view that has missing rows a mask of shape (N,), False where one is.
+
+        Raises:
+            DataError: The shapes do not agree, or a row that is present holds no finite number.
+        """
+        features = {view: np.asarray(values, dtype=np.float32) for view, values in arrays.items()}
+        shapes = ", ".join(f"{view} {values.shape}" for view, values in features.items())
+        if not features:
+            raise DataError("there are no features; at least one view is needed")
+        if any(values.ndim != 2 for values in features.values()):
+            raise DataError(f"each view must have shape (N, D); found {shapes}")
+        rows = {len(values) for values in features.values()}
+        if len(rows) > 1:
+            raise DataError(f"views need the same number of rows; found {shapes}")
+        if strange := sorted({*(present or {}), *(modality or {})} - features.keys()):
+            raise DataError(f"there is no view {strange[0]!r}, but {', '.join(features)}")
+        [count] = rows
+        masks = {view: _mask(view, count, (present or {}).get(view)) for view in features}
+        for view, mask in masks.items():
+            if not mask.all():
+                features[view] = np.where(mask[:, None], features[view], np.float32(0))
+        views = cls(
+            features, masks, {view: (modality or {}).get(view, "text") for view in features}
+        )
+        views.check_finite()
+        return views
+
+    def check_finite(self) -> None:
+        """Refuse NaN and infinity.
+
+        Raises:
+            DataError: Names the view and the first such row.
+        """
+        for view, values in self.features.items():
+            if np.isfinite(values.sum(dtype=np.float64)):
+                continue
+            rows, columns = np.nonzero(~np.isfinite(values))
+            if len(rows):
+                found = "NaN" if np.isnan(values[rows[0], columns[0]]) else "infinity"
+                raise DataError(
+                    f"Input X contains {found}: view {view!r}, row {rows[0]}; "
+                    "a row that is missing is said with `present`"
+                )
+
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
+
+    def __repr__(self) -> str:
+        parts = (f"{view} {self.modality[view]} {dim}" for view, dim in self.dims.items())
+        return f"Views({len(self)} rows: {', '.join(parts)})"
+
+    def __getitem__(self, index: Any) -> Views:
+        """The chosen rows of every view, by numbers, a mask or a slice."""
+        if isinstance(index, tuple) and len(index) == 2 and isinstance(index[1], EllipsisType):
+            index = index[0]  # how scikit-learn indexes what has a shape
+        if isinstance(index, tuple):
+            raise DataError("rows of views are chosen by one index; use .only(names) for columns")
+        return self.rows(np.atleast_1d(np.arange(len(self))[index]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All views side by side, shape (N, sum of D)."""
+        joined = np.concatenate(list(self.features.values()), axis=1)
+        return joined if dtype is None else joined.astype(dtype, copy=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, and columns of all views."""
+        return len(self), sum(self.dims.values())
 
     @property
     def token_dims(self) -> dict[str, int]:
@@ -71,6 +159,18 @@ class Views:
     def of(self, modality: Modality) -> list[str]:
         """Names of the views of one modality."""
         return [name for name, found in self.modality.items() if found == modality]
+
+
+def _mask(view: str, rows: int, given: Any) -> Bools:
+    if given is None:
+        return np.ones(rows, dtype=bool)
+    mask = np.asarray(given)
+    if mask.shape != (rows,) or mask.dtype != bool:
+        raise DataError(
+            f"present of view {view!r} is {mask.dtype} of shape {mask.shape}; "
+            f"give a mask of True and False of shape ({rows},)"
+        )
+    return np.asarray(mask, dtype=bool)
 
 
 def load_views(dataset: Dataset, pairs: Sequence[Pair], stores: Sequence[FeatureStore]) -> Views:

@@ -61,6 +61,9 @@ class Verdict:
         """All of it."""
         return " ".join([self.headline, *self.sentences])
 
+    def __str__(self) -> str:
+        return self.words
+
 
 def outcome(difference: Estimate) -> Outcome:
     """Does the image help, by the macro-F1 of fused minus the best of the text arms? Rule 1."""
