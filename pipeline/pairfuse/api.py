@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pairfuse.config import METRIC_NAMES, StudyConfig
 from pairfuse.console import log
 from pairfuse.data.duplicates import duplicate_groups
-from pairfuse.data.image_facts import mark_unreadable
+from pairfuse.data.image_facts import image_facts_file, mark_unreadable
 from pairfuse.data.loading import load_dataset as load
 from pairfuse.data.pairs import Dataset, Pair, Split
 from pairfuse.data.profile import profile, summary
