@@ -68,6 +68,8 @@ def _verify(parsed: argparse.Namespace) -> None:
 
 
 def _report(parsed: argparse.Namespace, stores: list[Any], *, proven: bool) -> None:
+    from pairfuse.features.upkeep import DAMAGED
+
     damaged = [reason for facts in stores for reason in facts.damaged]
     lost = [f"row {key}" for facts in stores for key in facts.lost]
     if parsed.json:
@@ -79,7 +81,10 @@ def _report(parsed: argparse.Namespace, stores: list[Any], *, proven: bool) -> N
             say(f"no features in {parsed.cache}")
     if damaged and proven and parsed.repair:
         if not parsed.json:
-            say(f"mended {len(damaged)} damaged parts; run `pairfuse features` for what was lost")
+            say(
+                f"set {len(damaged)} damaged parts aside in the stores' folders {DAMAGED}/ (until "
+                "`pairfuse cache gc`); run `pairfuse features` for what was lost"
+            )
         return
     if damaged:
         shown = [*damaged, *lost[:20], *(["..."] if len(lost) > 20 else [])]
@@ -94,6 +99,8 @@ def _line(facts: Any, *, proven: bool) -> str:
     )
     if facts.tokens:
         line += f"  {facts.tokens} tokens"
+    if facts.set_aside:
+        line += f"  {facts.set_aside} damaged parts set aside"
     if proven and not facts.damaged:
         line += f"  every row proven, {size / max(facts.seconds, 1e-6):.0f} MB/s"
     return line

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pairfuse.arrays import Floats, Ints
 from pairfuse.encoders.tokens import Tokens
-from pairfuse.errors import StoreError
+from pairfuse.errors import DamageError, StoreError
 from pairfuse.features.hdf5_schema import (
     CHECKSUM_BYTES,
     FORMAT,
@@ -79,6 +79,26 @@ class Part:
         return len(self.keys) * int(self.attributes["dim"]) * 4 + (
             int(block.offsets[-1]) * block.dim * 2 if block else 0
         )
+
+
+class PartFile(io.FileIO):
+    """A part's file as HDF5 reads it: a read that the system fails is kept, to be raised.
+
+    HDF5 would turn it into one of its own errors, which look like those of damaged bytes; and it
+    would lock the file, which never changes and may lie where there are no locks.
+    """
+
+    failed: OSError | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._fill(buffer) or 0
+        except OSError as error:
+            self.failed = error
+            return 0  # raised through HDF5 it would end the process
+
+    def _fill(self, buffer: Any) -> int | None:
+        return super().readinto(buffer)
 
 
 def pack(
@@ -153,33 +173,59 @@ def open_part(path: Path) -> Part:
     """Check a part's shape, attributes and name; its features stay on disk.
 
     Raises:
-        StoreError: The file is not a whole, untouched part of this format.
-        FileNotFoundError: It was removed, as compaction does.
+        DamageError: The file is not a whole, untouched part.
+        StoreError: It is of a newer format than this version knows.
+        OSError: The system could not read it just now; FileNotFoundError where it was removed, as
+            compaction does.
     """
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait for its writer
+        raise DamageError(_refused(path, "it is not a plain file"))
+    with PartFile(path) as source:
+        try:
+            part = _read_head(path, source)
+        except (DamageError, MemoryError):
+            _raise_failed(path, source)
+            raise
+        except StoreError as error:
+            _raise_failed(path, source)
+            raise StoreError(f"{path} is refused: {error}") from error
+        except Exception as error:  # HDF5 raises many kinds of error over damaged bytes
+            _raise_failed(path, source)
+            raise DamageError(_refused(path, _one_line(error))) from error
+        _raise_failed(path, source)
+    more = (part.tokens.offsets, part.tokens.checksums) if part.tokens else ()
+    name = part_name(part.attributes, part.keys, part.checksums, *more)
+    if path.stem != name.removesuffix(SUFFIX):
+        raise DamageError(_refused(path, "its name is not the checksum of its content"))
+    return part
+
+
+def _read_head(path: Path, source: PartFile) -> Part:
+    """All of a part but its features and tokens."""
     import h5py
 
-    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait for its writer
-        raise StoreError(_refused(path, "it is not a plain file"))
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(source, "r") as file:
             attributes = read_attributes(file)
             kinds = datasets_of(attributes)
             datasets = {name: plain_dataset(file, name, kind) for name, kind in kinds.items()}
-            check_shapes(datasets, attributes, path.stat().st_size)
-            keys, checksums = datasets["keys"][:], datasets["checksums"][:]
-            offset = int(datasets["features"].id.get_offset())
-            block = _token_block(datasets, attributes)
-    except FileNotFoundError:
-        raise
-    except StoreError as error:
-        raise StoreError(_refused(path, str(error))) from error
-    except Exception as error:  # HDF5 raises many kinds of error over damaged bytes
-        _raise_if_gone(path, error)
-        raise StoreError(_refused(path, _one_line(error))) from error
-    more = (block.offsets, block.checksums) if block else ()
-    if path.stem != part_name(attributes, keys, checksums, *more).removesuffix(SUFFIX):
-        raise StoreError(_refused(path, "its name is not the checksum of its content"))
-    return Part(path, attributes, keys, checksums, offset, block)
+            check_shapes(datasets, attributes, os.fstat(source.fileno()).st_size)
+            return Part(
+                path,
+                attributes,
+                keys=datasets["keys"][:],
+                checksums=datasets["checksums"][:],
+                offset=int(datasets["features"].id.get_offset()),
+                tokens=_token_block(datasets, attributes),
+            )
+    except DamageError as error:
+        raise DamageError(_refused(path, str(error))) from error
+
+
+def _raise_failed(path: Path, source: PartFile) -> None:
+    """What the system failed to read is no damage, whatever HDF5 made of it."""
+    if source.failed is not None:
+        raise OSError(source.failed.errno, source.failed.strerror, str(path))
 
 
 def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
@@ -198,7 +244,7 @@ def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
     found = row_checksums(part.keys[rows], chosen)
     wrong = int((found != part.checksums[rows]).any(axis=1).sum())
     if wrong:
-        raise StoreError(_refused(part.path, f"{wrong} of {len(rows)} rows read are damaged"))
+        raise DamageError(_refused(part.path, f"{wrong} of {len(rows)} rows read are damaged"))
     return chosen
 
 
@@ -224,18 +270,43 @@ def check_tokens(part: Part, rows: NDArray[np.int64], tokens: Tokens) -> None:
     found = _token_checksums(part.keys[rows], tokens)
     wrong = int((found != part.tokens.checksums[rows]).any(axis=1).sum())
     if wrong:
-        raise StoreError(
+        raise DamageError(
             _refused(part.path, f"the tokens of {wrong} of {len(rows)} rows read are damaged")
         )
 
 
 def damaged_rows(part: Part) -> NDArray[np.int64]:
-    """Numbers of the rows whose checksum, or that of their tokens, is wrong."""
-    wrong = (row_checksums(part.keys, read_unchecked(part)) != part.checksums).any(axis=1)
-    if part.tokens:
-        found = _token_checksums(part.keys, unchecked_tokens(part))
-        wrong |= (found != part.tokens.checksums).any(axis=1)
+    """Numbers of the rows whose checksum, or that of their tokens, is wrong.
+
+    Read, not memory-mapped: a disk that fails is then an `OSError`, not the end of the process.
+
+    Raises:
+        DamageError: The file was cut off.
+        OSError: The system could not read it just now.
+    """
+    shape = (int(part.attributes["rows"]), int(part.attributes["dim"]))
+    features = _read_array(part.path, "<f4", part.offset, shape)
+    wrong = (row_checksums(part.keys, features) != part.checksums).any(axis=1)
+    if block := part.tokens:
+        values = _read_array(part.path, "<f2", block.offset, (int(block.offsets[-1]), block.dim))
+        found = _token_checksums(part.keys, Tokens(values, block.offsets))
+        wrong |= (found != block.checksums).any(axis=1)
     return np.flatnonzero(wrong)
+
+
+def _read_array(path: Path, kind: str, offset: int, shape: tuple[int, int]) -> NDArray[Any]:
+    """An array as it lies in the file."""
+    out = np.empty(shape, dtype=kind)
+    with PartFile(path) as file:
+        file.seek(offset)
+        rest = out.data.cast("B")
+        while len(rest):
+            count = file.readinto(rest)
+            _raise_failed(path, file)
+            if not count:
+                raise DamageError(_refused(path, "it was cut off while it was open"))
+            rest = rest[count:]
+    return out
 
 
 def unchecked_tokens(part: Part) -> Tokens:
@@ -261,7 +332,7 @@ def _mapped(path: Path, kind: str, offset: int, shape: tuple[int, int]) -> NDArr
     try:
         return np.memmap(path, dtype=kind, mode="r", offset=offset, shape=shape)
     except ValueError as error:
-        raise StoreError(_refused(path, "it was cut off while it was open")) from error
+        raise DamageError(_refused(path, "it was cut off while it was open")) from error
 
 
 def _read_whole(part: Part) -> Floats | None:
@@ -349,15 +420,9 @@ def _token_block(
     offsets: Ints = datasets["offsets"][:]
     inside = offsets[0] == 0 and offsets[-1] == attributes["tokens"]
     if not inside or not (offsets[1:] > offsets[:-1]).all():
-        raise StoreError(f"its offsets do not divide {attributes['tokens']} tokens into rows")
+        raise DamageError(f"its offsets do not divide {attributes['tokens']} tokens into rows")
     place = int(datasets["tokens"].id.get_offset())
     return TokenBlock(offsets, datasets["token_checksums"][:], place, int(attributes["token_dim"]))
-
-
-def _raise_if_gone(path: Path, error: Exception) -> None:
-    """HDF5 has other words than FileNotFoundError for a part that goes while it is opened."""
-    if not path.exists():
-        raise FileNotFoundError(path) from error
 
 
 def _is_all(rows: NDArray[np.int64], count: int) -> bool:

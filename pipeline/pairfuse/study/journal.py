@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pairfuse.files import locked
+from pairfuse.errors import ConfigError
+from pairfuse.files import NO_LOCKS, locked
 
 
 def open_storage(storage: str) -> Any:
@@ -18,7 +19,15 @@ def open_storage(storage: str) -> Any:
         return storage
     Path(storage).parent.mkdir(parents=True, exist_ok=True)
     lock: Any = _JournalLock(Path(storage))
-    _cut_torn_line(Path(storage), lock)
+    try:
+        _cut_torn_line(Path(storage), lock)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise ConfigError(
+            f"the file system of {storage} knows no locks ({error.strerror}), and two tuners would "
+            "spoil the journal; name a database with --storage, as in --storage postgresql://host/studies"
+        ) from error
     return optuna.storages.JournalStorage(JournalFileBackend(storage, lock_obj=lock))
 
 
@@ -30,7 +39,7 @@ class _JournalLock:
         self.held = ExitStack()
 
     def acquire(self) -> bool:
-        self.held.enter_context(locked(self.journal))
+        self.held.enter_context(locked(self.journal, required=True))
         return True
 
     def release(self) -> None:
