@@ -6,11 +6,14 @@ import errno
 import fcntl
 import io
 import os
+import resource
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -55,50 +58,68 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def failing_open(code: int) -> Callable[..., Any]:
+def failing(code: int) -> Callable[..., Any]:
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
     return fail
 
 
-def fail_read(monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
-    """The read of this number, counted over all parts, fails; those before and after do not."""
-    count = 0
-    plain = io.FileIO.readinto
-
-    def readinto(self: io.FileIO, buffer: Any) -> int | None:
-        nonlocal count
-        count += 1
-        if count == number:
-            raise OSError(code, os.strerror(code))
-        return plain(self, buffer)
-
-    monkeypatch.setattr(parts.PartFile, "_fill", readinto)
+@contextmanager
+def no_file_opens() -> Iterator[None]:
+    """Every open answers EMFILE."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.EACCES, errno.ENOMEM])
-def test_a_part_that_cannot_be_opened_is_not_called_damaged(
+def test_too_many_open_files_are_no_damage(store: FeatureStore, tmp_path: Path) -> None:
+    before = contents_of(tmp_path)
+    with no_file_opens(), pytest.raises(OSError, match="Too many open files"):
+        verify_stores(tmp_path, repair=True)
+    assert contents_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ESTALE])
+def test_a_part_that_cannot_be_read_is_not_called_damaged(
     code: int, store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents_of(tmp_path)
-    monkeypatch.setattr(parts, "PartFile", failing_open(code))
+    monkeypatch.setattr(h5py, "File", failing(code))
+    monkeypatch.setattr(parts, "read_bytes", failing(code))
     with pytest.raises(OSError, match=os.strerror(code)):
         verify_stores(tmp_path, repair=True)
     assert contents_of(tmp_path) == before
 
 
-@pytest.mark.parametrize("number", range(1, 15))
-def test_a_read_that_fails_once_costs_no_part(
-    number: int, store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_part_that_hdf5_could_not_read_once_is_read_by_plain_means(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = contents_of(tmp_path)
-    fail_read(monkeypatch, number, errno.EIO)
-    with pytest.raises(OSError, match="Input/output error"):
-        verify_stores(tmp_path, repair=True)
-    assert contents_of(tmp_path) == before
+    plain = h5py.File
+
+    def once(name: Any, *rest: Any, **options: Any) -> Any:
+        if isinstance(name, Path):
+            raise OSError("Unable to synchronously open file (file read failed)")
+        return plain(name, *rest, **options)
+
+    monkeypatch.setattr(h5py, "File", once)
     assert verify_stores(tmp_path, repair=True)[0].damaged == ()
     assert (open_toy(tmp_path).read([key(n) for n in range(6)]) == ROWS).all()
+
+
+def test_rows_that_cannot_be_read_while_they_are_proven_are_not_damaged(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents_of(tmp_path)
+    monkeypatch.setattr(os, "preadv", failing(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        verify_stores(tmp_path, repair=True)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.read([key(n) for n in range(4)])
+    assert contents_of(tmp_path) == before
 
 
 @pytest.mark.parametrize("arguments", [["verify", "--repair"], ["verify"], ["ls"]])
@@ -109,7 +130,7 @@ def test_the_command_says_the_errors_own_name_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(parts, "PartFile", failing_open(errno.EMFILE))
+    monkeypatch.setattr(os, "scandir", failing(errno.EMFILE))
     assert main(["cache", *arguments, "--cache", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: ")
@@ -122,7 +143,7 @@ def test_the_command_says_the_errors_own_name_in_one_line(
 def test_a_file_system_without_locks_is_worked_on_without_and_said_once(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fcntl, "flock", failing_open(code))
+    monkeypatch.setattr(fcntl, "flock", failing(code))
     files.say_no_locks.cache_clear()
     with warnings_logged() as told:
         for _ in range(2):
@@ -139,7 +160,7 @@ def test_a_journal_without_locks_is_refused_with_the_way_out(
 ) -> None:
     from pairfuse.study.journal import open_storage
 
-    monkeypatch.setattr(fcntl, "flock", failing_open(code))
+    monkeypatch.setattr(fcntl, "flock", failing(code))
     with pytest.raises(ConfigError, match=r"knows no locks.*--storage"):
         open_storage(str(tmp_path / "study.log"))
 
@@ -148,7 +169,7 @@ def test_a_listing_that_fails_does_not_pass_for_an_empty_store(
     store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents_of(tmp_path)
-    monkeypatch.setattr(os, "scandir", failing_open(errno.EMFILE))
+    monkeypatch.setattr(os, "scandir", failing(errno.EMFILE))
     for act in (
         lambda: thin_out(tmp_path, set(), remove=True),
         lambda: open_toy(tmp_path),
@@ -190,8 +211,6 @@ def test_repair_sets_aside_the_part_whose_sound_rows_it_keeps(
 def test_a_part_of_a_newer_format_is_neither_damaged_nor_moved(
     store: FeatureStore, tmp_path: Path
 ) -> None:
-    import h5py
-
     path = store.parts[0].path
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = np.int64(99)

@@ -12,6 +12,8 @@ refused before a row of it is used.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -41,6 +43,7 @@ from pairfuse.features.hdf5_schema import (
     plain_dataset,
     read_attributes,
 )
+from pairfuse.files import read_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -79,26 +82,6 @@ class Part:
         return len(self.keys) * int(self.attributes["dim"]) * 4 + (
             int(block.offsets[-1]) * block.dim * 2 if block else 0
         )
-
-
-class PartFile(io.FileIO):
-    """A part's file as HDF5 reads it: a read that the system fails is kept, to be raised.
-
-    HDF5 would turn it into one of its own errors, which look like those of damaged bytes; and it
-    would lock the file, which never changes and may lie where there are no locks.
-    """
-
-    failed: OSError | None = None
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            return self._fill(buffer) or 0
-        except OSError as error:
-            self.failed = error
-            return 0  # raised through HDF5 it would end the process
-
-    def _fill(self, buffer: Any) -> int | None:
-        return super().readinto(buffer)
 
 
 def pack(
@@ -180,19 +163,7 @@ def open_part(path: Path) -> Part:
     """
     if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait for its writer
         raise DamageError(_refused(path, "it is not a plain file"))
-    with PartFile(path) as source:
-        try:
-            part = _read_head(path, source)
-        except (DamageError, MemoryError):
-            _raise_failed(path, source)
-            raise
-        except StoreError as error:
-            _raise_failed(path, source)
-            raise StoreError(f"{path} is refused: {error}") from error
-        except Exception as error:  # HDF5 raises many kinds of error over damaged bytes
-            _raise_failed(path, source)
-            raise DamageError(_refused(path, _one_line(error))) from error
-        _raise_failed(path, source)
+    part = _read_head(path)
     more = (part.tokens.offsets, part.tokens.checksums) if part.tokens else ()
     name = part_name(part.attributes, part.keys, part.checksums, *more)
     if path.stem != name.removesuffix(SUFFIX):
@@ -200,32 +171,49 @@ def open_part(path: Path) -> Part:
     return part
 
 
-def _read_head(path: Path, source: PartFile) -> Part:
-    """All of a part but its features and tokens."""
+def _read_head(path: Path) -> Part:
+    """All of a part but its features and tokens.
+
+    HDF5 words a read that the system failed as it words damaged bytes. So a part that it refuses is
+    read by plain means, which name a system error as what it is, and judged by the bytes in memory.
+    Parts never change: HDF5's lock on them is left out, since some file systems have none.
+    """
     import h5py
 
+    with contextlib.suppress(Exception), h5py.File(path, "r", locking=False) as file:
+        return _head(path, file, path.stat().st_size)
     try:
-        with h5py.File(source, "r") as file:
-            attributes = read_attributes(file)
-            kinds = datasets_of(attributes)
-            datasets = {name: plain_dataset(file, name, kind) for name, kind in kinds.items()}
-            check_shapes(datasets, attributes, os.fstat(source.fileno()).st_size)
-            return Part(
-                path,
-                attributes,
-                keys=datasets["keys"][:],
-                checksums=datasets["checksums"][:],
-                offset=int(datasets["features"].id.get_offset()),
-                tokens=_token_block(datasets, attributes),
-            )
+        data = read_bytes(path)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise DamageError(_refused(path, f"it is {error.strerror}")) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        with h5py.File(h5py.h5f.open_file_image(data)) as file:
+            return _head(path, file, len(data))
     except DamageError as error:
         raise DamageError(_refused(path, str(error))) from error
+    except StoreError as error:
+        raise StoreError(f"{path} is refused: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # HDF5 raises many kinds of error over damaged bytes
+        raise DamageError(_refused(path, _one_line(error))) from error
 
 
-def _raise_failed(path: Path, source: PartFile) -> None:
-    """What the system failed to read is no damage, whatever HDF5 made of it."""
-    if source.failed is not None:
-        raise OSError(source.failed.errno, source.failed.strerror, str(path))
+def _head(path: Path, file: h5py.File, size: int) -> Part:
+    attributes = read_attributes(file)
+    kinds = datasets_of(attributes)
+    datasets = {name: plain_dataset(file, name, kind) for name, kind in kinds.items()}
+    check_shapes(datasets, attributes, size)
+    return Part(
+        path,
+        attributes,
+        keys=datasets["keys"][:],
+        checksums=datasets["checksums"][:],
+        offset=int(datasets["features"].id.get_offset()),
+        tokens=_token_block(datasets, attributes),
+    )
 
 
 def read_rows(part: Part, rows: NDArray[np.int64]) -> Floats:
@@ -297,15 +285,13 @@ def damaged_rows(part: Part) -> NDArray[np.int64]:
 def _read_array(path: Path, kind: str, offset: int, shape: tuple[int, int]) -> NDArray[Any]:
     """An array as it lies in the file."""
     out = np.empty(shape, dtype=kind)
-    with PartFile(path) as file:
-        file.seek(offset)
-        rest = out.data.cast("B")
+    rest = out.data.cast("B")
+    with path.open("rb", buffering=0) as file:
         while len(rest):
-            count = file.readinto(rest)
-            _raise_failed(path, file)
+            count = os.preadv(file.fileno(), [rest], offset)
             if not count:
                 raise DamageError(_refused(path, "it was cut off while it was open"))
-            rest = rest[count:]
+            rest, offset = rest[count:], offset + count
     return out
 
 
