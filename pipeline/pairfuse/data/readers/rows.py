@@ -7,7 +7,8 @@ that all bad rows are reported at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -90,20 +91,64 @@ def first_folder(root: Path, names: Iterable[str], holding: str) -> Path:
     raise DataError(f"{root} has no folder of {holding}; expected {' or '.join(tried)}")
 
 
-def files_by_name(folder: Path) -> dict[str, Path]:
-    """Files of a folder by lower-case name, so that `7.JPG` is found for guid 7."""
+def pair_files(folder: Path, guids: Iterable[str]) -> dict[str, PairFiles]:
+    """Text file and image file of each guid, by their names.
+
+    A guid has the files of exactly its name; only where there is none, one whose name differs in
+    case alone and which no other guid has. Names are compared in Unicode's composed form, since
+    some systems store them decomposed. Endings are read in any case (`7.JPG`).
+
+    Raises:
+        DataError: There is no such folder.
+    """
     if not folder.is_dir():
         raise DataError(
             f"no folder {folder}; it should hold <guid>.txt and <guid>.jpg of each pair"
         )
+    exact: dict[str, dict[str, Path]] = {}
+    for path in sorted(_plain_files(folder)):
+        stem = unicodedata.normalize("NFC", path.stem)
+        exact.setdefault(stem, {}).setdefault(path.suffix.lower(), path)
+    other_case: dict[str, list[str]] = {}
+    for stem in exact:
+        other_case.setdefault(stem.casefold(), []).append(stem)
+    names = {guid: unicodedata.normalize("NFC", guid) for guid in guids}
+    taken: set[Path] = set()
+    found: dict[str, PairFiles] = {}
+    for only_exact in (True, False):
+        for guid, name in names.items():
+            stems = [name] if only_exact else other_case.get(name.casefold(), [])
+            files = found.get(guid, PairFiles())
+            for stem in stems:
+                files = files.or_else(exact.get(stem, {}), taken)
+            found[guid] = files
+            taken |= {path for path in (files.text, files.image) if path}
+    return found
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """The files of one pair, none where there is none."""
+
+    text: Path | None = None
+    image: Path | None = None
+
+    def or_else(self, files: Mapping[str, Path], taken: Collection[Path]) -> PairFiles:
+        """The same, with what it lacks from `files` (by ending) that are not `taken`."""
+        free = {ending: path for ending, path in files.items() if path not in taken}
+        images = [free[ending] for ending in IMAGE_ENDINGS if ending in free]
+        return PairFiles(self.text or free.get(".txt"), self.image or next(iter(images), None))
+
+
+def _plain_files(folder: Path) -> Iterator[Path]:
     with os.scandir(folder) as entries:
-        return {entry.name.lower(): Path(entry.path) for entry in entries if not entry.is_dir()}
-
-
-def pair_files(files: Mapping[str, Path], guid: str) -> tuple[Path | None, Path | None]:
-    """Text file and image file of a guid, as `files_by_name` found them."""
-    found = (files.get((guid + ending).lower()) for ending in IMAGE_ENDINGS)
-    return files.get(f"{guid}.txt".lower()), next((path for path in found if path), None)
+        for entry in entries:
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link that leads to itself: reading it will say so
+                is_folder = False
+            if not is_folder:
+                yield Path(entry.path)
 
 
 def text_of(path: Path) -> str:

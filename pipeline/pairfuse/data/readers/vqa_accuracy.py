@@ -21,6 +21,8 @@ _NUMBERS = {
 _PUNCTUATION = r';/[]"{}()=+\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
+#: So many full stops go at most: the official code hands `re.UNICODE`, 32, over as the count.
+_FULL_STOPS = 32
 #: Words that are often written without one of their apostrophes, which is put back.
 _CONTRACTIONS = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've
@@ -41,20 +43,24 @@ def _one_apostrophe_less(word: str) -> Iterator[str]:
 
 
 _RESTORED = {less: word for word in _CONTRACTIONS.split() for less in _one_apostrophe_less(word)}
+_RESTORED["somebody'd"] = "somebodyd"  # the official table has it this way round
 
 
 @lru_cache(maxsize=2**18)  # the same few answers come a million times
 def normalised(answer: str) -> str:
     """An answer as the official evaluation compares it: lower case, digits, no articles."""
-    text = answer.replace("\n", " ").replace("\t", " ").strip()
-    plain = text
+    plain = text = _on_one_line(answer)
     number = _COMMA_IN_NUMBER.search(text) is not None
     for mark in _PUNCTUATION:
         apart = f"{mark} " in text or f" {mark}" in text
         plain = plain.replace(mark, "" if apart or number else " ")
-    words = _FULL_STOP.sub("", plain).lower().split()
+    words = _FULL_STOP.sub("", plain, count=_FULL_STOPS).lower().split()
     figures = (_NUMBERS.get(word, word) for word in words)
     return " ".join(_RESTORED.get(word, word) for word in figures if word not in _ARTICLES)
+
+
+def _on_one_line(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
 def soft_targets(answers: Sequence[str]) -> dict[str, float]:
@@ -66,13 +72,15 @@ def soft_targets(answers: Sequence[str]) -> dict[str, float]:
 def answer_accuracy(guess: str, answers: Sequence[str]) -> float:
     """How right a guess is, 0 to 1: min(1, n / 3), averaged over leaving out each annotator.
 
-    Answers that are all alike are compared as they are, as the official evaluation does.
+    Answers that are all alike but for blanks around them are compared as they are, as the official
+    evaluation does.
     """
     if not answers:
         return 0.0
-    agreed = len(set(answers)) == 1
-    given = list(answers) if agreed else [normalised(answer) for answer in answers]
-    same = given.count(guess.strip() if agreed else normalised(guess))
+    lines = [_on_one_line(answer) for answer in answers]
+    agreed = len(set(lines)) == 1
+    given = lines if agreed else [normalised(line) for line in lines]
+    same = given.count(_on_one_line(guess) if agreed else normalised(guess))
     with_all, with_one_less = min(1.0, same / AGREEING), min(1.0, (same - 1) / AGREEING)
     return (same * with_one_less + (len(given) - same) * with_all) / len(given)
 
