@@ -11,6 +11,7 @@ from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import BETWEEN, Dataset, text_key
 from pairfuse.errors import DataError
 from toys.data import picture, saved, write_labels, write_set
+from toys.fusion import warnings_logged
 
 
 @pytest.fixture
@@ -291,3 +292,24 @@ def test_a_pair_of_sentences_has_a_key_of_its_own(tmp_path: Path) -> None:
     assert dataset.key(pair, "text") not in keys
     assert [text_key(text) for text in joined[1:]] == keys[1:]
     assert text_key(f"lef{BETWEEN}tright") != dataset.key(pair, "text")
+
+
+ODD_LABELS = ("None", "null", "nan")
+
+
+def test_words_for_nothing_are_labels_and_are_said(tmp_path: Path) -> None:
+    rows = [f"{n},text {n},{label}" for n, label in enumerate([*ODD_LABELS, "a", ""])]
+    (tmp_path / "set.csv").write_text("\n".join(["id,text,label", *rows]) + "\n")
+    with warnings_logged() as told:
+        dataset = load_dataset(tmp_path)
+    assert dataset.labels == ("None", "a", "nan", "null")
+    assert told[0] == "1 of 5 rows have no label: they are test pairs"
+    assert [line for line in told if "--missing-label None" in line]
+
+
+def test_words_that_are_said_to_mean_nothing_make_test_pairs(tmp_path: Path) -> None:
+    rows = [f"{n},text {n},{label}" for n, label in enumerate([*ODD_LABELS, "a", ""])]
+    (tmp_path / "set.csv").write_text("\n".join(["id,text,label", *rows]) + "\n")
+    dataset = load_dataset(tmp_path, missing_labels=("NONE", "nan"))
+    assert dataset.labels == ("a", "null")
+    assert [pair.split for pair in dataset.pairs] == ["test", "train", "test", "train", "test"]

@@ -17,7 +17,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from pairfuse.data.image_facts import take_census
 from pairfuse.data.images import MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
-from pairfuse.data.readers.rows import RawRow
+from pairfuse.data.readers.rows import NO_LABEL, RawRow
 from pairfuse.errors import DataError
 from pairfuse.files import read_bytes, write_bytes
 
@@ -49,6 +49,7 @@ def load_dataset(
     census: Path | None = None,
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
+    missing_labels: Sequence[str] = (),
 ) -> Dataset:
     """Read a data set: label files, texts and what is known of each image.
 
@@ -62,6 +63,8 @@ def load_dataset(
         census: Where facts about images are kept between runs; pictures that lie inside tables
             are unpacked beside it.
         max_pixels: A larger picture counts as unreadable.
+        missing_labels: Words that stand for no label, compared without case; others, such as `None`
+            or `null`, are labels.
         follow_links: Symbolic links may lead out of the data set's folder.
 
     Raises:
@@ -69,7 +72,9 @@ def load_dataset(
     """
     name = find_reader(root, reader)
     found_rows = [_unpacked(root, row, census) for row in read_rows(root, name, columns or {})]
-    rows = [row for row in found_rows if not row.left_out]
+    none = {_folded(word) for word in missing_labels}
+    rows = [_without_label(row, none) for row in found_rows if not row.left_out]
+    _note_split_by_label(rows)
     left_out = Counter(row.left_out for row in found_rows if row.left_out)
     for reason, count in left_out.items():
         log.warning("%d of %d rows left out: %s", count, len(found_rows), reason)
@@ -118,6 +123,28 @@ def _unpacked(root: Path, row: RawRow, census: Path | None) -> RawRow:
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror})") from error
     return replace(row, picture=None, image=path)
+
+
+def _without_label(row: RawRow, none: Collection[str]) -> RawRow:
+    """The row, whose label is gone where it is a word that stands for none."""
+    if row.label is None or _folded(row.label) not in none:
+        return row
+    return replace(row, label=None, split="test" if row.split_by_label else row.split)
+
+
+def _note_split_by_label(rows: Sequence[RawRow]) -> None:
+    """Say which rows became test rows for want of a label, and which labels look like none."""
+    moved = sum(row.split_by_label and row.label is None for row in rows)
+    if moved:
+        log.warning("%d of %d rows have no label: they are test pairs", moved, len(rows))
+    odd = Counter(row.label for row in rows if row.label and row.label.lower() in NO_LABEL)
+    for label, count in odd.items():
+        log.warning(
+            "%d rows have the label %r; if that is none, name it: --missing-label %s",
+            count,
+            label,
+            label,
+        )
 
 
 def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:

@@ -94,7 +94,7 @@ def _guid_tag_row(where: str, line: str, split: Split) -> RawRow:
     return RawRow(
         where,
         guid,
-        None if tag.lower() in NO_LABEL else tag,
+        None if not tag or (split == "test" and tag.lower() in NO_LABEL) else tag,
         split,
         errors=(wrong,) if wrong else (),
     )

@@ -18,7 +18,7 @@ from pairfuse.errors import DataError
 from pairfuse.files import read_bytes
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
-#: Spellings, lower case, that say "no label".
+#: Spellings, lower case, that say "no label" in a file of pairs that are to be predicted.
 NO_LABEL = frozenset({"", "null", "none", "nan"})
 SPLITS: Mapping[str, Split] = {
     "train": "train",
@@ -38,7 +38,8 @@ class RawRow:
     """One row as a label file has it: `where` names file and line, `errors` what is wrong.
 
     A row with `left_out` is no pair: it is counted by that reason. `picture` holds the bytes of an
-    image that lies inside a table; `answers` are what several annotators said, one each.
+    image that lies inside a table; `answers` are what several annotators said, one each. A label
+    is a word of any kind, `None` and `null` too; only an empty cell is none.
     """
 
     where: str
@@ -51,14 +52,16 @@ class RawRow:
     errors: tuple[str, ...] = field(default=())
     left_out: str = ""
     picture: bytes | None = field(default=None, repr=False)
+    #: Whether the split follows from the label alone, and not from a column or a file's name.
+    split_by_label: bool = False
     answers: tuple[str, ...] = ()
 
 
-def guid_error(guid: str) -> str:
-    """Why this cannot be a guid, or an empty string: a guid names files, so it may hold no path."""
+def guid_error(guid: str, *, names_files: bool = True) -> str:
+    """Why this cannot be a guid, or an empty string: one that names files may hold no path."""
     if not guid:
         return "the guid is empty"
-    if "/" in guid or "\\" in guid or guid in {".", ".."}:
+    if names_files and ("/" in guid or "\\" in guid or guid in {".", ".."}):
         return f"the guid {guid!r} holds a path"
     if len(guid) > _MAX_GUID or not guid.isprintable():
         return f"the guid {guid[:40]!r} is too long or holds control characters"
@@ -73,9 +76,23 @@ def label_error(label: str, known: Sequence[str]) -> str:
 def inside(folder: Path, name: str) -> Path | None:
     """The path of a file below the folder, or None if there is no name or it leads outside."""
     pure = PurePosixPath(name.replace("\\", "/"))
-    if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts:
+    if not name or "\0" in name or ".." in pure.parts:
         return None
-    return folder / pure
+    if not pure.is_absolute():
+        return folder / pure
+    return Path(pure) if Path(pure).is_relative_to(folder.resolve()) else None
+
+
+def picture_file(folder: Path, name: str) -> Path | None:
+    """The picture of this name below the folder; an ending that the name lacks is found.
+
+    None if there is no name or it leads outside; a path that is not there where none is found.
+    """
+    path = inside(folder, name)
+    if path is None or path.suffix.lower() in IMAGE_ENDINGS:
+        return path
+    ended = (path.with_name(path.name + ending) for ending in IMAGE_ENDINGS)
+    return path if path.is_file() else next((each for each in ended if each.is_file()), path)
 
 
 def first_folder(root: Path, names: Iterable[str], holding: str) -> Path:
