@@ -12,6 +12,7 @@ tables are unpacked once, each under the sha256 of its bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -82,6 +83,7 @@ def load_dataset(
     _refuse(root, [*_row_errors(rows, labels), *strays])
     texts = _texts(rows, encoding)
     images = _images(rows, census, max_pixels)
+    _refuse(root, _absent(rows, texts, images))
     spelling = _spellings(rows, labels)
     pairs, problems = [], []
     for row in rows:
@@ -175,7 +177,7 @@ def _strays(root: Path, rows: Sequence[RawRow]) -> list[str]:
                 continue
             if path.parent not in inner:
                 inner[path.parent] = _is_inside(path.parent, home)
-            if not inner[path.parent] or (path.is_symlink() and not _is_inside(path, home)):
+            if not inner[path.parent] or (_is_link(path) and not _is_inside(path, home)):
                 out.append(
                     f"{row.where}: {path} is a link that leads out of the data set's folder; "
                     "put the file itself there, or allow links with --follow-links"
@@ -186,6 +188,13 @@ def _strays(root: Path, rows: Sequence[RawRow]) -> list[str]:
 def _is_inside(path: Path, home: str) -> bool:
     real = os.path.realpath(path)
     return real == home or real.startswith(home.rstrip(os.sep) + os.sep)
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):  # a name that no file can have: reading it will say so
+        return False
 
 
 def _plain(label: str) -> str:
@@ -238,6 +247,44 @@ def _problems(row: RawRow, text: DecodedText | None, facts: ImageFacts | None) -
         what = "nothing to train on" if row.split != "test" else "predicted from the class prior"
         out.append(Problem(row.guid, "pair", f"neither text nor image: {what}"))
     return out
+
+
+def _absent(
+    rows: Sequence[RawRow], texts: Mapping[str, DecodedText], images: Mapping[str, ImageFacts]
+) -> list[str]:
+    """Say where files were named and none, or less than half of them, is there."""
+    named = {
+        "text files": {r.guid: r.text_file for r in rows if r.text_file and r.text is None},
+        "images": {row.guid: row.image for row in rows if row.image},
+    }
+    there = {
+        "text files": texts.keys(),
+        "images": {guid for guid, facts in images.items() if facts.digest},
+    }
+    errors = []
+    for kind, files in named.items():
+        lost = [path for guid, path in files.items() if guid not in there[kind]]
+        if lost and len(lost) == len(files):
+            errors.append(
+                f"none of the {len(files)} {kind} can be read; the first is {lost[0]}, and "
+                f"{_beside(lost[0])}; check the folder and the column of paths"
+            )
+        elif 2 * len(lost) > len(files):
+            log.warning(
+                "%d of %d %s cannot be read, such as %s", len(lost), len(files), kind, lost[0]
+            )
+    return errors
+
+
+def _beside(path: Path) -> str:
+    """What lies where a file was looked for, or in the nearest folder above that is there."""
+    folder, names = Path(), list[str]()
+    for folder in path.parents:
+        with contextlib.suppress(OSError, ValueError):
+            names = sorted(entry.name for entry in folder.iterdir())
+            break
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{folder} holds {', '.join(names[:5]) or 'nothing'}{more}"
 
 
 def _spellings(rows: Iterable[RawRow], labels: Sequence[str]) -> dict[str, str]:

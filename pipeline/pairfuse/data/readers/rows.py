@@ -91,8 +91,11 @@ def picture_file(folder: Path, name: str) -> Path | None:
     path = inside(folder, name)
     if path is None or path.suffix.lower() in IMAGE_ENDINGS:
         return path
-    ended = (path.with_name(path.name + ending) for ending in IMAGE_ENDINGS)
-    return path if path.is_file() else next((each for each in ended if each.is_file()), path)
+    try:
+        ended = [path, *(path.with_name(path.name + ending) for ending in IMAGE_ENDINGS)]
+        return next((each for each in ended if each.is_file()), path)
+    except (OSError, ValueError):  # a name that no file can have: reading it will say so
+        return path
 
 
 def first_folder(root: Path, names: Iterable[str], holding: str) -> Path:
