@@ -266,7 +266,7 @@ def _absent(
         lost = [path for guid, path in files.items() if guid not in there[kind]]
         if lost and len(lost) == len(files):
             errors.append(
-                f"none of the {len(files)} {kind} can be read; the first is {lost[0]}, and "
+                f"none of the {len(files)} {kind} can be read; the first is {str(lost[0])[:300]}, and "
                 f"{_beside(lost[0])}; check the folder and the column of paths"
             )
         elif 2 * len(lost) > len(files):
