@@ -18,7 +18,7 @@ study = $(if $(TRIALS),--trials "$(TRIALS)") $(if $(FOLDS),--folds "$(FOLDS)") \
   $(if $(METRIC),--metric "$(METRIC)")
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup demo check-data features tune train ablate predict report matrix compare study test faults lint format docs picture bench clean
+.PHONY: help run setup demo check-data features tune train ablate predict report matrix compare study test coverage attack faults lint format docs picture bench clean
 
 help: ## list targets and variables
 	@echo "pairfuse: classify pairs of one text and one image"
@@ -79,6 +79,12 @@ study: $(STAMP) ## hundreds of worlds of known truth: is the verdict right? (min
 
 test: $(STAMP) ## run the whole test suite
 	@$(BIN)/python -m pytest
+
+coverage: $(STAMP) ## run the suite and say which lines and branches no test reaches
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+
+attack: $(STAMP) ## let one system call fail, at every place that a command touches (an hour)
+	@$(BIN)/python tests/attack/attack.py $(ARGS)
 
 faults: $(STAMP) ## kill, fill disks and race in full (minutes); prints the counts
 	@$(BIN)/python -m pytest -m "faults or not faults" tests/faults

@@ -142,7 +142,7 @@ def test_an_image_that_fails_in_full_decoding_is_missing(
     views = pf.extract_features(replace(data, cache=tmp_path), ENCODERS)
     row = data.guids.index(pair.guid)
     assert (views.present["ngram"][row], views.present["efficientnet-lite0"][row]) == (True, False)
-    assert "is cut" in (tmp_path / "census" / "images.jsonl").read_text()
+    assert "is cut" in (tmp_path / "image_facts" / "images.jsonl").read_text()
 
 
 def test_features_of_no_encoder_are_refused(data: pf.Pairs) -> None:

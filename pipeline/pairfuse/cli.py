@@ -30,7 +30,7 @@ from pairfuse.commands import (
     tune,
 )
 from pairfuse.commands.flags import Subparsers
-from pairfuse.console import note, start_logging
+from pairfuse.console import log, note, start_logging
 from pairfuse.errors import PairfuseError
 
 
@@ -88,14 +88,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno is None:  # no answer of the system: a bug
             raise
-        note(
-            f"error: cannot write {error.filename or 'to the disk'} ({error.strerror}); make room "
-            "or name another place with --cache, then run again to resume"
-        )
+        log.info("the system's error", exc_info=True)
+        note(f"error: {_system_words(error)}")
         return 1
     return 0
+
+
+def _system_words(error: OSError) -> str:
+    """What the system refused, by its own name, and what to do; nothing is taken for damaged."""
+    reason = f"{error.strerror}, {errno.errorcode.get(error.errno or 0, error.errno)}"
+    if error.errno in UNWRITABLE:
+        return (
+            f"cannot write {error.filename or 'to the disk'} ({reason}); make room or name another "
+            "place with --cache, then run again to resume"
+        )
+    return (
+        f"the system failed at {error.filename or 'a file'} ({reason}); nothing was removed: run "
+        "the command again, and look at the disk if it stays"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:

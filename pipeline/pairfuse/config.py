@@ -37,6 +37,8 @@ class DataConfig:
     encoding: str = "auto"
     labels: tuple[str, ...] = ()
     strict: bool = False
+    missing_labels: tuple[str, ...] = ()
+    follow_links: bool = False
     max_pixels: int = 64_000_000
 
     def __post_init__(self) -> None:

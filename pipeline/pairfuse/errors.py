@@ -3,7 +3,8 @@
 PairfuseError
 ├── DataError         label files, tables, texts, images
 ├── EncoderError      weights not found, wrong model, device
-├── StoreError        feature store: damaged, full, locked, incomplete
+├── StoreError        feature store: full, locked, incomplete, of a newer format
+│   └── DamageError   a part of it is proven damaged: checksum or schema
 ├── ConfigError       configuration files and flags
 └── CheckpointError   trained models: missing, incomplete, not made for this data set
 
@@ -26,6 +27,10 @@ class EncoderError(PairfuseError):
 
 class StoreError(PairfuseError):
     """A feature store cannot be read or written."""
+
+
+class DamageError(StoreError):
+    """A part is proven damaged; what only could not be read just now is an `OSError`."""
 
 
 class ConfigError(PairfuseError, ValueError):

@@ -6,9 +6,11 @@ import contextlib
 import csv
 import errno
 import fcntl
+import fnmatch
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+_log = logging.getLogger("pairfuse")
 #: Temporary files begin so; a reader never opens one, a writer removes those of dead writers.
 TEMPORARY = ".writing-"
 #: Tries at a write whose folder another process removes again and again.
@@ -28,6 +31,10 @@ _ATTEMPTS = 5
 STALE_AFTER = 3600.0
 #: A larger file is not taken into memory.
 MAX_FILE_BYTES = 4 * 2**30
+#: Answers of file systems that know no locks.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+#: A lock file cannot be made on a cache that is only read: nothing there needs the lock.
+_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _OWNER = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{8})-([1-9][0-9]*)-[0-9a-f]{8}")
 
 
@@ -88,11 +95,17 @@ def temporary_name() -> str:
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:
-    """What a folder holds, sorted; nothing if it is not there, or goes meanwhile."""
+    """What a folder holds, sorted; nothing if it is not there, or goes meanwhile.
+
+    Raises:
+        OSError: It cannot be listed. `Path.glob` would say that it is empty.
+    """
     try:
-        return sorted(folder.glob(pattern))
-    except FileNotFoundError:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    return sorted(folder / name for name in names if fnmatch.fnmatchcase(name, pattern))
 
 
 def sweep(folder: Path) -> None:
@@ -111,22 +124,44 @@ def sweep(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+def locked(
+    path: Path, *, on_wait: Callable[[], object] = lambda: None, required: bool = False
+) -> Iterator[None]:
     """Hold the lock on this file; the kernel frees it when the holder dies, however it dies.
 
     Args:
-        path: Made if it is not there; where it cannot be made or locked, there is no lock.
+        path: Made if it is not there.
         on_wait: Called once if another process holds it.
+        required: Without it, a folder that is only read, or a file system that knows no locks, is
+            worked on without one; the latter is said once.
+
+    Raises:
+        OSError: The file cannot be opened or locked.
     """
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):  # some network file systems know no locks
+        try:
             file = held.enter_context(path.open("ab"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 on_wait()
                 fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if required or error.errno not in NO_LOCKS | _READ_ONLY:
+                raise
+            if error.errno in NO_LOCKS:
+                say_no_locks(path.parent)
         yield
+
+
+@cache
+def say_no_locks(folder: Path) -> None:
+    """Warn, once for each folder."""
+    _log.warning(
+        "the file system of %s knows no locks: two commands may compute the same rows at once, "
+        "which costs time and harms nothing",
+        folder,
+    )
 
 
 def sync_folder(folder: Path) -> None:

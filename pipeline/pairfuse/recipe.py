@@ -15,10 +15,11 @@ BALANCES: tuple[Balance, ...] = ("none", "weights", "smote")
 class Recipe:
     """How one head is built and trained.
 
-    `n_components` is the number of principal axes kept of each view and `whitening` how far they are
-    evened out (see ViewScaling); `balance_strength` is how far class weights or SMOTE go towards equal
-    classes; `views` are the encoders used (empty: all); `warmup_ratio` is the share of all steps;
-    `modality_dropout` is the chance that a row loses its text or its image in a training step.
+    `n_components` is the number of principal axes kept of each view and `whitening` how far they
+    are evened out (see ViewScaling); `balance_strength` is how far class weights or SMOTE go
+    towards equal classes; `views` are the encoders used (empty: all); `warmup_ratio` is the share
+    of all steps; `modality_dropout` is the chance that a row loses its text or its image in a
+    training step.
     """
 
     head: str = "projected"

@@ -75,8 +75,8 @@ def test_groups_are_transitive_across_kinds() -> None:
     assert groups.tolist() == [0, 0, 0, 1]
 
 
-def test_short_texts_missing_images_and_blank_images_make_no_group() -> None:
-    rows = [("hi", "a", 0), ("hi", "b", 0), (None, "", 1 << 63), (None, "", 1 << 63)]
+def test_missing_texts_missing_images_and_blank_images_make_no_group() -> None:
+    rows = [("", "a", 0), (None, "b", 0), (None, "", 1 << 63), (None, "", 1 << 63)]
     assert duplicate_groups(dataset(*rows)).tolist() == [0, 1, 2, 3]
 
 

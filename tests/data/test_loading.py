@@ -11,6 +11,7 @@ from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import BETWEEN, Dataset, text_key
 from pairfuse.errors import DataError
 from toys.data import picture, saved, write_labels, write_set
+from toys.fusion import warnings_logged
 
 
 @pytest.fixture
@@ -291,3 +292,48 @@ def test_a_pair_of_sentences_has_a_key_of_its_own(tmp_path: Path) -> None:
     assert dataset.key(pair, "text") not in keys
     assert [text_key(text) for text in joined[1:]] == keys[1:]
     assert text_key(f"lef{BETWEEN}tright") != dataset.key(pair, "text")
+
+
+ODD_LABELS = ("None", "null", "nan")
+
+
+def test_words_for_nothing_are_labels_and_are_said(tmp_path: Path) -> None:
+    rows = [f"{n},text {n},{label}" for n, label in enumerate([*ODD_LABELS, "a", ""])]
+    (tmp_path / "set.csv").write_text("\n".join(["id,text,label", *rows]) + "\n")
+    with warnings_logged() as told:
+        dataset = load_dataset(tmp_path)
+    assert dataset.labels == ("None", "a", "nan", "null")
+    assert told[0] == "1 of 5 rows have no label: they are test pairs"
+    assert [line for line in told if "--missing-label None" in line]
+
+
+def test_words_that_are_said_to_mean_nothing_make_test_pairs(tmp_path: Path) -> None:
+    rows = [f"{n},text {n},{label}" for n, label in enumerate([*ODD_LABELS, "a", ""])]
+    (tmp_path / "set.csv").write_text("\n".join(["id,text,label", *rows]) + "\n")
+    dataset = load_dataset(tmp_path, missing_labels=("NONE", "nan"))
+    assert dataset.labels == ("a", "null")
+    assert [pair.split for pair in dataset.pairs] == ["test", "train", "test", "train", "test"]
+
+
+def test_a_modality_that_is_wholly_absent_is_an_error_that_says_what_lies_there(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "0.jpg").touch()
+    rows = [f"{n},text {n},photos/{n}.jpg,a" for n in range(4)]
+    (tmp_path / "set.csv").write_text("\n".join(["id,text,image,label", *rows]) + "\n")
+    with pytest.raises(DataError) as caught:
+        load_dataset(tmp_path)
+    assert "none of the 4 images can be read; the first is" in str(caught.value)
+    assert "photos/0.jpg" in str(caught.value)
+    assert "holds pictures, set.csv" in str(caught.value)
+
+
+def test_more_than_half_absent_is_a_warning(tmp_path: Path) -> None:
+    root = write_set(tmp_path, {str(n): "pn"[n % 2] for n in range(4)})
+    rows = [f"{n},text {n},data/{n if n == 1 else 'x'}.png,a" for n in range(4)]
+    (root / "train.txt").unlink()
+    (root / "set.csv").write_text("\n".join(["id,text,image,label", *rows]) + "\n")
+    with warnings_logged() as told:
+        load_dataset(root / "set.csv")
+    assert told == [f"3 of 4 images cannot be read, such as {root / 'data' / 'x.png'}"]

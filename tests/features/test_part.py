@@ -237,7 +237,7 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File, Path], None], str]] = {
     "no rows": (attribute("rows", 0), "it declares 0 rows"),
     "negative rows": (attribute("rows", -1), "it declares -1 rows"),
     "older version": (attribute("format_version", 0), "of format pairfuse-features version 0"),
-    "newer version": (attribute("format_version", 99), "of format pairfuse-features version 99"),
+    "newer version": (attribute("format_version", 99), "format version 99, which a newer"),
     "other format": (attribute("format", np.bytes_("anndata")), "of format anndata"),
     "attribute missing": (attribute("created", None), "attribute 'created' is missing"),
     "attribute array": (attribute("rows", np.ones(9)), "attribute 'rows' is not a plain value"),

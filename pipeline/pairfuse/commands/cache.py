@@ -71,6 +71,8 @@ def _verify(parsed: argparse.Namespace) -> None:
 
 
 def _report(parsed: argparse.Namespace, stores: list[Any], *, proven: bool) -> None:
+    from pairfuse.features.upkeep import DAMAGED
+
     damaged = [reason for facts in stores for reason in facts.damaged]
     lost = [f"row {key}" for facts in stores for key in facts.lost]
     if parsed.json:
@@ -82,7 +84,10 @@ def _report(parsed: argparse.Namespace, stores: list[Any], *, proven: bool) -> N
             say(f"no features in {parsed.cache}")
     if damaged and proven and parsed.repair:
         if not parsed.json:
-            say(f"repaired {len(damaged)} damaged parts; run `pairfuse features` for what was lost")
+            say(
+                f"set {len(damaged)} damaged parts aside in the stores' folders {DAMAGED}/ (until "
+                "`pairfuse cache gc`); run `pairfuse features` for what was lost"
+            )
         return
     if damaged:
         shown = [*damaged, *lost[:20], *(["..."] if len(lost) > 20 else [])]
@@ -92,6 +97,8 @@ def _report(parsed: argparse.Namespace, stores: list[Any], *, proven: bool) -> N
 def _cells(facts: Any, *, proven: bool) -> tuple[str, ...]:
     size = facts.size / 2**20
     remarks = [f"{facts.tokens} tokens"] if facts.tokens else []
+    if facts.set_aside:
+        remarks.append(f"{facts.set_aside} damaged parts set aside")
     if proven and not facts.damaged:
         remarks.append(f"every row verified, {size / max(facts.seconds, 1e-6):.0f} MB/s")
     return (

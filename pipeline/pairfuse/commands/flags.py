@@ -54,6 +54,16 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             "data.strict",
             {"action": "store_true", "help": "a missing or unreadable modality is an error"},
         ),
+        (
+            "--missing-label",
+            "data.missing_labels",
+            {"metavar": "WORD", "nargs": "+", "help": "words that stand for no label"},
+        ),
+        (
+            "--follow-links",
+            "data.follow_links",
+            {"action": "store_true", "help": "read links that lead out of the data set's folder"},
+        ),
     ),
     "features": (
         (

@@ -282,6 +282,8 @@ class Workspace:
             encoding=data.encoding,
             labels=data.labels,
             strict=data.strict,
+            missing_labels=data.missing_labels,
+            follow_links=data.follow_links,
             facts_file=self.image_facts,
             max_pixels=data.max_pixels,
         )

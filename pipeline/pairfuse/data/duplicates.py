@@ -1,6 +1,8 @@
 """Duplicates: which pairs are the same thing, so that no two folds share one.
 
-A group is transitive: A has the text of B, B has the image of C, so all three stay together.
+A group is transitive: A has the text of B, B has the image of C, so all three stay together. Equal
+texts are the same thing at any length; but a short one that much of the data set shares ("ok", one
+emoji) says little, and pairs of it are the same only where their image is the same too.
 """
 
 from __future__ import annotations
@@ -8,7 +10,8 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Hashable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations, pairwise
@@ -29,7 +32,10 @@ Kind = Literal["same text", "same image bytes", "near image", "any of these"]
 KINDS: tuple[Kind, ...] = ("same text", "same image bytes", "near image", "any of these")
 
 MAX_DISTANCE = 4
-SHORTEST_TEXT = 12  # "good morning" has twelve characters; shorter texts repeat by chance
+#: "good morning" has twelve characters; shorter texts repeat by chance where many write them.
+SHORT_TEXT = 12
+#: A short text in more pairs than this share, and this number, is common.
+COMMON_SHARE, COMMON_PAIRS = 0.02, 20
 FLAT_HASH_BITS = 16  # a picture sets about 32 of the 64 bits, a blank one hardly any or all
 FLAT_RANGE = 8  # grey levels; below it the hash is made of JPEG noise
 EDGES_AT_ONCE = 2_000_000
@@ -129,9 +135,30 @@ def _is_word(char: str) -> bool:
     return char.isalnum() or unicodedata.category(char) in ("Mn", "Mc")
 
 
+def common_texts(dataset: Dataset) -> dict[str, int]:
+    """Short texts that so many pairs share that they alone make no duplicate, with how many do."""
+    return _common([_text_key(pair.text) for pair in dataset.pairs])
+
+
+def _text_key(text: str | None) -> str:
+    """What equal texts share: their words, or where they have none (emoji alone) all of it."""
+    return normalise_text(text or "") or " ".join((text or "").casefold().split())
+
+
+def _common(keys: Sequence[str]) -> dict[str, int]:
+    least = max(COMMON_PAIRS, COMMON_SHARE * len(keys))
+    counts = Counter(key for key in keys if 0 < len(key) < SHORT_TEXT)
+    return {key: count for key, count in counts.most_common() if count > least}
+
+
 def _same_text(dataset: Dataset) -> Ints:
-    texts = (normalise_text(pair.text or "") for pair in dataset.pairs)
-    return _same(text if len(text) >= SHORTEST_TEXT else None for text in texts)
+    keys = [_text_key(pair.text) for pair in dataset.pairs]
+    common = _common(keys)
+    # Pairs of a common text that have an image are grouped by it; those without have nothing else.
+    return _same(
+        key if key and (key not in common or pair.image is None) else None
+        for key, pair in zip(keys, dataset.pairs, strict=True)
+    )
 
 
 def _same_bytes(dataset: Dataset) -> Ints:

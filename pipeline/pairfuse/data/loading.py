@@ -2,19 +2,23 @@
 
 Decisions: a text that is empty, or an image that is absent, unreadable or too large, is a missing
 modality. A training pair with neither is an error; a test pair with neither stays and is
-predicted from the class prior. Labels are compared without case and outer spaces and take their
-most frequent spelling. The same guid twice, a training row without a label, a label outside a
-given vocabulary and a guid that holds a path are errors; all bad rows are reported together.
-Rows that their layout leaves out are counted and said. Pictures inside tables are unpacked once,
-each under the sha256 of its bytes.
+predicted from the class prior. Labels are compared without case, outer spaces and characters of no
+width, in Unicode's composed form, and take their most frequent spelling. A link that leads out of
+the data set's folder is a bad row unless links are followed. The same guid twice, a training row
+without a label, a label outside a given vocabulary and a guid that holds a path are errors; all bad
+rows are reported together. Rows that their layout leaves out are counted and said. Pictures inside
+tables are unpacked once, each under the sha256 of its bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +28,15 @@ from pairfuse.data.image_facts import read_image_facts
 from pairfuse.data.images import MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
-from pairfuse.data.readers.rows import RawRow
+from pairfuse.data.readers.rows import NO_LABEL, RawRow
 from pairfuse.errors import DataError
 from pairfuse.files import read_bytes, write_bytes
 
 _SHOWN = 20
 #: Control characters, line ends and lone surrogates: no label is written with them.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: Zero-width spaces, joiners and marks of direction and byte order: no eye tells labels by them.
+_NO_WIDTH = re.compile("[\u200b-\u200f\u2060\ufeff]")
 
 
 def load_dataset(
@@ -43,6 +49,8 @@ def load_dataset(
     strict: bool = False,
     facts_file: Path | None = None,
     max_pixels: int = MAX_PIXELS,
+    follow_links: bool = False,
+    missing_labels: Sequence[str] = (),
 ) -> Dataset:
     """Read a data set: label files, texts and what is known of each image.
 
@@ -56,26 +64,33 @@ def load_dataset(
         facts_file: Where facts about images are kept between runs (`image_facts_file`); pictures
             that lie inside tables are unpacked beside it.
         max_pixels: A larger picture counts as unreadable.
+        missing_labels: Words that stand for no label, compared without case; others, such as `None`
+            or `null`, are labels.
+        follow_links: Symbolic links may lead out of the data set's folder.
 
     Raises:
         DataError: Rows that cannot be used, all of them named.
     """
     name = find_reader(root, reader)
     found_rows = [_unpacked(root, row, facts_file) for row in read_rows(root, name, columns or {})]
-    rows = [row for row in found_rows if not row.left_out]
+    none = {_folded(word) for word in missing_labels}
+    rows = [_without_label(row, none) for row in found_rows if not row.left_out]
+    _note_split_by_label(rows)
     left_out = Counter(row.left_out for row in found_rows if row.left_out)
     for reason, count in left_out.items():
         log.warning("%d of %d rows left out: %s", count, len(found_rows), reason)
-    _refuse(root, _row_errors(rows, labels))
+    strays = [] if follow_links else _strays(root, rows)
+    _refuse(root, [*_row_errors(rows, labels), *strays])
     texts = _texts(rows, encoding)
     images = _images(rows, facts_file, max_pixels)
+    _refuse(root, _absent(rows, texts, images))
     spelling = _spellings(rows, labels)
     pairs, problems = [], []
     for row in rows:
         text, facts = texts.get(row.guid), images.get(row.guid)
         usable = bool(text and text.text.strip())
         image = row.image if facts and not facts.error else None
-        label = None if row.label is None else spelling[row.label.casefold()]
+        label = None if row.label is None else spelling[_folded(row.label)]
         pairs.append(
             Pair(
                 guid=row.guid,
@@ -120,10 +135,32 @@ def _unpacked(root: Path, row: RawRow, facts_file: Path | None) -> RawRow:
     return replace(row, picture=None, image=path)
 
 
+def _without_label(row: RawRow, none: Collection[str]) -> RawRow:
+    """The row, whose label is gone where it is a word that stands for none."""
+    if row.label is None or _folded(row.label) not in none:
+        return row
+    return replace(row, label=None, split="test" if row.split_by_label else row.split)
+
+
+def _note_split_by_label(rows: Sequence[RawRow]) -> None:
+    """Say which rows became test rows for want of a label, and which labels look like none."""
+    moved = sum(row.split_by_label and row.label is None for row in rows)
+    if moved:
+        log.warning("%d of %d rows have no label: they are test pairs", moved, len(rows))
+    odd = Counter(row.label for row in rows if row.label and row.label.lower() in NO_LABEL)
+    for label, count in odd.items():
+        log.warning(
+            "%d rows have the label %r; if that is none, name it: --missing-label %s",
+            count,
+            label,
+            label,
+        )
+
+
 def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:
     errors = [f"{row.where}: {error}" for row in rows for error in row.errors]
     seen: dict[str, str] = {}
-    known = {label.casefold() for label in labels}
+    known = {_folded(label) for label in labels}
     for row in rows:
         if row.guid in seen:
             errors.append(f"{row.where}: guid {row.guid} was there before, in {seen[row.guid]}")
@@ -132,9 +169,50 @@ def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:
             errors.append(f"{row.where}: pair {row.guid} is for training but has no label")
         if row.label is not None and _UNWRITABLE.search(row.label):
             errors.append(f"{row.where}: label {row.label[:40]!r} holds control characters")
-        elif known and row.label is not None and row.label.casefold() not in known:
+        elif known and row.label is not None and _folded(row.label) not in known:
             errors.append(f"{row.where}: label {row.label!r} is not one of {', '.join(labels)}")
     return errors if rows else ["no rows"]
+
+
+def _strays(root: Path, rows: Sequence[RawRow]) -> list[str]:
+    """Rows one of whose files is a link that leads out of the data set's folder."""
+    home = os.path.realpath(root if root.is_dir() else root.parent)
+    inner: dict[Path, bool] = {}  # folders that lie inside, links in their paths followed
+    out = []
+    for row in rows:
+        for path in (row.text_file, row.image if row.picture is None else None):
+            if path is None or not path.is_relative_to(root if root.is_dir() else root.parent):
+                continue
+            if path.parent not in inner:
+                inner[path.parent] = _is_inside(path.parent, home)
+            if not inner[path.parent] or (_is_link(path) and not _is_inside(path, home)):
+                out.append(
+                    f"{row.where}: {path} is a link that leads out of the data set's folder; "
+                    "put the file itself there, or allow links with --follow-links"
+                )
+    return out
+
+
+def _is_inside(path: Path, home: str) -> bool:
+    real = os.path.realpath(path)
+    return real == home or real.startswith(home.rstrip(os.sep) + os.sep)
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):  # a name that no file can have: reading it will say so
+        return False
+
+
+def _plain(label: str) -> str:
+    """A label without characters of no width, in Unicode's composed form."""
+    return _NO_WIDTH.sub("", unicodedata.normalize("NFC", label)).strip()
+
+
+def _folded(label: str) -> str:
+    """What is compared of a label."""
+    return unicodedata.normalize("NFC", _plain(label).casefold())
 
 
 def _texts(rows: Sequence[RawRow], encoding: str) -> dict[str, DecodedText]:
@@ -183,14 +261,53 @@ def _problems(row: RawRow, text: DecodedText | None, facts: ImageFacts | None) -
     return out
 
 
+def _absent(
+    rows: Sequence[RawRow], texts: Mapping[str, DecodedText], images: Mapping[str, ImageFacts]
+) -> list[str]:
+    """Say where files were named and none, or less than half of them, is there."""
+    named = {
+        "text files": {r.guid: r.text_file for r in rows if r.text_file and r.text is None},
+        "images": {row.guid: row.image for row in rows if row.image},
+    }
+    there = {
+        "text files": texts.keys(),
+        "images": {guid for guid, facts in images.items() if facts.digest},
+    }
+    errors = []
+    for kind, files in named.items():
+        lost = [path for guid, path in files.items() if guid not in there[kind]]
+        if lost and len(lost) == len(files):
+            errors.append(
+                f"none of the {len(files)} {kind} can be read; the first is "
+                f"{str(lost[0])[:300]}, and "
+                f"{_beside(lost[0])}; check the folder and the column of paths"
+            )
+        elif 2 * len(lost) > len(files):
+            log.warning(
+                "%d of %d %s cannot be read, such as %s", len(lost), len(files), kind, lost[0]
+            )
+    return errors
+
+
+def _beside(path: Path) -> str:
+    """What lies where a file was looked for, or in the nearest folder above that is there."""
+    folder, names = Path(), list[str]()
+    for folder in path.parents:
+        with contextlib.suppress(OSError, ValueError):
+            names = sorted(entry.name for entry in folder.iterdir())
+            break
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{folder} holds {', '.join(names[:5]) or 'nothing'}{more}"
+
+
 def _spellings(rows: Iterable[RawRow], labels: Sequence[str]) -> dict[str, str]:
-    """The spelling that stands for each label, by its casefolded form."""
+    """The spelling that stands for each label, by what is compared of it."""
     if labels:
-        return {label.casefold(): label for label in labels}
+        return {_folded(label): label for label in labels}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         if row.label is not None:
-            counts[row.label.casefold()][row.label] += 1
+            counts[_folded(row.label)][_plain(row.label)] += 1
     return {
         folded: min(spellings, key=lambda label: (-spellings[label], label))
         for folded, spellings in counts.items()
@@ -199,9 +316,9 @@ def _spellings(rows: Iterable[RawRow], labels: Sequence[str]) -> dict[str, str]:
 
 def _note_spellings(rows: Sequence[RawRow], spelling: Mapping[str, str]) -> None:
     odd = Counter(
-        (row.label, spelling[row.label.casefold()])
+        (row.label, spelling[_folded(row.label)])
         for row in rows
-        if row.label is not None and row.label != spelling[row.label.casefold()]
+        if row.label is not None and row.label != spelling[_folded(row.label)]
     )
     for (label, taken), count in odd.items():
         log.warning("%d labels %r are taken as %r", count, label, taken)

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pairfuse.data.duplicates import KINDS, MAX_DISTANCE, Twins, duplicate_groups, twins
+from pairfuse.data.duplicates import (
+    KINDS,
+    MAX_DISTANCE,
+    Twins,
+    common_texts,
+    duplicate_groups,
+    twins,
+)
 from pairfuse.data.pairs import MODALITIES, Dataset, Pair, Problem
 from pairfuse.files import write_csv
 
@@ -56,6 +63,7 @@ class Profile:
     problems: Mapping[str, int]  # "image: missing" -> pairs
     twins: tuple[Twins, ...]
     left_out: Mapping[str, int]  # reason -> rows that are no pairs
+    common_texts: Mapping[str, int]  # short text -> pairs that share it
 
 
 def profile(dataset: Dataset, *, max_distance: int = MAX_DISTANCE) -> Profile:
@@ -75,6 +83,7 @@ def profile(dataset: Dataset, *, max_distance: int = MAX_DISTANCE) -> Profile:
         modes=_counted(fact.mode for fact in images),
         problems=_counted(_reason(problem) for problem in dataset.problems),
         twins=twins(dataset, max_distance=max_distance),
+        common_texts=common_texts(dataset),
         left_out=dataset.left_out,
     )
 
@@ -97,6 +106,7 @@ def summary(profile: Profile) -> str:
         *_problem_lines(profile.problems),
         "",
         *_twin_lines(profile.twins),
+        *_common_lines(profile.common_texts),
     ]
     return "\n".join(_fitted(line, WIDEST) for line in lines)
 
@@ -226,6 +236,13 @@ def _twin_lines(found: tuple[Twins, ...]) -> list[str]:
         cells = (len(sizes), sum(sizes), max(sizes, default=0), across, differ)
         lines.append(f"{kind:<20}" + "".join(f"{cell:>14}" for cell in cells))
     return lines
+
+
+def _common_lines(common: Mapping[str, int]) -> list[str]:
+    return [
+        f"{count:>8} pairs have the text {text!r}: they are the same only where the image is too"
+        for text, count in list(common.items())[:SHOWN]
+    ]
 
 
 def _fitted(line: str, width: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pairfuse.errors import StoreError, shown
+from pairfuse.errors import DamageError, StoreError, shown
 
 if TYPE_CHECKING:
     import h5py
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FORMAT = "pairfuse-features"
 #: Of a part without tokens, and of one with them.
 PLAIN_VERSION, TOKEN_VERSION = 2, 3
+#: A version beyond this is damage, one up to it the work of a newer pairfuse.
+NEWEST_VERSION = 1000
 SUFFIX = ".h5"
 KEY_BYTES = 32
 CHECKSUM_BYTES = 16
@@ -46,6 +48,8 @@ _TOKEN_DATASETS: dict[str, np.dtype[Any]] = {
     "token_checksums": np.dtype("u1"),
 }
 _TOKEN_ATTRIBUTES = ("tokens", "token_dim")
+#: HDF5 itself keeps an attribute below this; a larger one is declared, not there.
+_TEXT_BYTES = 2**20
 _WHOLE_NUMBERS = frozenset({"format_version", "dim", "rows", *_TOKEN_ATTRIBUTES})
 
 
@@ -70,9 +74,14 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
     out: dict[str, Any] = {}
     _read_into(out, file, _ATTRIBUTES)
     version = out["format_version"]
-    if out["format"] != FORMAT or version not in (PLAIN_VERSION, TOKEN_VERSION):
+    if out["format"] != FORMAT or not PLAIN_VERSION <= version <= NEWEST_VERSION:
         found = f"{out['format'][:60]} version {shown(version)}"
-        raise StoreError(f"it is of format {found}, this is {FORMAT} version {TOKEN_VERSION}")
+        raise DamageError(f"it is of format {found}, this is {FORMAT} version {TOKEN_VERSION}")
+    if version > TOKEN_VERSION:
+        raise StoreError(
+            f"it is of format version {version}, which a newer pairfuse wrote; this one reads up "
+            f"to version {TOKEN_VERSION}: update it, or name another folder with --cache"
+        )
     _read_into(out, file, attributes_of(out)[len(_ATTRIBUTES) :])
     return out
 
@@ -80,14 +89,14 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
 def _read_into(out: dict[str, Any], file: h5py.File, names: Sequence[str]) -> None:
     for name in names:
         if name not in file.attrs:
-            raise StoreError(f"attribute {name!r} is missing")
+            raise DamageError(f"attribute {name!r} is missing")
         kind = file.attrs.get_id(name)
-        if kind.shape != () or kind.dtype.kind not in "Siu":
-            raise StoreError(f"attribute {name!r} is not a plain value")
+        if kind.shape != () or kind.dtype.kind not in "Siu" or kind.dtype.itemsize > _TEXT_BYTES:
+            raise DamageError(f"attribute {name!r} is not a plain value")
         value = file.attrs[name]
         out[name] = int(value) if isinstance(value, np.integer) else value.decode("utf-8")
         if not isinstance(out[name], int if name in _WHOLE_NUMBERS else str):
-            raise StoreError(f"attribute {name!r} is not a plain value")
+            raise DamageError(f"attribute {name!r} is not a plain value")
 
 
 def plain_dataset(file: h5py.File, name: str, dtype: np.dtype[Any]) -> h5py.Dataset:
@@ -96,10 +105,10 @@ def plain_dataset(file: h5py.File, name: str, dtype: np.dtype[Any]) -> h5py.Data
 
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
-        raise StoreError(f"dataset {name!r} is missing or is a link to elsewhere")
+        raise DamageError(f"dataset {name!r} is missing or is a link to elsewhere")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise StoreError(f"{name!r} is not a dataset")
+        raise DamageError(f"{name!r} is not a dataset")
     plist = dataset.id.get_create_plist()
     if (
         plist.get_layout() != h5py.h5d.CONTIGUOUS
@@ -107,7 +116,7 @@ def plain_dataset(file: h5py.File, name: str, dtype: np.dtype[Any]) -> h5py.Data
         or plist.get_nfilters()
         or dataset.dtype != dtype
     ):
-        raise StoreError(f"dataset {name!r} is not plain, contiguous {dtype}")
+        raise DamageError(f"dataset {name!r} is not plain, contiguous {dtype}")
     return dataset
 
 
@@ -117,7 +126,7 @@ def check_shapes(
     """Declared shapes agree with each other and fit into the file, before a byte is read."""
     rows, dim = attributes["rows"], attributes["dim"]
     if not (isinstance(rows, int) and isinstance(dim, int) and rows > 0 and dim > 0):
-        raise StoreError(f"it declares {rows} rows of width {dim}")
+        raise DamageError(f"it declares {rows} rows of width {dim}")
     shapes: dict[str, tuple[int, ...]] = {
         "keys": (rows, KEY_BYTES),
         "checksums": (rows, CHECKSUM_BYTES),
@@ -128,7 +137,7 @@ def check_shapes(
     }
     for name, dataset in datasets.items():
         if dataset.shape != shapes[name]:
-            raise StoreError(f"dataset {name!r} has shape {dataset.shape}")
+            raise DamageError(f"dataset {name!r} has shape {dataset.shape}")
         offset = dataset.id.get_offset()
         if offset is None or offset + dataset.size * dataset.dtype.itemsize > file_size:
-            raise StoreError(f"dataset {name!r} reaches past the end of the file: it was cut off")
+            raise DamageError(f"dataset {name!r} reaches past the end of the file: it was cut off")

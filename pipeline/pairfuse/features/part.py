@@ -12,6 +12,8 @@ refused before a row of it is used.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 
 from pairfuse.arrays import Bytes, Floats, Ints
 from pairfuse.encoders.tokens import Tokens
-from pairfuse.errors import StoreError
+from pairfuse.errors import DamageError, StoreError
 from pairfuse.features.hdf5_schema import (
     CHECKSUM_BYTES,
     FORMAT,
@@ -41,6 +43,7 @@ from pairfuse.features.hdf5_schema import (
     plain_dataset,
     read_attributes,
 )
+from pairfuse.files import read_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -152,39 +155,63 @@ def open_part(path: Path) -> Part:
     """Check a part's shape, attributes and name; its features stay on disk.
 
     Raises:
-        StoreError: The file is not a whole, untouched part of this format.
-        FileNotFoundError: It was removed, as compaction does.
+        DamageError: The file is not a whole, untouched part.
+        StoreError: It is of a newer format than this version knows.
+        OSError: The system could not read it just now; FileNotFoundError where it was removed, as
+            compaction does.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait for its writer
+        raise DamageError(_refused(path, "it is not a plain file"))
+    part = _read_head(path)
+    more = (part.tokens.offsets, part.tokens.checksums) if part.tokens else ()
+    name = part_name(part.attributes, part.keys, part.checksums, *more)
+    if path.stem != name.removesuffix(SUFFIX):
+        raise DamageError(_refused(path, "its name is not the checksum of its content"))
+    return part
+
+
+def _read_head(path: Path) -> Part:
+    """All of a part but its features and tokens.
+
+    HDF5 words a read that the system failed as it words damaged bytes. So a part that it refuses is
+    read by plain means, which name a system error as what it is, and judged by the bytes in memory.
+    Parts never change: HDF5's lock on them is left out, since some file systems have none.
     """
     import h5py
 
-    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait for its writer
-        raise StoreError(_refused(path, "it is not a plain file"))
+    with contextlib.suppress(Exception), h5py.File(path, "r", locking=False) as file:
+        return _head(path, file, path.stat().st_size)
     try:
-        with h5py.File(path, "r") as file:
-            attributes = read_attributes(file)
-            kinds = datasets_of(attributes)
-            datasets = {name: plain_dataset(file, name, kind) for name, kind in kinds.items()}
-            check_shapes(datasets, attributes, path.stat().st_size)
-            keys, checksums = datasets["keys"][:], datasets["checksums"][:]
-            offset = int(datasets["features"].id.get_offset())
-            block = _token_block(datasets, attributes)
-    except FileNotFoundError:
-        raise
+        data = read_bytes(path)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise DamageError(_refused(path, f"it is {error.strerror}")) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        with h5py.File(h5py.h5f.open_file_image(data)) as file:
+            return _head(path, file, len(data))
+    except DamageError as error:
+        raise DamageError(_refused(path, str(error))) from error
     except StoreError as error:
-        raise StoreError(_refused(path, str(error))) from error
+        raise StoreError(f"{path} is refused: {error}") from error
+    except MemoryError:
+        raise
     except Exception as error:  # HDF5 raises many kinds of error over damaged bytes
-        _raise_if_gone(path, error)
-        raise StoreError(_refused(path, _one_line(error))) from error
-    more = (block.offsets, block.checksums) if block else ()
-    if path.stem != part_name(attributes, keys, checksums, *more).removesuffix(SUFFIX):
-        raise StoreError(_refused(path, "its name is not the checksum of its content"))
+        raise DamageError(_refused(path, _one_line(error))) from error
+
+
+def _head(path: Path, file: h5py.File, size: int) -> Part:
+    attributes = read_attributes(file)
+    kinds = datasets_of(attributes)
+    datasets = {name: plain_dataset(file, name, kind) for name, kind in kinds.items()}
+    check_shapes(datasets, attributes, size)
     return Part(
-        path=path,
-        attributes=attributes,
-        keys=keys,
-        checksums=checksums,
-        offset=offset,
-        tokens=block,
+        path,
+        attributes,
+        keys=datasets["keys"][:],
+        checksums=datasets["checksums"][:],
+        offset=int(datasets["features"].id.get_offset()),
+        tokens=_token_block(datasets, attributes),
     )
 
 
@@ -204,7 +231,7 @@ def read_rows(part: Part, rows: Ints) -> Floats:
     found = row_checksums(part.keys[rows], chosen)
     wrong = int((found != part.checksums[rows]).any(axis=1).sum())
     if wrong:
-        raise StoreError(_refused(part.path, f"{wrong} of {len(rows)} rows read are damaged"))
+        raise DamageError(_refused(part.path, f"{wrong} of {len(rows)} rows read are damaged"))
     return chosen
 
 
@@ -230,18 +257,41 @@ def check_tokens(part: Part, rows: Ints, tokens: Tokens) -> None:
     found = _token_checksums(part.keys[rows], tokens)
     wrong = int((found != part.tokens.checksums[rows]).any(axis=1).sum())
     if wrong:
-        raise StoreError(
+        raise DamageError(
             _refused(part.path, f"the tokens of {wrong} of {len(rows)} rows read are damaged")
         )
 
 
 def damaged_rows(part: Part) -> Ints:
-    """Numbers of the rows whose checksum, or that of their tokens, is wrong."""
-    wrong = (row_checksums(part.keys, read_unchecked(part)) != part.checksums).any(axis=1)
-    if part.tokens:
-        found = _token_checksums(part.keys, unchecked_tokens(part))
-        wrong |= (found != part.tokens.checksums).any(axis=1)
+    """Numbers of the rows whose checksum, or that of their tokens, is wrong.
+
+    Read, not memory-mapped: a disk that fails is then an `OSError`, not the end of the process.
+
+    Raises:
+        DamageError: The file was cut off.
+        OSError: The system could not read it just now.
+    """
+    shape = (int(part.attributes["rows"]), int(part.attributes["dim"]))
+    features = _read_array(part.path, "<f4", part.offset, shape)
+    wrong = (row_checksums(part.keys, features) != part.checksums).any(axis=1)
+    if block := part.tokens:
+        values = _read_array(part.path, "<f2", block.offset, (int(block.offsets[-1]), block.dim))
+        found = _token_checksums(part.keys, Tokens(values, block.offsets))
+        wrong |= (found != block.checksums).any(axis=1)
     return np.flatnonzero(wrong)
+
+
+def _read_array(path: Path, kind: str, offset: int, shape: tuple[int, int]) -> NDArray[Any]:
+    """An array as it lies in the file."""
+    out = np.empty(shape, dtype=kind)
+    rest = out.data.cast("B")
+    with path.open("rb", buffering=0) as file:
+        while len(rest):
+            count = os.preadv(file.fileno(), [rest], offset)
+            if not count:
+                raise DamageError(_refused(path, "it was cut off while it was open"))
+            rest, offset = rest[count:], offset + count
+    return out
 
 
 def unchecked_tokens(part: Part) -> Tokens:
@@ -267,7 +317,7 @@ def _mapped(path: Path, kind: str, offset: int, shape: tuple[int, int]) -> NDArr
     try:
         return np.memmap(path, dtype=kind, mode="r", offset=offset, shape=shape)
     except ValueError as error:
-        raise StoreError(_refused(path, "it was cut off while it was open")) from error
+        raise DamageError(_refused(path, "it was cut off while it was open")) from error
 
 
 def _read_whole(part: Part) -> Floats | None:
@@ -355,7 +405,7 @@ def _token_block(
     offsets: Ints = datasets["offsets"][:]
     inside = offsets[0] == 0 and offsets[-1] == attributes["tokens"]
     if not inside or not (offsets[1:] > offsets[:-1]).all():
-        raise StoreError(f"its offsets do not divide {attributes['tokens']} tokens into rows")
+        raise DamageError(f"its offsets do not divide {attributes['tokens']} tokens into rows")
     place = int(datasets["tokens"].id.get_offset())
     return TokenBlock(
         offsets=offsets,
@@ -363,12 +413,6 @@ def _token_block(
         offset=place,
         dim=int(attributes["token_dim"]),
     )
-
-
-def _raise_if_gone(path: Path, error: Exception) -> None:
-    """HDF5 has other words than FileNotFoundError for a part that goes while it is opened."""
-    if not path.exists():
-        raise FileNotFoundError(path) from error
 
 
 def _is_all(rows: Ints, count: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import stat
 import tarfile
 import time
 from collections.abc import Collection, Iterator
@@ -16,7 +17,7 @@ import numpy as np
 
 from pairfuse.arrays import Ints
 from pairfuse.console import progress
-from pairfuse.errors import StoreError
+from pairfuse.errors import DamageError, StoreError
 from pairfuse.features.hdf5_schema import SUFFIX
 from pairfuse.features.part import Part, damaged_rows, open_part, pack, read_rows, read_tokens
 from pairfuse.features.store import store_name
@@ -24,12 +25,17 @@ from pairfuse.files import listed, sweep, sync_folder, temporary_name, write_byt
 
 _STORE = re.compile(r"[a-z0-9][a-z0-9.-]*-[0-9a-f]{8}")
 _MEMBER = re.compile(rf"({_STORE.pattern})/([0-9a-f]{{32}}{re.escape(SUFFIX)})")
+#: Where repair puts the parts that it takes out, beside the folder of the sound ones.
+DAMAGED = "damaged"
 _KEYS = ("encoder", "modality", "fingerprint", "made_from", "created", "version")
 
 
 @dataclass(frozen=True)
 class StoreFacts:
-    """What is known of one store; `damaged` names each bad part, `lost` the keys of bad rows."""
+    """What is known of one store; `damaged` names each bad part, `lost` the keys of bad rows.
+
+    `set_aside` counts the damaged parts that repairs have taken out.
+    """
 
     name: str
     rows: int
@@ -42,6 +48,7 @@ class StoreFacts:
     lost: tuple[str, ...] = ()
     tokens: int = 0
     seconds: float = 0.0
+    set_aside: int = 0
 
 
 def list_stores(cache: Path) -> list[StoreFacts]:
@@ -54,8 +61,12 @@ def verify_stores(cache: Path, *, repair: bool = False) -> list[StoreFacts]:
 
     Args:
         cache: The cache folder.
-        repair: Keep the sound rows of a damaged part in a new one and remove the damaged one;
-            `features` then computes what was lost.
+        repair: Keep the sound rows of a damaged part in a new one and set the damaged one aside,
+            in the store's folder `damaged`, until `thin_out`; `features` then computes what was
+            lost.
+
+    Raises:
+        OSError: The system could not read a part just now; it stays as it is.
     """
     return [_facts(folder, prove=True, repair=repair) for folder in _folders(cache)]
 
@@ -75,6 +86,8 @@ def remove_store(cache: Path, name: str) -> None:
 def thin_out(cache: Path, used: Collection[bytes], *, remove: bool) -> dict[str, int]:
     """Count, and with `remove` drop, the rows of every store whose key is not among `used`.
 
+    With `remove`, what repairs set aside goes too.
+
     Returns:
         Unused rows by store.
 
@@ -91,6 +104,9 @@ def thin_out(cache: Path, used: Collection[bytes], *, remove: bool) -> dict[str,
                 count += int(unused.sum())
                 if remove and unused.any():
                     _rewrite(part, np.flatnonzero(~unused))
+                    path.unlink(missing_ok=True)
+        if remove and (folder / DAMAGED).is_dir():
+            shutil.rmtree(folder / DAMAGED)
         out[folder.name] = count
         if remove and not _files(folder):
             remove_store(cache, folder.name)
@@ -133,14 +149,24 @@ def import_store(cache: Path, source: Path) -> tuple[str, int]:
     """
     rows, names = 0, set()
     try:
+        size = _plain_size(source)
         with tarfile.open(source, "r:") as archive:
             for member in archive:
                 found = _MEMBER.fullmatch(member.name)
-                stream = archive.extractfile(member) if member.isreg() and found else None
-                if found is None or stream is None:
+                if found is None or not member.isreg():
                     raise StoreError(f"{source} holds {member.name[:80]!r}, which no export holds")
+                if member.issparse() or member.offset_data + member.size > size:
+                    raise StoreError(
+                        f"{source} holds {member.name[:80]!r}, which is sparse or cut: it declares "
+                        f"{member.size} bytes; export it again"
+                    )
+                stream = archive.extractfile(member)
+                assert stream is not None  # it is a plain file
                 names.add(found[1])
-                rows += _take(cache, found[1], found[2], stream.read())
+                try:
+                    rows += _take(cache, found[1], found[2], stream.read())
+                except DamageError as error:
+                    raise DamageError(f"{source}: {member.name} {_reason(error)}") from error
     except (tarfile.TarError, EOFError) as error:
         raise StoreError(f"{source} is not a whole export ({error}); export it again") from error
     except OSError as error:
@@ -148,6 +174,20 @@ def import_store(cache: Path, source: Path) -> tuple[str, int]:
     if len(names) != 1:
         raise StoreError(f"{source} holds {len(names)} stores, expected one; export it again")
     return names.pop(), rows
+
+
+def _plain_size(source: Path) -> int:
+    """Bytes of a file; a pipe would be waited for."""
+    found = source.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{source} is not a plain file; name the file that `cache export` wrote")
+    return found.st_size
+
+
+def _reason(error: DamageError) -> str:
+    """What is wrong, without the temporary place where it was looked at and what mends a store."""
+    _, _, reason = str(error).partition(" is refused: ")
+    return f"is refused: {reason.partition(';')[0]}; export it again"
 
 
 def _take(cache: Path, name: str, file: str, data: bytes) -> int:
@@ -176,7 +216,7 @@ def _proven(path: Path) -> Part:
     part = open_part(path)
     bad = damaged_rows(part)
     if len(bad):
-        raise StoreError(f"{path} is refused: {len(bad)} of {len(part.keys)} rows are damaged")
+        raise DamageError(f"{path} is refused: {len(bad)} of {len(part.keys)} rows are damaged")
     return part
 
 
@@ -193,14 +233,14 @@ def _facts(folder: Path, *, prove: bool, repair: bool) -> StoreFacts:
                 size += path.stat().st_size
                 part = open_part(path)
                 if not part.attributes["fingerprint"].startswith(folder.name[-8:]):
-                    raise StoreError(f"{path} is refused: it belongs to another encoder's store")
+                    raise DamageError(f"{path} is refused: it belongs to another encoder's store")
                 bad = damaged_rows(part) if prove else np.empty(0, dtype=np.int64)
             except FileNotFoundError:  # another process has joined it into a larger one
                 continue
-            except StoreError as error:
+            except DamageError as error:  # and nothing else: what was not read is not damaged
                 damaged.append(str(error))
                 if repair:
-                    path.unlink(missing_ok=True)
+                    _set_aside(path)
                 continue
             finally:
                 bar.update()
@@ -210,6 +250,7 @@ def _facts(folder: Path, *, prove: bool, repair: bool) -> StoreFacts:
                 lost += [part.keys[row].tobytes().hex() for row in bad.tolist()]
                 if repair:
                     _rewrite(part, np.setdiff1d(np.arange(len(part.keys)), bad))
+                    _set_aside(path)
     keys = {key.tobytes() for part in sound for key in part.keys} - {bytes.fromhex(k) for k in lost}
     return StoreFacts(
         name=folder.name,
@@ -223,11 +264,20 @@ def _facts(folder: Path, *, prove: bool, repair: bool) -> StoreFacts:
         lost=tuple(lost),
         tokens=sum(int(part.attributes.get("tokens", 0)) for part in sound),
         seconds=time.perf_counter() - start,
+        set_aside=len(listed(folder / DAMAGED, f"*{SUFFIX}")),
     )
 
 
+def _set_aside(path: Path) -> None:
+    """Take a damaged part out of the store without losing a byte of it."""
+    place = path.parents[1] / DAMAGED
+    place.mkdir(exist_ok=True)
+    path.replace(place / path.name)
+    sync_folder(place)
+
+
 def _rewrite(part: Part, keep: Ints) -> None:
-    """Replace a part by one that holds the named rows alone; the new one is there first.
+    """Write a part that holds the named rows of this one alone.
 
     Each row is proven: its new checksum must not vouch for damage.
     """
@@ -236,7 +286,6 @@ def _rewrite(part: Part, keep: Ints) -> None:
         tokens = read_tokens(part, keep) if part.tokens else None
         name, data = pack(kept, part.keys[keep], read_rows(part, keep), tokens)
         write_bytes(part.path.with_name(name), *data)
-    part.path.unlink(missing_ok=True)
 
 
 def _folders(cache: Path) -> list[Path]:

@@ -82,11 +82,11 @@ def emap(
         ensemble: Member k was trained on row set `k % len(prepared)`.
         prepared: Row sets; those of one fold hold the same rows out.
         partners: See `additive_logits`.
-        final_estimators: Of each fold, where the recipes are stacked; else all vote as the ensemble does.
+        final_estimators: Of each fold, where the recipes are stacked; else members are averaged.
         seed: Fold number f draws its partners with `seed + f`.
 
     Returns:
-        RowSet without any view have the ensemble's prior in both.
+        Rows without any view have the ensemble's prior in both.
 
     Raises:
         ConfigError: A view of the ensemble is joint: it is known for the pairs that there are, not

@@ -24,7 +24,7 @@ import numpy as np
 from pairfuse.config import Config
 from pairfuse.console import log, progress
 from pairfuse.errors import ConfigError
-from pairfuse.files import locked
+from pairfuse.files import NO_LOCKS, locked
 from pairfuse.fusion.fitting import ScaledRowSet, project
 from pairfuse.recipe import Recipe
 from pairfuse.study.crossfit import Table, cross_fit
@@ -331,6 +331,8 @@ def _open_study(storage: str, name: str) -> optuna.Study:
                 50.0, n_startup_trials=PRUNE_AFTER, n_warmup_steps=PRUNE_EVERY
             ),
         )
+    except ConfigError:
+        raise
     except Exception as error:  # each storage raises its own kind
         reason = " ".join(str(error).split())[:160]
         raise ConfigError(
@@ -348,7 +350,15 @@ def open_storage(storage: str) -> Any:
         return storage
     Path(storage).parent.mkdir(parents=True, exist_ok=True)
     lock: Any = _JournalLock(Path(storage))
-    _cut_torn_line(Path(storage), lock)
+    try:
+        _cut_torn_line(Path(storage), lock)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise ConfigError(
+            f"the file system of {storage} knows no locks ({error.strerror}), and two searches "
+            "would spoil the journal; name a database, as in --storage postgresql://host/studies"
+        ) from error
     return optuna.storages.JournalStorage(JournalFileBackend(storage, lock_obj=lock))
 
 
@@ -363,7 +373,7 @@ class _JournalLock:
         self.held = ExitStack()
 
     def acquire(self) -> bool:
-        self.held.enter_context(locked(self.journal))
+        self.held.enter_context(locked(self.journal, required=True))
         return True
 
     def release(self) -> None:

@@ -161,7 +161,7 @@ BAD_ROWS = {
     "post, picture outside": (
         write_fakeddit,
         lambda root: write_cells(root / "multimodal_train.tsv", [post("../a", 1, 0)]),
-        "multimodal_train.tsv line 2: the guid '../a' holds a path",
+        "multimodal_train.tsv line 2: the image '../a' leaves the table's folder",
     ),
     "tweet, picture outside": (
         write_crisis_mmd,

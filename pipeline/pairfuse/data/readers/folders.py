@@ -6,6 +6,7 @@ A reader here opens label files alone; which files there are is read from the fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pairfuse.data.pairs import Split
@@ -14,7 +15,6 @@ from pairfuse.data.readers.rows import (
     NO_LABEL,
     SPLITS,
     RawRow,
-    files_by_name,
     guid_error,
     pair_files,
     text_of,
@@ -26,12 +26,16 @@ _LABEL_FILES: Mapping[str, Split] = {"train.txt": "train", "test_without_label.t
 
 def read_guid_tag(root: Path, _: Mapping[str, str]) -> list[RawRow]:
     """`train.txt` and `test_without_label.txt` (`guid,tag`), `data/<guid>.txt` and an image."""
-    files = files_by_name(root / "data")
-    rows: list[RawRow] = []
-    for name, split in _LABEL_FILES.items():
-        if (root / name).is_file():
-            rows += _guid_tag_rows(root / name, split, files)
-    return rows
+    rows = [
+        row
+        for name, split in _LABEL_FILES.items()
+        if (root / name).is_file()
+        for row in _guid_tag_rows(root / name, split)
+    ]
+    files = pair_files(root / "data", (row.guid for row in rows))
+    return [
+        replace(row, text_file=files[row.guid].text, image=files[row.guid].image) for row in rows
+    ]
 
 
 def is_guid_tag(root: Path) -> bool:
@@ -66,7 +70,7 @@ def has_class_folders(root: Path) -> bool:
     return len({inner.name for inner in classes if any(map(_is_part, inner.iterdir()))}) > 1
 
 
-def _guid_tag_rows(path: Path, split: Split, files: Mapping[str, Path]) -> Iterator[RawRow]:
+def _guid_tag_rows(path: Path, split: Split) -> Iterator[RawRow]:
     lines = text_of(path).splitlines()
     start = next((n for n, line in enumerate(lines) if line.strip()), len(lines))
     if start == len(lines):
@@ -77,24 +81,21 @@ def _guid_tag_rows(path: Path, split: Split, files: Mapping[str, Path]) -> Itera
         )
     for number, line in enumerate(lines[start + 1 :], start + 2):
         if line.strip():
-            yield _guid_tag_row(f"{path.name} line {number}", line, split, files)
+            yield _guid_tag_row(f"{path.name} line {number}", line, split)
 
 
-def _guid_tag_row(where: str, line: str, split: Split, files: Mapping[str, Path]) -> RawRow:
+def _guid_tag_row(where: str, line: str, split: Split) -> RawRow:
     cells = [cell.strip().strip('"').strip() for cell in line.split(",")]
     if len(cells) != 2:
         wrong = f"expected `guid,tag`, found {line[:60]!r}"
         return RawRow(where, cells[0], None, split, errors=(wrong,))
     guid, tag = cells
     wrong = guid_error(guid)
-    text, image = pair_files(files, guid)
     return RawRow(
         where,
         guid,
-        None if tag.lower() in NO_LABEL else tag,
+        None if not tag or (split == "test" and tag.lower() in NO_LABEL) else tag,
         split,
-        text_file=text,
-        image=image,
         errors=(wrong,) if wrong else (),
     )
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pairfuse.data.readers.rows import (
+    PairFiles,
     RawRow,
-    files_by_name,
     guid_error,
     label_error,
     pair_files,
@@ -49,7 +49,7 @@ def read_mvsa(root: Path, _: Mapping[str, str]) -> list[RawRow]:
             f"{path}: expected the header `ID`, tab, `text,image` (three times in MVSA-Multiple), "
             f"found {' '.join(header)[:60]!r}"
         )
-    files = files_by_name(root / "data")
+    files = pair_files(root / "data", (cells[0].strip() for _, cells in lines[1:]))
     return [_row(f"{LABEL_FILE} line {n}", cells, len(header), files) for n, cells in lines[1:]]
 
 
@@ -78,7 +78,7 @@ def _majority(votes: Sequence[str]) -> str | None:
     return label if 2 * count > len(votes) else None
 
 
-def _row(where: str, cells: Sequence[str], width: int, files: Mapping[str, Path]) -> RawRow:
+def _row(where: str, cells: Sequence[str], width: int, files: Mapping[str, PairFiles]) -> RawRow:
     guid = cells[0].strip()
     votes = [tuple(word.strip().lower() for word in cell.split(",")) for cell in cells[1:]]
     errors = [wrong] if (wrong := guid_error(guid)) else []
@@ -87,14 +87,13 @@ def _row(where: str, cells: Sequence[str], width: int, files: Mapping[str, Path]
         return RawRow(where, guid, None, "test", errors=tuple(errors))
     errors += sorted({w for vote in votes for word in vote if (w := label_error(word, LABELS))})
     label, reason = pair_label([vote[0] for vote in votes], [vote[1] for vote in votes])
-    text, image = pair_files(files, guid)
     return RawRow(
         where,
         guid,
         label,
         "train",
-        text_file=text,
-        image=image,
+        text_file=files[guid].text,
+        image=files[guid].image,
         errors=tuple(errors),
         left_out="" if errors else reason,
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pairfuse.data.pairs import Split
-from pairfuse.data.readers.rows import NO_LABEL, SPLITS, RawRow, bytes_of, guid_error, inside
+from pairfuse.data.readers.rows import SPLITS, RawRow, bytes_of, guid_error, inside, picture_file
 from pairfuse.data.readers.tables import COLUMNS, Names, joined, listed, parted
 from pairfuse.errors import ConfigError, DataError
 
@@ -194,7 +194,7 @@ def _row(
         return record[names[part][0]] if part in names else None
 
     guid = default if cell("id") is None else str(cell("id"))
-    errors = [wrong] if (wrong := guid_error(guid)) else []
+    errors = [wrong] if (wrong := guid_error(guid, names_files=False)) else []
     label, wrong = _label(cell("label"), vocabulary)
     picture, image, amiss = _image(cell("image"), root if root.is_dir() else root.parent)
     texts = ["" if record[n] is None else str(record[n]) for n in names.get("text", ())]
@@ -207,6 +207,7 @@ def _row(
         image=image,
         errors=(*errors, *filter(None, (wrong, amiss))),
         picture=picture,
+        split_by_label=split is None,
     )
 
 
@@ -219,7 +220,7 @@ def _label(value: Any, vocabulary: Any) -> tuple[str | None, str]:
             return None, f"label {value} is none of the {len(vocabulary)} named ones"
         return str(vocabulary[value]), ""
     word = "" if value is None else str(value).strip()
-    return (None if word.lower() in NO_LABEL else word), ""
+    return word or None, ""
 
 
 def _image(value: Any, folder: Path) -> tuple[bytes | None, Path | None, str]:
@@ -233,7 +234,7 @@ def _image(value: Any, folder: Path) -> tuple[bytes | None, Path | None, str]:
         return None, None, ""
     if not isinstance(name, str):
         return None, None, f"the image is a {type(name).__name__}; expected bytes or a path"
-    path = inside(folder, name)
+    path = picture_file(folder, name)
     return None, path, "" if path else f"the image {name[:80]!r} leaves the data set's folder"
 
 

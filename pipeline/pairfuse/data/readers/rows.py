@@ -7,7 +7,8 @@ that all bad rows are reported at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +18,7 @@ from pairfuse.errors import DataError
 from pairfuse.files import read_bytes
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
-#: Spellings, lower case, that say "no label".
+#: Spellings, lower case, that say "no label" in a file of pairs that are to be predicted.
 NO_LABEL = frozenset({"", "null", "none", "nan"})
 SPLITS: Mapping[str, Split] = {
     "train": "train",
@@ -37,7 +38,8 @@ class RawRow:
     """One row as a label file has it: `where` names file and line, `errors` what is wrong.
 
     A row with `left_out` is no pair: it is counted by that reason. `picture` holds the bytes of an
-    image that lies inside a table; `answers` are what several annotators said, one each.
+    image that lies inside a table; `answers` are what several annotators said, one each. A label
+    is a word of any kind, `None` and `null` too; only an empty cell is none.
     """
 
     where: str
@@ -50,14 +52,16 @@ class RawRow:
     errors: tuple[str, ...] = field(default=())
     left_out: str = ""
     picture: bytes | None = field(default=None, repr=False)
+    #: Whether the split follows from the label alone, and not from a column or a file's name.
+    split_by_label: bool = False
     answers: tuple[str, ...] = ()
 
 
-def guid_error(guid: str) -> str:
-    """Why this cannot be a guid, or an empty string: a guid names files, so it may hold no path."""
+def guid_error(guid: str, *, names_files: bool = True) -> str:
+    """Why this cannot be a guid, or an empty string: one that names files may hold no path."""
     if not guid:
         return "the guid is empty"
-    if "/" in guid or "\\" in guid or guid in {".", ".."}:
+    if names_files and ("/" in guid or "\\" in guid or guid in {".", ".."}):
         return f"the guid {guid!r} holds a path"
     if len(guid) > _MAX_GUID or not guid.isprintable():
         return f"the guid {guid[:40]!r} is too long or holds control characters"
@@ -72,9 +76,26 @@ def label_error(label: str, known: Sequence[str]) -> str:
 def inside(folder: Path, name: str) -> Path | None:
     """The path of a file below the folder, or None if there is no name or it leads outside."""
     pure = PurePosixPath(name.replace("\\", "/"))
-    if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts:
+    if not name or "\0" in name or ".." in pure.parts:
         return None
-    return folder / pure
+    if not pure.is_absolute():
+        return folder / pure
+    return Path(pure) if Path(pure).is_relative_to(folder.resolve()) else None
+
+
+def picture_file(folder: Path, name: str) -> Path | None:
+    """The picture of this name below the folder; an ending that the name lacks is found.
+
+    None if there is no name or it leads outside; a path that is not there where none is found.
+    """
+    path = inside(folder, name)
+    if path is None or path.suffix.lower() in IMAGE_ENDINGS:
+        return path
+    try:
+        ended = [path, *(path.with_name(path.name + ending) for ending in IMAGE_ENDINGS)]
+        return next((each for each in ended if each.is_file()), path)
+    except (OSError, ValueError):  # a name that no file can have: reading it will say so
+        return path
 
 
 def first_folder(root: Path, names: Iterable[str], holding: str) -> Path:
@@ -90,20 +111,64 @@ def first_folder(root: Path, names: Iterable[str], holding: str) -> Path:
     raise DataError(f"{root} has no folder of {holding}; expected {' or '.join(tried)}")
 
 
-def files_by_name(folder: Path) -> dict[str, Path]:
-    """Files of a folder by lower-case name, so that `7.JPG` is found for guid 7."""
+def pair_files(folder: Path, guids: Iterable[str]) -> dict[str, PairFiles]:
+    """Text file and image file of each guid, by their names.
+
+    A guid has the files of exactly its name; only where there is none, one whose name differs in
+    case alone and which no other guid has. Names are compared in Unicode's composed form, since
+    some systems store them decomposed. Endings are read in any case (`7.JPG`).
+
+    Raises:
+        DataError: There is no such folder.
+    """
     if not folder.is_dir():
         raise DataError(
             f"no folder {folder}; it should hold <guid>.txt and <guid>.jpg of each pair"
         )
+    exact: dict[str, dict[str, Path]] = {}
+    for path in sorted(_plain_files(folder)):
+        stem = unicodedata.normalize("NFC", path.stem)
+        exact.setdefault(stem, {}).setdefault(path.suffix.lower(), path)
+    other_case: dict[str, list[str]] = {}
+    for stem in exact:
+        other_case.setdefault(stem.casefold(), []).append(stem)
+    names = {guid: unicodedata.normalize("NFC", guid) for guid in guids}
+    taken: set[Path] = set()
+    found: dict[str, PairFiles] = {}
+    for only_exact in (True, False):
+        for guid, name in names.items():
+            stems = [name] if only_exact else other_case.get(name.casefold(), [])
+            files = found.get(guid, PairFiles())
+            for stem in stems:
+                files = files.or_else(exact.get(stem, {}), taken)
+            found[guid] = files
+            taken |= {path for path in (files.text, files.image) if path}
+    return found
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """The files of one pair, none where there is none."""
+
+    text: Path | None = None
+    image: Path | None = None
+
+    def or_else(self, files: Mapping[str, Path], taken: Collection[Path]) -> PairFiles:
+        """The same, with what it lacks from `files` (by ending) that are not `taken`."""
+        free = {ending: path for ending, path in files.items() if path not in taken}
+        images = [free[ending] for ending in IMAGE_ENDINGS if ending in free]
+        return PairFiles(self.text or free.get(".txt"), self.image or next(iter(images), None))
+
+
+def _plain_files(folder: Path) -> Iterator[Path]:
     with os.scandir(folder) as entries:
-        return {entry.name.lower(): Path(entry.path) for entry in entries if not entry.is_dir()}
-
-
-def pair_files(files: Mapping[str, Path], guid: str) -> tuple[Path | None, Path | None]:
-    """Text file and image file of a guid, as `files_by_name` found them."""
-    found = (files.get((guid + ending).lower()) for ending in IMAGE_ENDINGS)
-    return files.get(f"{guid}.txt".lower()), next((path for path in found if path), None)
+        for entry in entries:
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link that leads to itself: reading it will say so
+                is_folder = False
+            if not is_folder:
+                yield Path(entry.path)
 
 
 def text_of(path: Path) -> str:

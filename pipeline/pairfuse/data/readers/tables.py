@@ -9,19 +9,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
 from pairfuse.data.pairs import BETWEEN, Split, one_text
-from pairfuse.data.readers.rows import NO_LABEL, SPLITS, RawRow, guid_error, inside, text_of
+from pairfuse.data.readers.rows import SPLITS, RawRow, guid_error, inside, picture_file, text_of
 from pairfuse.errors import ConfigError, DataError
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl")
 #: Names that a table's column may have when the user names none.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "guid"),
-    "text": ("text",),
+    "text": ("text", "caption"),
     "text_file": ("text_file",),
     "image": ("image", "img", "image_file"),
     "label": ("label", "tag"),
@@ -29,8 +30,15 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 #: The parts that are read into a row; a table has a column, or several text columns, for each.
 PARTS = tuple(COLUMNS)
+#: Where a path's folder and name are two columns, they are joined by this: `image=folder+file`.
+JOIN = "+"
+#: Marks that part the cells of a .csv.
+DELIMITERS = (",", ";", "\t", "|")
 #: What a table of news is known by.
 NEWS = ("title", "body", "category")
+
+#: So much of a header is looked at to find the mark that parts its cells.
+_HEADER_CHARACTERS = 10_000
 
 Record = Mapping[str, str]
 Records = Iterator[tuple[str, dict[str, str]]]
@@ -40,16 +48,15 @@ Names = Mapping[str, tuple[str, ...]]
 def read_table(root: Path, columns: Mapping[str, str]) -> list[RawRow]:
     """A CSV, TSV or JSONL table with a column each for id, text or text file, image, label, split.
 
-    Paths in it are relative to the table's folder. Without a split column the names of several
-    tables say it (`train.csv`, `dev.csv`, `test.csv`); in one table a row with a label is then a
-    training row and a row without one a test row.
+    Paths in it are relative to the table's folder. Without an id column rows are named by table and
+    number. Without a split column the names of several tables say it (`train.csv`, `dev.csv`,
+    `test.csv`); in one table a row with a label is then a training row and one without a test row.
     """
-    rows = []
-    for path, split in table_files(root):
-        header, records = _whole(path)
-        names = _column_names(path, header, columns)
-        rows += [table_row(path.parent, where, record, names, split) for where, record in records]
-    return rows
+    return [
+        row
+        for path, split in table_files(root)
+        for row in _rows(path, *_whole(path), columns, split)
+    ]
 
 
 def read_news(root: Path, columns: Mapping[str, str]) -> list[RawRow]:
@@ -57,7 +64,7 @@ def read_news(root: Path, columns: Mapping[str, str]) -> list[RawRow]:
 
     The text is title and body, a line each; a row without id is named by table and number.
     """
-    rows = []
+    rows: list[RawRow] = []
     for path, split in table_files(root):
         header, records = _whole(path)
         spelled = {name.strip().lower(): name for name in header}
@@ -68,12 +75,25 @@ def read_news(root: Path, columns: Mapping[str, str]) -> list[RawRow]:
             if part not in named_columns and absent:
                 raise DataError(f"{path} has no column {absent[0]!r}; it has {listed(header)}")
             named_columns.setdefault(part, "+".join(spelled.get(name, "") for name in usual))
-        numbered = "id" not in named_columns and not spelled.keys() & set(COLUMNS["id"])
-        names = _column_names(path, [*header, "id"] if numbered else header, named_columns)
-        for number, (where, record) in enumerate(records, 1):
-            named = {**record, "id": f"{path.stem}-{number}"} if numbered else record
-            rows.append(table_row(path.parent, where, named, names, split))
+        rows += _rows(path, header, records, named_columns, split)
     return rows
+
+
+def _rows(
+    path: Path,
+    header: Sequence[str],
+    records: Sequence[tuple[str, Record]],
+    columns: Mapping[str, str],
+    split: Split | None,
+) -> Iterator[RawRow]:
+    """Rows of one table; those without an id column are named by table and number."""
+    numbered = "id" not in columns and not {name.strip().lower() for name in header} & set(
+        COLUMNS["id"]
+    )
+    names = _column_names(path, [*header, "id"] if numbered else header, columns)
+    for number, (where, record) in enumerate(records, 1):
+        named = {**record, "id": f"{path.stem}-{number}"} if numbered else record
+        yield table_row(path.parent, where, named, names, split)
 
 
 def is_table(root: Path) -> bool:
@@ -97,7 +117,7 @@ def is_news(root: Path) -> bool:
         except (ValueError, TypeError, RecursionError):
             return False
     else:
-        header = start.split(_delimiter(tables[0]))
+        header = start.split(_delimiter(tables[0], start))
     found = {str(name).strip().strip('"').lower() for name in header}
     return found >= set(NEWS) and "text" not in found
 
@@ -133,28 +153,30 @@ def table_row(
     """One row of a table; `names` are the columns of each part, paths are relative to `folder`."""
 
     def cell(part: str) -> str:
-        return record.get(names[part][0], "").strip() if part in names else ""
+        parts = (record.get(name, "").strip() for name in names.get(part, ()))
+        return "/".join(part for part in parts if part)
 
-    errors = [wrong] if (wrong := guid_error(cell("id"))) else []
+    errors = [wrong] if (wrong := guid_error(cell("id"), names_files=False)) else []
     label = cell("label")
-    unlabelled = label.lower() in NO_LABEL
-    word = cell("split").lower() or split or ("test" if unlabelled else "train")
+    told = cell("split").lower() or split
+    word = told or ("train" if label else "test")
     if word not in SPLITS:
         errors.append(f"unknown split {word[:40]!r}; use train, val or test")
     files: dict[str, Path | None] = {}
-    for part in ("text_file", "image"):
-        files[part] = inside(folder, cell(part))
+    for part, find in (("text_file", inside), ("image", picture_file)):
+        files[part] = find(folder, cell(part))
         if cell(part) and files[part] is None:
             errors.append(f"the {part} {cell(part)[:80]!r} leaves the table's folder")
     return RawRow(
         where,
         cell("id"),
-        None if unlabelled else label,
+        label or None,
         SPLITS.get(word, "train"),
         text=joined([record.get(n, "") for n in names["text"]]) if "text" in names else None,
         text_file=files["text_file"],
         image=files["image"],
         errors=tuple(errors),
+        split_by_label=not told,
     )
 
 
@@ -170,7 +192,7 @@ def joined(texts: Sequence[str]) -> str:
 
 def parted(name: str, header: Sequence[str]) -> tuple[str, ...]:
     """`title+body` as two columns, unless a column has this very name."""
-    return (name,) if name in header else tuple(name.split("+"))
+    return (name,) if name in header else tuple(name.split(JOIN))
 
 
 def open_table(path: Path, *, quoted: bool = True) -> tuple[list[str], Records]:
@@ -178,7 +200,7 @@ def open_table(path: Path, *, quoted: bool = True) -> tuple[list[str], Records]:
 
     Args:
         path: A .jsonl file has an object a line, the first of which says the columns; .tsv is
-            parted by tabs, .csv by commas.
+            parted by tabs, .csv by that one of `DELIMITERS` which gives its header most columns.
         quoted: Whether quotation marks in a CSV or TSV enclose cells, or are mere text.
 
     Raises:
@@ -195,6 +217,9 @@ def open_table(path: Path, *, quoted: bool = True) -> tuple[list[str], Records]:
     if head is None:
         raise DataError(f"{path} is empty; expected a header line and a row for each pair")
     header = [cell.strip() for cell in head[1]]
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise DataError(f"{path} has two columns {twice[0]!r}; rename or remove one")
     return header, _cells(path, header, lines)
 
 
@@ -217,8 +242,9 @@ def _whole(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
 def _lines(path: Path, quoted: bool) -> Iterator[tuple[int, list[str]]]:
     """Lines of a CSV or TSV that are not blank, with their numbers."""
     # newline="" leaves line ends to the csv module; str.splitlines would also cut at U+2028.
-    stream = io.StringIO(text_of(path), newline="")
-    delimiter = _delimiter(path)
+    text = text_of(path)
+    stream = io.StringIO(text, newline="")
+    delimiter = _delimiter(path, text)
     reader = (
         csv.reader(stream, delimiter=delimiter)
         if quoted
@@ -259,8 +285,11 @@ def _objects(path: Path) -> Records:
         yield f"{path.name} line {number}", plain
 
 
-def _delimiter(path: Path) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else ","
+def _delimiter(path: Path, text: str) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    header = next((line for line in text.splitlines() if line.strip()), "")[:_HEADER_CHARACTERS]
+    return max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
 
 
 def _tables_in(folder: Path) -> list[Path]:
@@ -272,18 +301,20 @@ def _tables_in(folder: Path) -> list[Path]:
 def _column_names(path: Path, header: Sequence[str], named_columns: Mapping[str, str]) -> Names:
     """Which column of the table plays which part."""
     names: dict[str, tuple[str, ...]] = {part: (name,) for part, name in named_columns.items()}
-    if "text" in named_columns:
-        names["text"] = parted(named_columns["text"], header)
+    for part in ("text", "image", "text_file"):
+        if part in named_columns:
+            names[part] = parted(named_columns[part], header)
     absent = [name for several in names.values() for name in several if name not in header]
     if absent:
         raise ConfigError(f"{path} has no column {absent[0]!r}; it has {listed(header)}")
     for part, candidates in COLUMNS.items():
-        found = next((name for name in header if name.strip().lower() in candidates), None)
+        spelled = {name.strip().lower(): name for name in reversed(header)}
+        found = next((spelled[name] for name in candidates if name in spelled), None)
         if part not in names and found:
             names[part] = (found,)
-    if "id" not in names or not names.keys() & {"text", "text_file", "image"}:
+    if not names.keys() & {"text", "text_file", "image"}:
         raise DataError(
-            f"{path} needs a column for id and one for text, text_file or image; it has "
-            f"{listed(header)}; name them: --columns id=... text=... image=... label=..."
+            f"{path} needs a column for text, text_file or image; it has {listed(header)}; "
+            "name them: --columns text=... image=... label=... id=..."
         )
     return names

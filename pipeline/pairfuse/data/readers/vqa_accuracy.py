@@ -21,6 +21,8 @@ _NUMBERS = {
 _PUNCTUATION = r';/[]"{}()=+\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
+#: So many full stops go at most: the official code hands `re.UNICODE`, 32, over as the count.
+_FULL_STOPS = 32
 #: Words that are often written without one of their apostrophes, which is put back.
 _CONTRACTIONS = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've
@@ -41,20 +43,24 @@ def _one_apostrophe_less(word: str) -> Iterator[str]:
 
 
 _RESTORED = {less: word for word in _CONTRACTIONS.split() for less in _one_apostrophe_less(word)}
+_RESTORED["somebody'd"] = "somebodyd"  # the official table has it this way round
 
 
 @lru_cache(maxsize=2**18)  # the same few answers come a million times
 def normalised(answer: str) -> str:
     """An answer as the official evaluation compares it: lower case, digits, no articles."""
-    text = answer.replace("\n", " ").replace("\t", " ").strip()
-    plain = text
+    plain = text = _on_one_line(answer)
     number = _COMMA_IN_NUMBER.search(text) is not None
     for mark in _PUNCTUATION:
         apart = f"{mark} " in text or f" {mark}" in text
         plain = plain.replace(mark, "" if apart or number else " ")
-    words = _FULL_STOP.sub("", plain).lower().split()
+    words = _FULL_STOP.sub("", plain, count=_FULL_STOPS).lower().split()
     figures = (_NUMBERS.get(word, word) for word in words)
     return " ".join(_RESTORED.get(word, word) for word in figures if word not in _ARTICLES)
+
+
+def _on_one_line(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
 def soft_targets(answers: Sequence[str]) -> dict[str, float]:
@@ -67,13 +73,15 @@ def answer_accuracy(answer: str, answers: Sequence[str]) -> float:
     """VQA accuracy of one predicted answer, 0 to 1.
 
     It is min(1, n / 3) where n of the annotators agree, averaged over leaving out each of them.
-    Answers that are all alike are compared as they are, as the official evaluation does.
+    Answers that are all alike but for blanks around them are compared as they are, as the official
+    evaluation does.
     """
     if not answers:
         return 0.0
-    agreed = len(set(answers)) == 1
-    annotated = list(answers) if agreed else [normalised(each) for each in answers]
-    same = annotated.count(answer.strip() if agreed else normalised(answer))
+    lines = [_on_one_line(each) for each in answers]
+    agreed = len(set(lines)) == 1
+    annotated = lines if agreed else [normalised(line) for line in lines]
+    same = annotated.count(_on_one_line(answer) if agreed else normalised(answer))
     with_all, with_one_less = min(1.0, same / AGREEING), min(1.0, (same - 1) / AGREEING)
     return (same * with_one_less + (len(annotated) - same) * with_all) / len(annotated)
 
