@@ -120,7 +120,7 @@ def test_the_canary_sings_where_held_out_rows_are_trained_on() -> None:
     assert right(given, fitted(given, seeing_all(rows)), rows[0].held_out) > 0.8
 
 
-# --- RowSet changed to garbage -----------------------------------------------------------------
+# --- rows changed to garbage -----------------------------------------------------------------
 
 
 def spoilt(given: Table, rows: Ints) -> Table:

@@ -30,7 +30,7 @@ from pairfuse.stats.bootstrap import Draws, Estimate, over_repeats
 from pairfuse.stats.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
 from pairfuse.study.folds import fold_members, outer_folds
 
-#: RowSet that lend their text or image to the others of a fold; all of them where there are fewer.
+#: Rows that lend their text or image to the others of a fold; all of them where there are fewer.
 PARTNERS = 100
 #: Pairs that are classified at a time.
 _CHUNK = 8192
@@ -173,7 +173,7 @@ def additive_logits(
         views: All rows, not scaled.
         members: Models that were not trained on these rows.
         rows: Shape (n,), rows of one fold.
-        partners: RowSet that are drawn to average over; exact where n is not larger.
+        partners: Rows that are drawn to average over; exact where n is not larger.
         final_estimator: What makes one probability of the members'; none for their mean.
         seed: Seed of that draw.
 

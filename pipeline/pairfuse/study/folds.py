@@ -28,7 +28,7 @@ SEED_STEP = 1009
 
 @dataclass(frozen=True)
 class Fold:
-    """RowSet that were held out together, and the numbers of the row sets that held them out."""
+    """Rows that were held out together, and the numbers of the row sets that held them out."""
 
     repeat: int
     held_out: Ints
