@@ -34,16 +34,21 @@ BATCH = 2
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        *(
-            "pairfuse.cli",
-            "pairfuse.commands.tune",
-            "pairfuse.study.tuning",
-            "h5py",
-            "PIL.Image",
-            "tqdm",
-        ),
-        *("sklearn.feature_extraction.text", "sklearn.decomposition", "sklearn.model_selection"),
-        *("optuna", "torch", "torch.func", "matplotlib.figure", "safetensors.numpy", "tomli_w"),
+        "pairfuse.cli",
+        "pairfuse.commands.tune",
+        "pairfuse.study.tuning",
+        "h5py",
+        "PIL.Image",
+        "tqdm",
+        "sklearn.feature_extraction.text",
+        "sklearn.decomposition",
+        "sklearn.model_selection",
+        "optuna",
+        "torch",
+        "torch.func",
+        "matplotlib.figure",
+        "safetensors.numpy",
+        "tomli_w",
     ]
 )
 _MAKES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
