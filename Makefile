@@ -78,10 +78,10 @@ study: $(STAMP) ## hundreds of worlds of known truth: is the verdict right? (min
 	@$(BIN)/python tests/bench/study_truth.py $(ARGS)
 
 test: $(STAMP) ## run the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 coverage: $(STAMP) ## run the suite and say which lines and branches no test reaches
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
 attack: $(STAMP) ## let one system call fail, at every place that a command touches (an hour)
 	@$(BIN)/python tests/attack/attack.py $(ARGS)

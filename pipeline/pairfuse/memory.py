@@ -1,4 +1,4 @@
-"""Process: how this process asks the system for memory, so that networks are not slowed by it."""
+"""Memory: how this process asks the system for memory, so that networks are not slowed by it."""
 
 from __future__ import annotations
 

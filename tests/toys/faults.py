@@ -34,11 +34,25 @@ BATCH = 2
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        *("pairfuse.cli", "pairfuse.commands.workspace", "pairfuse.commands.run_folder"),
-        *("pairfuse.study.evidence", "pairfuse.study.matrix", "pairfuse.report.page"),
-        *("pairfuse.report.plots", "pairfuse.fusion.checkpoint", "h5py", "PIL.Image", "tqdm"),
-        *("sklearn.feature_extraction.text", "sklearn.decomposition", "sklearn.model_selection"),
-        *("optuna", "torch", "torch.func", "matplotlib.figure", "safetensors.numpy", "tomli_w"),
+        "pairfuse.cli",
+        "pairfuse.commands.workspace",
+        "pairfuse.commands.run_folder",
+        "pairfuse.study.evidence",
+        "pairfuse.study.matrix",
+        "pairfuse.report.page",
+        "pairfuse.fusion.checkpoint",
+        "h5py",
+        "PIL.Image",
+        "tqdm",
+        "sklearn.feature_extraction.text",
+        "sklearn.decomposition",
+        "sklearn.model_selection",
+        "optuna",
+        "torch",
+        "torch.func",
+        "matplotlib.figure",
+        "safetensors.numpy",
+        "tomli_w",
     ]
 )
 _MAKES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
