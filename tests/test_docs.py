@@ -143,8 +143,6 @@ def place(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("name", [name for name, text in TEXTS.items() if ">>> " in text])
 @pytest.mark.usefixtures("place")
 def test_examples_give_what_is_printed(name: str) -> None:
-    if name == "python.md":
-        pytest.importorskip("pairfuse.api")
     code = "\n".join(
         re.findall(r"^```python\n(>>> .*?)^```", TEXTS[name], re.DOTALL | re.MULTILINE)
     )
@@ -157,7 +155,6 @@ def test_examples_give_what_is_printed(name: str) -> None:
 
 @pytest.mark.usefixtures("place")
 def test_the_lines_of_python_in_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("pairfuse.api")
     [code] = re.findall(r"^```python\n(.*?)^```", TEXTS["README.md"], re.DOTALL | re.MULTILINE)
     assert "trials=20" in code
     quick = code.replace("trials=20", "trials=1, cv=2, repeats=1, n_models=1")

@@ -3,7 +3,7 @@
 Each command runs on a copy of a small, finished cache. A library loaded before the C library makes
 the n-th open, read, write, ... below that cache fail with an error of the system
 (`failing_calls.c`). Afterwards every row that was in the store must be there, and the same command
-must end well without the fault. `make attack` runs all of it (an hour on two cores), `--quick` some.
+must end well without the fault. `make attack` runs all of it (an hour on two cores).
 
     python tests/attack/attack.py [--quick] [--commands features tune ...]
 """

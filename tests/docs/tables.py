@@ -21,11 +21,7 @@ from pairfuse.config import METRIC_NAMES, Config
 from pairfuse.data.readers import READERS
 from pairfuse.encoders import ENCODERS
 from pairfuse.fusion import heads
-
-try:
-    from pairfuse.study.search_space import SEARCHED_HEADS
-except ImportError:
-    from pairfuse.study.tuning import SEARCHED as SEARCHED_HEADS
+from pairfuse.study.search_space import SEARCHED_HEADS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pipeline" / "pairfuse"
@@ -112,12 +108,12 @@ def _by_modality() -> Iterator[tuple[str, str]]:
 
 
 def _heads() -> Iterator[str]:
-    table = {**heads.HEADS, **getattr(heads, "TOKEN_HEADS", {})}
+    table = heads.HEADS
     rows = (
         (
             f"`{name}`",
-            _first_line(getattr(spec, "cls", spec)),
-            getattr(spec, "reads", "tokens" if name not in heads.HEADS else "pooled"),
+            _first_line(spec.cls),
+            spec.reads,
             "yes" if name in SEARCHED_HEADS else "if named",
         )
         for name, spec in table.items()
