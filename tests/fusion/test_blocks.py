@@ -29,11 +29,12 @@ def test_a_norm_is_torchs() -> None:
 def test_attention_is_torchs() -> None:
     ours = Attention(SHAPE, _seeded(1))
     theirs = nn.MultiheadAttention(8, ATTENTION_HEADS, batch_first=True)
+    by_head = torch.arange(8).reshape(-1, ATTENTION_HEADS).T.flatten()  # ours is d * heads + h
     with torch.no_grad():
         layers = (ours.query, ours.key, ours.value)
-        theirs.in_proj_weight.copy_(torch.cat([each.weight[0].T for each in layers]))
-        theirs.in_proj_bias.copy_(torch.cat([each.bias[0, 0] for each in layers]))
-        theirs.out_proj.weight.copy_(ours.out.weight[0].T)
+        theirs.in_proj_weight.copy_(torch.cat([each.weight[0].T[by_head] for each in layers]))
+        theirs.in_proj_bias.copy_(torch.cat([each.bias[0, 0, by_head] for each in layers]))
+        theirs.out_proj.weight.copy_(ours.out.weight[0].T[:, by_head])
         theirs.out_proj.bias.copy_(ours.out.bias[0, 0])
     query, key = _random(1, 6, 3, 8), _random(1, 6, 4, 8) + 1
     attn_mask = torch.zeros(1, 6, 4)

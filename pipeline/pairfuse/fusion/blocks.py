@@ -75,7 +75,8 @@ class Norm(nn.Module):
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention (Vaswani et al. 2017), for M models.
 
-    Any width will do: inside it is rounded up to a multiple of the heads.
+    Any width will do: inside it is rounded up to a multiple of the heads. Column
+    d * heads + h is the d-th of head h.
     """
 
     def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
@@ -100,7 +101,7 @@ class Attention(nn.Module):
         if attn_mask is not None:
             scores = scores + attn_mask[:, :, None, None]
         values = torch.softmax(scores, dim=-1) @ self._heads(self.value, key)  # (M, B, H, T, D)
-        out: Tensor = self.out(values.transpose(2, 3).flatten(3).flatten(1, 2))
+        out: Tensor = self.out(values.permute(0, 1, 3, 4, 2).flatten(3).flatten(1, 2))
         return out.reshape(query.shape)
 
     @staticmethod
@@ -108,7 +109,7 @@ class Attention(nn.Module):
         """(M, B, T, W) to (M, B, H, T, D)."""
         inner: Tensor = layer(tokens.flatten(1, 2))
         depth = inner.shape[-1] // ATTENTION_HEADS
-        return inner.reshape(*tokens.shape[:3], ATTENTION_HEADS, depth).transpose(2, 3)
+        return inner.reshape(*tokens.shape[:3], depth, ATTENTION_HEADS).permute(0, 1, 4, 2, 3)
 
 
 class FeedForward(nn.Module):
