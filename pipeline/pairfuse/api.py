@@ -584,8 +584,8 @@ def _plain_proba(
         inside = np.union1d(part.train, part.val)
         model = clone(estimator).fit(_safe_indexing(X, inside), y[inside])
         columns = np.searchsorted(classes, model.classes_)
-        out[part.repeat, part.held[:, None], columns] = model.predict_proba(
-            _safe_indexing(X, part.held)
+        out[part.repeat, part.held_out[:, None], columns] = model.predict_proba(
+            _safe_indexing(X, part.held_out)
         )
     return out
 

@@ -14,7 +14,7 @@ from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.ensemble import Member, softmax
 from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.fusion.fitting import RowSet, ScaledRowSet, prepare_rows
-from pairfuse.fusion.heads import HEADS, FusionNetwork
+from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.scaling import fit_scaling
 from pairfuse.fusion.training import FittedModel
 from pairfuse.recipe import Recipe
@@ -61,7 +61,7 @@ def _by_hand(
     return f.mean(axis=1) + f.mean(axis=0) - f.mean(axis=(0, 1))
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", toys.POOLED_HEADS)
 def test_the_projection_is_what_its_definition_says(head: str) -> None:
     views = toys.noise(40, dims={"words": 4, "more": 3, "look": 5})
     views = toys.without(toys.without(views, "look", [1, 7]), "words", [3, 7])
