@@ -20,7 +20,7 @@ def test_a_matrix_sets_every_combination_side_by_side(
     assert [row["model"] for row in rows] == [
         *("ngram, concat", "efficientnet-lite0, concat"),
         *("ngram + efficientnet-lite0, concat", "ngram + efficientnet-lite0, gated"),
-        *("ngram + efficientnet-lite0, stack", "minilm"),
+        *("ngram + efficientnet-lite0, stacking", "minilm"),
     ]
     assert [row["difference"] == "" for row in rows] == [True, False, False, False, False, True]
     assert all(float(row["holm_p"]) <= 1 for row in rows[1:5])
