@@ -129,6 +129,8 @@ def load_dataset(
     encoding: str = "auto",
     labels: Sequence[str] = (),
     strict: bool = False,
+    missing_labels: Sequence[str] = (),
+    follow_links: bool = False,
     cache: str | Path = "cache",
 ) -> Pairs:
     """Read a data set and give its labelled pairs.
@@ -140,6 +142,8 @@ def load_dataset(
         encoding: One encoding for all texts, or "auto" to decide by the whole data set.
         labels: The label vocabulary in order; empty takes the labels found, sorted.
         strict: A missing or unreadable modality is an error.
+        missing_labels: Words that stand for no label.
+        follow_links: Symbolic links may lead out of the data set's folder.
         cache: Folder of everything derived; safe to delete.
 
     Raises:
@@ -159,6 +163,8 @@ def load_dataset(
         encoding=encoding,
         labels=labels,
         strict=strict,
+        missing_labels=missing_labels,
+        follow_links=follow_links,
         facts_file=image_facts_file(cache),
     )
     return Pairs(dataset, dataset.split("train", "val"), cache)
@@ -473,7 +479,7 @@ def ablate(
     60
     """
     from pairfuse.fusion.fitting import prepare_rows
-    from pairfuse.study.ablation import baselines
+    from pairfuse.study.ablation import run_arms
     from pairfuse.study.crossfit import FoldedTable
     from pairfuse.study.evidence import gather
     from pairfuse.study.folds import make_folds
@@ -515,8 +521,9 @@ def ablate(
         device=str(resolve_device(device)),
         heads=tuple(heads) or SEARCHED_HEADS,
     )
-    arms = _run_arms(FoldedTable(table, prepared, inner), search, study)
-    arms += baselines(table, prepared)
+    arms = run_arms(
+        FoldedTable(table, prepared, inner), search, nested=nested, stacking=ensemble == "stacking"
+    )
     costs = _encoder_costs(data, X, encoders, device=search.device)
     texts = [pair.text for pair in data.pairs]
     evidence = gather(arms, table, prepared, study=study, texts=texts, encoders=costs)
@@ -610,23 +617,6 @@ def _labelled_table(data: Pairs, X: Views, metric: str) -> Table:  # noqa: N803
         metric=metric,
         soft_labels=soft_labels_of(data.pairs, data.labels, answers) if answers else None,
     )
-
-
-def _run_arms(folded: Any, search: SearchSpec, study: StudyConfig) -> list[Arm]:
-    """Every trained arm; only the fused one keeps the views that the recipe names."""
-    from pairfuse.study.ablation import FUSED, arm_views, run_arm
-
-    other = replace(search, base=replace(search.base, views=()))
-    return [
-        run_arm(
-            name,
-            folded.only(views),
-            search if name == FUSED else other,
-            nested=study.nested,
-            stacking=study.ensemble == "stacking",
-        )
-        for name, views in arm_views(folded.table).items()
-    ]
 
 
 def _encoder_costs(

@@ -13,7 +13,8 @@ from toys.commands import QUICK, read_rows
 def test_a_matrix_sets_every_combination_side_by_side(
     root: Path, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--text", "ngram", "--image", "efficientnet-lite0", "--heads", "stacking concat gated"]
+    options = ["--text", "ngram", "--image", "efficientnet-lite0"]
+    options += ["--heads", "stacking concat gated"]
     arguments = ["matrix", "--data", str(root), "--cache", str(own), *QUICK[2:], *options]
     assert main([*arguments, "--cost-only", "minilm"]) == 0
     rows = read_rows(own / "runs" / "toy" / "matrix.csv")

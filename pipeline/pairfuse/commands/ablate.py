@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
@@ -14,7 +13,6 @@ from pairfuse.console import say
 if TYPE_CHECKING:
     from pairfuse.commands.workspace import Workspace
     from pairfuse.recipe import Recipe
-    from pairfuse.study.ablation import Arm
     from pairfuse.study.crossfit import CrossFit
     from pairfuse.study.evidence import Evidence
 
@@ -47,13 +45,19 @@ def ablate(workspace: Workspace, *, known: Fits | None = None) -> Evidence:
     from pairfuse.fusion.checkpoint import save_checkpoint
     from pairfuse.report.canvas import save_png
     from pairfuse.report.findings import plot_arms
-    from pairfuse.study.ablation import TEXT_ONLY
+    from pairfuse.study.ablation import TEXT_ONLY, run_arms
     from pairfuse.study.evidence import evidence_lines, gather
 
     workspace.begin()
     folder = workspace.folder
     drop_evidence(folder)
-    arms = _run_arms(workspace, known or {})
+    arms = run_arms(
+        workspace.folded,
+        workspace.search,
+        nested=workspace.config.study.nested,
+        stacking=workspace.stacks,
+        known=known,
+    )
     found = gather(
         arms,
         workspace.table,
@@ -73,23 +77,3 @@ def ablate(workspace: Workspace, *, known: Fits | None = None) -> Evidence:
     for line in evidence_lines(found):
         say(line)
     return found
-
-
-def _run_arms(workspace: Workspace, known: Fits) -> list[Arm]:
-    """Every arm; only the fused one keeps the views that the configured recipe names."""
-    from pairfuse.study.ablation import FUSED, arm_views, baselines, run_arm
-
-    data, search = workspace.folded, workspace.search
-    other = replace(search, base=replace(search.base, views=()))
-    arms = [
-        run_arm(
-            name,
-            data.only(views),
-            search if name == FUSED else other,
-            nested=workspace.config.study.nested,
-            stacking=workspace.stacks,
-            known=known if name == FUSED else {},
-        )
-        for name, views in arm_views(data.table).items()
-    ]
-    return arms + baselines(data.table, data.prepared)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,6 +64,38 @@ def arm_views(table: Table) -> dict[str, list[str]]:
     single = {view: [view] for views in arms.values() if len(views) > 1 for view in views}
     single |= {view: [view] for view in table.views.of("joint")}
     return {FUSED: list(table.views.features), **arms, **single}
+
+
+def run_arms(
+    data: FoldedTable,
+    search: SearchSpec,
+    *,
+    nested: bool = False,
+    stacking: bool = False,
+    known: Mapping[tuple[Recipe, ...], CrossFit] | None = None,
+) -> list[Arm]:
+    """Every arm of the ablation; only the fused one keeps the views that the base recipe names.
+
+    Args:
+        data: The labelled rows with all their views, and their folds.
+        search: What each arm may spend.
+        nested: Search inside each fold.
+        stacking: Stack the best recipes instead of averaging them.
+        known: Fits of recipes on all of the data, which the fused arm does not repeat.
+    """
+    other = replace(search, base=replace(search.base, views=()))
+    arms = [
+        run_arm(
+            name,
+            data.only(views),
+            search if name == FUSED else other,
+            nested=nested,
+            stacking=stacking,
+            known=known if name == FUSED else None,
+        )
+        for name, views in arm_views(data.table).items()
+    ]
+    return arms + baselines(data.table, data.prepared)
 
 
 def run_arm(
