@@ -146,7 +146,7 @@ def _source(module: str, *names: str) -> Iterator[str]:
     code = (PACKAGE / module).read_text("utf-8")
     defined = {name: part for part in ast.parse(code).body for name in _names(part)}
     parts = [ast.get_source_segment(code, defined[name]) or "" for name in names] or [code.strip()]
-    yield from ("```python", "\n\n".join(parts), "```")
+    yield from ("```python", "\n\n\n".join(parts), "```")
 
 
 def _names(part: ast.stmt) -> list[str]:
