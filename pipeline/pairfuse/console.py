@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -11,29 +12,52 @@ from typing import Protocol
 log = logging.getLogger("pairfuse")
 
 
+#: Seconds between two lines of progress where stderr is no terminal.
+LINE_EVERY = 30.0
+
+
 class Progress(Protocol):
     """Counts finished items."""
 
     def update(self, n: int = 1) -> object: ...
 
-    def set_postfix_str(self, s: str = "", refresh: bool = True) -> object: ...
-
 
 @contextmanager
 def progress(title: str, total: int, *, unit: str = "pairs") -> Iterator[Progress]:
-    """A bar on stderr, drawn only where stderr is a terminal."""
+    """A bar on stderr; where that is no terminal but a log, a line now and then."""
+    if not sys.stderr.isatty():
+        yield _ProgressLines(title, total, unit)
+        return
     from tqdm import tqdm
 
     with tqdm(
         total=total,
         desc=f"{title:<22}",
         unit=f" {unit}",
-        disable=None,
         leave=False,
         dynamic_ncols=True,
         smoothing=0.05,
     ) as bar:
         yield bar
+
+
+class _ProgressLines:
+    """Says how far a long piece of work is; a short one ends before it has said anything."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self.title, self.total, self.unit = title.strip(), total, unit
+        self.count = 0
+        self.start = self.told = time.monotonic()
+
+    def update(self, n: int = 1) -> None:
+        self.count += n
+        now = time.monotonic()
+        if now - self.told >= LINE_EVERY:
+            self.told = now
+            note(
+                f"{self.title}: {self.count} of {self.total} {self.unit}, "
+                f"{now - self.start:.0f} s so far"
+            )
 
 
 def say(text: str = "") -> None:
