@@ -211,7 +211,15 @@ def test_many_labels_give_matrices_of_the_main_arms_only() -> None:
     assert section is not None
     found = Elements(section.body)
     assert len(found.ids("figure")) == 3
-    assert len(found.files["confusion-0"]) == 1 + 30 * 30
+    assert len(found.files["confusion-0"]) == 1 + 21 * 21
+
+
+def test_joining_the_labels_that_are_not_shown_loses_no_pair() -> None:
+    matrix = [[5.0, 1.0, 2.0], [0.0, 7.0, 3.0], [4.0, 0.0, 9.0]]
+    names, cells = classes.joined_confusion(["a", "b", "c"], matrix, [1])
+    assert names == ["b", "2 others"]
+    assert cells == [[7.0, 3.0], [1.0, 20.0]]
+    assert classes.joined_confusion(["a", "b", "c"], matrix, [0, 1, 2])[1] == matrix
 
 
 def test_scores_that_do_not_exist_are_dashes() -> None:

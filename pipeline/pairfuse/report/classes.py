@@ -12,11 +12,13 @@ from pairfuse.report.layout import Section, show
 from pairfuse.report.markup import join, number, percent, words
 from pairfuse.stats.calibration import Calibration
 from pairfuse.stats.conformal import Conformal
-from pairfuse.stats.metrics import ReliabilityBin
+from pairfuse.stats.metrics import ReliabilityBin, Scores
 from pairfuse.stats.selective import SelectivePoint
 from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY
 
 MAIN = (FUSED, TEXT_ONLY, IMAGE_ONLY)
+#: Of more labels, those that go wrong most are drawn: more cannot be read on one page.
+MOST_LABELS = 20
 SHOWN = 0.8  # of the shares of pairs predicted, the one that the words name
 
 
@@ -27,35 +29,72 @@ def confusions(found: ReportInput) -> Section | None:
     kept = [arm for arm in found.evidence.arms if arm.views and (few or arm.name in MAIN)]
     if not kept:
         return None
+    worst = _most_errors(kept[0].scores)
     plots = [
-        plot_confusion(f"confusion-{place}", arm.name, labels, arm.scores.confusion)
+        plot_confusion(
+            f"confusion-{place}",
+            arm.name,
+            *joined_confusion(labels, arm.scores.confusion, worst),
+        )
         for place, arm in enumerate(kept)
     ]
     said = (
         "Rows are the true label, columns the predicted one: the share of the row, and the number "
         "of pairs (mean of repeats)."
     )
+    if len(labels) > MOST_LABELS:
+        said += (
+            f" Shown are the {MOST_LABELS} labels with most errors of {kept[0].name}; the other "
+            f"{len(labels) - MOST_LABELS} are joined."
+        )
     kind = "two" if len(labels) > 4 else ""
     return Section("confusion", "Confusion", join([words(said), show(plots, kind)]))
 
 
+def joined_confusion(
+    labels: Sequence[str], matrix: Sequence[Sequence[float]], kept: Sequence[int]
+) -> tuple[list[str], list[list[float]]]:
+    """The labels at these places and their cells; all others, if any, as one label at the end."""
+    rest = [at for at in range(len(labels)) if at not in kept]
+    groups = [[at] for at in kept] + ([rest] if rest else [])
+    names = [labels[at] for at in kept] + ([f"{len(rest)} others"] if rest else [])
+    cells = [
+        [sum(matrix[row][column] for row in rows for column in across) for across in groups]
+        for rows in groups
+    ]
+    return names, cells
+
+
+def _most_errors(scores: Scores) -> list[int]:
+    """Places, in order, of the labels whose pairs are most often predicted wrongly."""
+    wrong = [sum(row) - row[at] for at, row in enumerate(scores.confusion)]
+    return sorted(sorted(range(len(wrong)), key=lambda at: -wrong[at])[:MOST_LABELS])
+
+
 def classes(found: ReportInput) -> Section | None:
-    """Precision, recall and F1 of each class."""
+    """Precision, recall and F1 of each class; of many, of those with the lowest F1."""
     main = [arm for name in MAIN if (arm := found.evidence.arm(name))]
     if not main:
         return None
+    labels, first = found.evidence.labels, main[0].scores.classes
+    kept = sorted(sorted(range(len(labels)), key=lambda at: first[at].f1.value)[:MOST_LABELS])
     plots = [
         plot_bars(
             f"classes-{measure}",
             title,
-            found.evidence.labels,
-            {arm.name: [getattr(each, measure) for each in arm.scores.classes] for arm in main},
+            [labels[at] for at in kept],
+            {arm.name: [getattr(arm.scores.classes[at], measure) for at in kept] for arm in main},
             measure=title,
             top=1.0,
         )
         for measure, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"))
     ]
-    return Section("classes", "Classes", show(plots))
+    said = (
+        f"The {MOST_LABELS} of {len(labels)} labels with the lowest F1 of {main[0].name}."
+        if len(labels) > MOST_LABELS
+        else ""
+    )
+    return Section("classes", "Classes", join([words(said), show(plots)]) if said else show(plots))
 
 
 def calibration(found: ReportInput) -> Section | None:

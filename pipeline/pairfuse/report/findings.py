@@ -43,6 +43,8 @@ SCORES = {
 }
 MOST_DIFFERENCES = 24  # rows of one plot; the table has them all
 MINUS = "\u2212"
+#: Of more kinds of pairs, those that differ most are drawn; the table has all.
+MOST_ROWS = 20
 
 
 def verdict(found: ReportInput) -> Markup:
@@ -269,10 +271,13 @@ def where(found: ReportInput) -> Section | None:
 
 
 def _stratum(place: int, by: str, rows: Sequence[Stratum], limits: tuple[float, float]) -> Drawing:
+    shown = sorted(rows, key=lambda each: -abs(each.difference.value))[:MOST_ROWS]
+    kept = [each for each in rows if each in shown]
+    title = f"By {by}" if len(kept) == len(rows) else f"By {by}, the {MOST_ROWS} that differ most"
     return plot_intervals(
         f"strata-{place}",
-        f"By {by}",
-        [(each.name, each.difference) for each in rows],
+        title,
+        [(each.name, each.difference) for each in kept],
         measure="accuracy, difference",
         zero=True,
         limits=limits,

@@ -58,7 +58,8 @@ details{font-size:.85rem;margin:.5rem 0}
 summary{cursor:pointer;color:var(--muted);width:fit-content}
 summary:hover{color:var(--accent)}
 details[open]>summary{margin-bottom:.5rem}
-.scroll{overflow:auto;max-height:34rem;margin:1rem 0;overscroll-behavior-x:contain}
+.scroll{overflow:auto;margin:1rem 0;overscroll-behavior-x:contain}
+details .scroll{max-height:34rem}
 table{border-collapse:collapse;font-size:.875rem;line-height:1.4;min-width:min(100%,24rem)}
 details table{font-size:.8rem;min-width:0}
 th,td{padding:.45rem 1rem .45rem 0;text-align:left;vertical-align:top;
