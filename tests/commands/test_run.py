@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from shutil import copytree
@@ -25,10 +27,12 @@ def test_a_run_leaves_every_file_it_promises(cache: Path) -> None:
     assert not [path for path in cache.rglob("*") if path.name.startswith(".writing-")]
 
 
-def test_the_kept_configuration_reproduces_the_run(cache: Path, tmp_path: Path) -> None:
+def test_the_command_in_the_report_reproduces_the_run(cache: Path, tmp_path: Path) -> None:
     run = cache / "runs" / "toy"
     again = tmp_path / "again"
-    options = ["--config", str(run / "config.toml"), "--cache", str(again)]
+    page = html.unescape((run / "report.html").read_text("utf-8"))
+    [config] = re.findall(r"pairfuse run --config (\S+config\.toml)", page)
+    options = ["--config", config, "--cache", str(again)]
     copytree(cache / "features", again / "features")
     for command in ("tune", "train", "predict"):
         assert main([command, *options]) == 0

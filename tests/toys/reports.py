@@ -91,7 +91,7 @@ def made_up(
         targets=targets.astype(np.int64),
         data_check=f"made-up: {rows} pairs\n\nproblems\n       1  text: empty\n",
         provenance={
-            "Commands": "pairfuse run --data data/made-up --seed 0",
+            "Command": "pairfuse run --data data/made-up --seed 0",
             "Configuration": 'seed = 0\n[features]\nencoders = ["minilm", "ngram"]\n',
             "fingerprints": "minilm 42757992\nngram 54104bba",
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,23 +105,8 @@ def _provenance(workspace: Workspace) -> dict[str, str]:
     from pairfuse.encoders import fingerprint
 
     versions = {name: metadata.version(name) for name in ("pairfuse", *LIBRARIES)}
-    study, data = workspace.config.study, workspace.config.data.root
-    flags = f'--data {data} --encoders "{" ".join(workspace.config.features.encoders)}"'
-    study_flags = (
-        f"--folds {study.folds} --repeats {study.repeats} --n-models {study.n_models} "
-        f"--trials {study.n_trials} --seed {study.seed}{' --nested' if study.nested else ''}"
-        f"{f' --metric {study.metric}' if study.metric else ''}"
-        f"{' --set study.ensemble=stacking' if study.ensemble == 'stacking' else ''}"
-    )
     return {
-        "Commands": "\n".join(
-            [
-                f"pairfuse features {flags}",
-                *(f"pairfuse {name} {flags} {study_flags}" for name in ("tune", "train", "ablate")),
-                f"pairfuse predict --data {data}",
-                f"pairfuse report {flags} {study_flags}",
-            ]
-        ),
+        "Command": f"pairfuse run --config {shlex.quote(str(workspace.folder / 'config.toml'))}",
         "Versions": "\n".join(
             [f"python {platform.python_version()}", *(f"{n} {v}" for n, v in versions.items())]
         ),
