@@ -16,6 +16,8 @@ from pairfuse.recipe import Recipe
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
 #: How the probabilities of an arm's best recipes become one.
 ENSEMBLES = ("average", "stacking")
+#: What is done with labels that have too few different pairs for the folds.
+RARE = ("refuse", "drop", "merge", "keep")
 #: Above twice its own limit Pillow refuses a picture, whatever our bound says.
 PILLOW_MAX_PIXELS = 178_956_970
 #: What a search can maximise, with what it is called in sentences.
@@ -40,12 +42,15 @@ class DataConfig:
     missing_labels: tuple[str, ...] = ()
     follow_links: bool = False
     max_pixels: int = 64_000_000
+    rare: str = "refuse"
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= PILLOW_MAX_PIXELS:
             raise ConfigError(
                 f"max_pixels is {shown(self.max_pixels)}; use 1 to {PILLOW_MAX_PIXELS}"
             )
+        if self.rare not in RARE:
+            raise ConfigError(f"rare is {shown(self.rare)}; choose one of {', '.join(RARE)}")
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,14 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             "data.follow_links",
             {"action": "store_true", "help": "read links that lead out of the data set's folder"},
         ),
+        (
+            "--rare",
+            "data.rare",
+            {
+                "metavar": "HOW",
+                "help": "labels with too few pairs for the folds: refuse, drop, merge or keep",
+            },
+        ),
     ),
     "features": (
         (
