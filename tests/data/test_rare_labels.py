@@ -9,10 +9,11 @@ import pytest
 from pairfuse.cli import main
 from pairfuse.commands.workspace import Workspace
 from pairfuse.config import load_config
+from pairfuse.data.profile import profile
 from pairfuse.data.rare_labels import check_labels
 from pairfuse.errors import DataError
-from toys.commands import run_command
-from toys.data import write_set
+from toys.commands import read_rows, run_command
+from toys.data import write_labels, write_set
 from toys.fusion import warnings_logged
 
 
@@ -111,3 +112,28 @@ def test_one_label_is_an_error_before_training(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", {f"p{n}": "only" for n in range(30)})
     with pytest.raises(DataError, match="one label, 'only'; a classifier needs two"):
         _ = opened(root).table
+
+
+def unseen_in_test(root: Path) -> Path:
+    """A set whose labelled test split has a label that training lacks."""
+    write_set(root, {f"p{n}": "ab"[n % 2] for n in range(24)}, ["t", "u"])
+    write_labels(root / "test_without_label.txt", {"t": "a", "u": "z"})
+    return root
+
+
+def test_a_label_that_only_the_test_split_has_is_no_class(tmp_path: Path) -> None:
+    with warnings_logged() as logged:
+        dataset = opened(unseen_in_test(tmp_path / "set")).first_look
+    assert dataset.labels == ("a", "b")
+    assert [pair.label for pair in dataset.split("test")] == ["a", "z"]
+    assert "1 test pairs have labels that no training pair has (z 1)" in str(logged)
+    assert profile(dataset).labels["test"] == {"a": 1, "z": 1}
+
+
+def test_such_test_pairs_stop_neither_training_nor_prediction(tmp_path: Path) -> None:
+    root, cache = unseen_in_test(tmp_path / "set"), tmp_path / "cache"
+    assert run_command("train", root, cache) == 0
+    assert run_command("predict", root, cache) == 0
+    rows = read_rows(cache / "runs" / "set" / "test_labels.csv")
+    assert [row["guid"] for row in rows] == ["t", "u"]
+    assert {row["tag"] for row in rows} <= {"a", "b"}

@@ -6,7 +6,8 @@ predicted from the class prior. Labels are compared without case, outer spaces a
 width, in Unicode's composed form, and take their most frequent spelling. A link that leads out of
 the data set's folder is a bad row unless links are followed. The same guid twice, a training row
 without a label, a label outside a given vocabulary and a guid that holds a path are errors; all bad
-rows are reported together. Rows that their layout leaves out are counted and said. Pictures inside
+rows are reported together. A label that only test pairs have is no part of the vocabulary found:
+such a pair stays, and its prediction is an error. Rows that their layout leaves out are counted and said. Pictures inside
 tables are unpacked once, each under the sha256 of its bytes.
 """
 
@@ -103,7 +104,8 @@ def load_dataset(
         problems += _problems(row, text, facts)
     _note_spellings(rows, spelling)
     _refuse(root, _pair_errors(pairs, problems, strict=strict))
-    found = {pair.label for pair in pairs if pair.label is not None}
+    found = {pair.label for pair in pairs if pair.label is not None and pair.split != "test"}
+    _note_unseen(pairs, labels or found)
     return Dataset(
         root=root,
         pairs=tuple(pairs),
@@ -322,6 +324,17 @@ def _note_spellings(rows: Sequence[RawRow], spelling: Mapping[str, str]) -> None
     )
     for (label, taken), count in odd.items():
         log.warning("%d labels %r are taken as %r", count, label, taken)
+
+
+def _note_unseen(pairs: Sequence[Pair], known: Collection[str]) -> None:
+    """Say which labels stand in the test split alone: no model can predict them."""
+    unseen = Counter(p.label for p in pairs if p.label is not None and p.label not in known)
+    if unseen:
+        log.warning(
+            "%d test pairs have labels that no training pair has (%s): they count as errors",
+            unseen.total(),
+            ", ".join(f"{label} {count}" for label, count in unseen.most_common()),
+        )
 
 
 def _pair_errors(pairs: Sequence[Pair], problems: Sequence[Problem], *, strict: bool) -> list[str]:

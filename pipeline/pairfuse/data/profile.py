@@ -148,8 +148,9 @@ def _lacks(pair: Pair, modality: str) -> bool:
 
 
 def _labels(dataset: Dataset) -> dict[str, dict[str, int]]:
-    """Labels in the order of the vocabulary, those without one last; splits in file order."""
-    names = (*dataset.labels, UNLABELLED)
+    """Labels in the order of the vocabulary, then those of test pairs alone; none last."""
+    unseen = {p.label for p in dataset.pairs if p.label is not None} - set(dataset.labels)
+    names = (*dataset.labels, *sorted(unseen), UNLABELLED)
     counts = Counter((pair.split, pair.label or UNLABELLED) for pair in dataset.pairs)
     return {
         split: {name: counts[split, name] for name in names if counts[split, name]}
