@@ -305,6 +305,7 @@ class Workspace:
             follow_links=data.follow_links,
             facts_file=self.image_facts,
             max_pixels=data.max_pixels,
+            max_image_bytes=data.max_image_bytes,
         )
         changes = rare_changes(dataset, data.rare, folds) if rare is None else rare
         return change_labels(dataset, changes, pairs_needed(folds))
@@ -331,6 +332,7 @@ class Workspace:
             batch_size=features.batch_size,
             workers=features.workers,
             max_pixels=self.config.data.max_pixels,
+            max_image_bytes=self.config.data.max_image_bytes,
             on_size=partial(_note_size, encoder.name),
         )
         for digest, reason in result.failed.items():

@@ -7,8 +7,8 @@ width, in Unicode's composed form, and take their most frequent spelling. A link
 the data set's folder is a bad row unless links are followed. The same guid twice, a training row
 without a label, a label outside a given vocabulary and a guid that holds a path are errors; all bad
 rows are reported together. A label that only test pairs have is no part of the vocabulary found:
-such a pair stays, and its prediction is an error. Rows that their layout leaves out are counted and said. Pictures inside
-tables are unpacked once, each under the sha256 of its bytes.
+such a pair stays, and its prediction is an error. Rows that their layout leaves out are counted and
+said. Pictures inside tables are unpacked once, each under the sha256 of its bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from pairfuse.console import log
 from pairfuse.data.decoding import DecodedText, decode_texts
 from pairfuse.data.image_facts import read_image_facts
-from pairfuse.data.images import MAX_PIXELS
+from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.readers.rows import NO_LABEL, RawRow
@@ -50,6 +50,7 @@ def load_dataset(
     strict: bool = False,
     facts_file: Path | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
     follow_links: bool = False,
     missing_labels: Sequence[str] = (),
 ) -> Dataset:
@@ -65,6 +66,7 @@ def load_dataset(
         facts_file: Where facts about images are kept between runs (`image_facts_file`); pictures
             that lie inside tables are unpacked beside it.
         max_pixels: A larger picture counts as unreadable.
+        max_image_bytes: A larger picture file is not read, and counts as unreadable.
         missing_labels: Words that stand for no label, compared without case; others, such as `None`
             or `null`, are labels.
         follow_links: Symbolic links may lead out of the data set's folder.
@@ -83,7 +85,7 @@ def load_dataset(
     strays = [] if follow_links else _strays(root, rows)
     _refuse(root, [*_row_errors(rows, labels), *strays])
     texts = _texts(rows, encoding)
-    images = _images(rows, facts_file, max_pixels)
+    images = _images(rows, facts_file, max_pixels, max_image_bytes)
     _refuse(root, _absent(rows, texts, images))
     spelling = _spellings(rows, labels)
     pairs, problems = [], []
@@ -229,14 +231,15 @@ def _texts(rows: Sequence[RawRow], encoding: str) -> dict[str, DecodedText]:
 
 
 def _images(
-    rows: Sequence[RawRow], facts_file: Path | None, max_pixels: int
+    rows: Sequence[RawRow], facts_file: Path | None, max_pixels: int, max_image_bytes: int
 ) -> dict[str, ImageFacts]:
     """Facts of each pair's image; a picture that many pairs share is looked at once."""
     paths = {row.guid: row.image for row in rows if row.image is not None}
     files = list(dict.fromkeys(paths.values()))
-    facts = dict(
-        zip(files, read_image_facts(files, facts_file, max_pixels=max_pixels), strict=True)
+    found = read_image_facts(
+        files, facts_file, max_pixels=max_pixels, max_image_bytes=max_image_bytes
     )
+    facts = dict(zip(files, found, strict=True))
     return {guid: facts[path] for guid, path in paths.items()}
 
 
@@ -273,7 +276,7 @@ def _absent(
     }
     there = {
         "text files": texts.keys(),
-        "images": {guid for guid, facts in images.items() if facts.digest},
+        "images": {guid for guid, facts in images.items() if facts.digest or facts.size},
     }
     errors = []
     for kind, files in named.items():
