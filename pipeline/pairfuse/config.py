@@ -45,6 +45,7 @@ class DataConfig:
     max_pixels: int = 64_000_000
     max_image_bytes: int = 32_000_000
     rare: str = "refuse"
+    image_root: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= PILLOW_MAX_PIXELS:

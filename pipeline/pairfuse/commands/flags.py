@@ -65,6 +65,11 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             {"action": "store_true", "help": "read links that lead out of the data set's folder"},
         ),
         (
+            "--image-root",
+            "data.image_root",
+            {"metavar": "FOLDER", "help": "where the paths of images in a table begin"},
+        ),
+        (
             "--rare",
             "data.rare",
             {

@@ -306,6 +306,7 @@ class Workspace:
             facts_file=self.image_facts,
             max_pixels=data.max_pixels,
             max_image_bytes=data.max_image_bytes,
+            image_root=Path(data.image_root) if data.image_root else None,
         )
         changes = rare_changes(dataset, data.rare, folds) if rare is None else rare
         return change_labels(dataset, changes, pairs_needed(folds))

@@ -53,6 +53,7 @@ def load_dataset(
     max_image_bytes: int = MAX_IMAGE_BYTES,
     follow_links: bool = False,
     missing_labels: Sequence[str] = (),
+    image_root: Path | None = None,
 ) -> Dataset:
     """Read a data set: label files, texts and what is known of each image.
 
@@ -70,19 +71,21 @@ def load_dataset(
         missing_labels: Words that stand for no label, compared without case; others, such as `None`
             or `null`, are labels.
         follow_links: Symbolic links may lead out of the data set's folder.
+        image_root: Base folder of the paths of images in a table; None takes the table's own.
 
     Raises:
         DataError: Rows that cannot be used, all of them named.
     """
     name = find_reader(root, reader)
-    found_rows = [_unpacked(root, row, facts_file) for row in read_rows(root, name, columns or {})]
+    raw_rows = read_rows(root, name, columns or {}, image_root)
+    found_rows = [_unpacked(root, row, facts_file) for row in raw_rows]
     none = {_folded(word) for word in missing_labels}
     rows = [_without_label(row, none) for row in found_rows if not row.left_out]
     _note_split_by_label(rows)
     left_out = Counter(row.left_out for row in found_rows if row.left_out)
     for reason, count in left_out.items():
         log.warning("%d of %d rows left out: %s", count, len(found_rows), reason)
-    strays = [] if follow_links else _strays(root, rows)
+    strays = [] if follow_links else _strays(root, rows, image_root)
     _refuse(root, [*_row_errors(rows, labels), *strays])
     texts = _texts(rows, encoding)
     images = _images(rows, facts_file, max_pixels, max_image_bytes)
@@ -178,18 +181,19 @@ def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:
     return errors if rows else ["no rows"]
 
 
-def _strays(root: Path, rows: Sequence[RawRow]) -> list[str]:
-    """Rows one of whose files is a link that leads out of the data set's folder."""
-    home = os.path.realpath(root if root.is_dir() else root.parent)
+def _strays(root: Path, rows: Sequence[RawRow], image_root: Path | None) -> list[str]:
+    """Rows one of whose files is a link that leads out of the data set's folders."""
+    places = [root if root.is_dir() else root.parent, *([image_root] if image_root else [])]
+    homes = [os.path.realpath(place) for place in places]
     inner: dict[Path, bool] = {}  # folders that lie inside, links in their paths followed
     out = []
     for row in rows:
         for path in (row.text_file, row.image if row.picture is None else None):
-            if path is None or not path.is_relative_to(root if root.is_dir() else root.parent):
+            if path is None or not any(path.is_relative_to(place) for place in places):
                 continue
             if path.parent not in inner:
-                inner[path.parent] = _is_inside(path.parent, home)
-            if not inner[path.parent] or (_is_link(path) and not _is_inside(path, home)):
+                inner[path.parent] = _is_inside(path.parent, homes)
+            if not inner[path.parent] or (_is_link(path) and not _is_inside(path, homes)):
                 out.append(
                     f"{row.where}: {path} is a link that leads out of the data set's folder; "
                     "put the file itself there, or allow links with --follow-links"
@@ -197,9 +201,9 @@ def _strays(root: Path, rows: Sequence[RawRow]) -> list[str]:
     return out
 
 
-def _is_inside(path: Path, home: str) -> bool:
+def _is_inside(path: Path, homes: Sequence[str]) -> bool:
     real = os.path.realpath(path)
-    return real == home or real.startswith(home.rstrip(os.sep) + os.sep)
+    return any(real == home or real.startswith(home.rstrip(os.sep) + os.sep) for home in homes)
 
 
 def _is_link(path: Path) -> bool:
