@@ -46,6 +46,7 @@ class DataConfig:
     max_image_bytes: int = 32_000_000
     rare: str = "refuse"
     image_root: str = ""
+    split_file: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= PILLOW_MAX_PIXELS:

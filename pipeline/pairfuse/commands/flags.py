@@ -70,6 +70,11 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             {"metavar": "FOLDER", "help": "where the paths of images in a table begin"},
         ),
         (
+            "--split-file",
+            "data.split_file",
+            {"metavar": "FILE", "help": "a published split: a table with guid or line, and split"},
+        ),
+        (
             "--rare",
             "data.rare",
             {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pairfuse.arrays import Ints
 from pairfuse.config import Config, config_toml
 from pairfuse.console import log, note, progress
 from pairfuse.data.duplicates import duplicate_groups
@@ -29,7 +30,7 @@ from pairfuse.data.rare_labels import (
 from pairfuse.data.readers import DEFAULT_METRIC
 from pairfuse.data.soft_labels import soft_labels_of
 from pairfuse.encoders import Encoder, build_encoders, fingerprint, resolve_device
-from pairfuse.errors import ConfigError, StoreError
+from pairfuse.errors import ConfigError, DataError, StoreError
 from pairfuse.features.extraction import Extraction, contents, extract
 from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.views import Views, load_views, targets_of
@@ -181,7 +182,21 @@ class Workspace:
             n_models=study.n_models,
             seed=study.seed,
             keep_rare=self._keeps_rare,
+            published=self._published_folds(),
         )
+
+    def _published_folds(self) -> Ints | None:
+        """The fold of each labelled pair where the split file says them."""
+        folds, guids = self.dataset.folds, self.table.guids
+        if not folds:
+            return None
+        lacking = [guid for guid in guids if guid not in folds]
+        if lacking:
+            raise DataError(
+                f"{self.config.data.split_file} has no fold for {len(lacking)} of {len(guids)} "
+                f"labelled pairs, such as {lacking[0]!r}"
+            )
+        return np.array([folds[guid] for guid in guids], dtype=np.int64)
 
     @property
     def _keeps_rare(self) -> bool:
@@ -306,6 +321,7 @@ class Workspace:
             facts_file=self.image_facts,
             max_pixels=data.max_pixels,
             max_image_bytes=data.max_image_bytes,
+            split_file=Path(data.split_file) if data.split_file else None,
             image_root=Path(data.image_root) if data.image_root else None,
         )
         changes = rare_changes(dataset, data.rare, folds) if rare is None else rare

@@ -30,6 +30,7 @@ from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.readers.rows import NO_LABEL, RawRow
+from pairfuse.data.split_file import folds_of, read_split_file, with_splits
 from pairfuse.errors import DataError
 from pairfuse.files import read_bytes, write_bytes
 
@@ -54,6 +55,7 @@ def load_dataset(
     follow_links: bool = False,
     missing_labels: Sequence[str] = (),
     image_root: Path | None = None,
+    split_file: Path | None = None,
 ) -> Dataset:
     """Read a data set: label files, texts and what is known of each image.
 
@@ -71,6 +73,7 @@ def load_dataset(
         missing_labels: Words that stand for no label, compared without case; others, such as `None`
             or `null`, are labels.
         follow_links: Symbolic links may lead out of the data set's folder.
+        split_file: A table of the split of each pair, which replaces the reader's own.
         image_root: Base folder of the paths of images in a table; None takes the table's own.
 
     Raises:
@@ -79,6 +82,9 @@ def load_dataset(
     name = find_reader(root, reader)
     raw_rows = read_rows(root, name, columns or {}, image_root)
     found_rows = [_unpacked(root, row, facts_file) for row in raw_rows]
+    published = read_split_file(split_file) if split_file else None
+    if published:
+        found_rows = with_splits(found_rows, published)
     none = {_folded(word) for word in missing_labels}
     rows = [_without_label(row, none) for row in found_rows if not row.left_out]
     _note_split_by_label(rows)
@@ -121,6 +127,7 @@ def load_dataset(
         reader=name,
         left_out=dict(left_out),
         answers={row.guid: row.answers for row in found_rows if row.answers},
+        folds=folds_of(found_rows, published) if published else {},
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from pairfuse.arrays import Doubles, Ints
 from pairfuse.data.rare_labels import check_labels, pairs_needed
+from pairfuse.errors import DataError
 from pairfuse.fusion.ensemble import Ensemble, Member
 from pairfuse.fusion.fitting import RowSet, ScaledRowSet
 
@@ -45,6 +46,7 @@ def make_folds(
     seed: int,
     repeats: int = 1,
     keep_rare: bool = False,
+    published: Ints | None = None,
 ) -> list[RowSet]:
     """Split N rows into folds, `repeats` times, with `n_models` validation sets for each fold.
 
@@ -58,22 +60,25 @@ def make_folds(
         repeats: R; each splits the rows anew.
         keep_rare: A class may have fewer groups than that; its groups are then spread as evenly as
             they can be, and no validation set takes the last of them from the training rows.
+        published: Shape (N,), the fold of each row in place of a draw. Rows of the group of one
+            that is held out do not train then: published folds may have twins on two sides.
 
     Returns:
         R * K * n_models row sets, repeat by repeat and fold by fold.
 
     Raises:
         DataError: A class has fewer groups than there are folds (two folds need four), or there is
-            one class.
+            one class, or the published folds are more or fewer.
     """
     counts = [len(np.unique(groups[targets == t])) for t in range(len(labels))]
     check_labels(dict(zip(labels, counts, strict=True)), folds, keep_rare=keep_rare)
     common = np.flatnonzero(np.array(counts) >= pairs_needed(folds))
+    given = [] if published is None else _published(published, folds)
     out = []
     for repeat in range(repeats):
         own_seed = seed + SEED_STEP * repeat
-        for number, held in enumerate(_split(targets, groups, folds, own_seed)):
-            inside = np.setdiff1d(np.arange(len(targets)), held)
+        for number, held in enumerate(given or _split(targets, groups, folds, own_seed)):
+            inside = np.flatnonzero(~np.isin(groups, groups[held]))
             # No validation set without each class, as far as the rarest one's groups reach.
             usual = inside[np.isin(targets[inside], common)]
             fewest = _fewest(targets[usual], groups[usual])
@@ -87,6 +92,14 @@ def make_folds(
                     RowSet(train=np.setdiff1d(inside, val), val=val, held_out=held, repeat=repeat)
                 )
     return out
+
+
+def _published(numbers: Ints, folds: int) -> list[Ints]:
+    """The rows of each published fold."""
+    found = np.unique(numbers)
+    if len(found) != folds:
+        raise DataError(f"the split file has {len(found)} folds; use --folds {len(found)}")
+    return [np.flatnonzero(numbers == number) for number in found]
 
 
 def count_repeats(prepared: Sequence[ScaledRowSet]) -> int:

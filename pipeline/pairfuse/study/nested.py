@@ -48,7 +48,8 @@ def prepare_inner(
     outer = outer_folds(prepared)
     with progress("scaling inner folds", len(outer), unit="folds") as bar:
         for fold in outer:
-            rows = np.setdiff1d(np.arange(len(table.targets)), fold.held_out)
+            own = prepared[fold.sets[0]].rows
+            rows = np.union1d(own.train, own.val)
             part = table.rows(rows)
             inner = make_folds(
                 part.targets,

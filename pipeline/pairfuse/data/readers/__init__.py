@@ -58,7 +58,7 @@ READERS: Mapping[str, Reader] = {
         fits=mvsa.is_mvsa,
         about="MVSA-Single and MVSA-Multiple: sentiment of tweets",
         files="`labelResultAll.txt`, `data/<ID>.txt`, `.jpg`",
-        label="made from the labels of text and image; no splits are published",
+        label="made from the labels of text and image; no split lies in the folder",
         metric="accuracy",
     ),
     "hateful-memes": Reader(
