@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from pairfuse.errors import ConfigError, shown
+from pairfuse.files import MAX_FILE_BYTES
 from pairfuse.recipe import Recipe
 
 #: Encoders that come with the installation: no download, no network.
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
 #: How the probabilities of an arm's best recipes become one.
 ENSEMBLES = ("average", "stacking")
+#: What is done with labels that have too few different pairs for the folds.
+RARE = ("refuse", "drop", "merge", "keep")
 #: Above twice its own limit Pillow refuses a picture, whatever our bound says.
 PILLOW_MAX_PIXELS = 178_956_970
 #: What a search can maximise, with what it is called in sentences.
@@ -40,12 +43,22 @@ class DataConfig:
     missing_labels: tuple[str, ...] = ()
     follow_links: bool = False
     max_pixels: int = 64_000_000
+    max_image_bytes: int = 32_000_000
+    rare: str = "refuse"
+    image_root: str = ""
+    split_file: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= PILLOW_MAX_PIXELS:
             raise ConfigError(
                 f"max_pixels is {shown(self.max_pixels)}; use 1 to {PILLOW_MAX_PIXELS}"
             )
+        if not 1 <= self.max_image_bytes <= MAX_FILE_BYTES:
+            raise ConfigError(
+                f"max_image_bytes is {shown(self.max_image_bytes)}; use 1 to {MAX_FILE_BYTES}"
+            )
+        if self.rare not in RARE:
+            raise ConfigError(f"rare is {shown(self.rare)}; choose one of {', '.join(RARE)}")
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pairfuse.data.images import look, open_image
+from pairfuse.config import DataConfig
+from pairfuse.data import images
+from pairfuse.data.images import MAX_IMAGE_BYTES, look, open_image, read_picture
 from pairfuse.errors import DataError
 from toys.data import picture, saved
 
@@ -185,3 +188,22 @@ def test_the_picture_outlives_the_bytes() -> None:
     image = open_image(buffer.getvalue())
     buffer.close()
     assert image.tobytes() == picture(3).tobytes()
+
+
+def test_a_file_over_the_bound_on_bytes_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.jpg"
+    path.write_bytes(bytes(2_000_001))
+    monkeypatch.setattr(images, "read_bytes", lambda _: pytest.fail("opened"))
+    with pytest.raises(DataError, match=r"over the bound of 2 MB \(2\.0 MB\)"):
+        read_picture(path, max_bytes=2_000_000)
+
+
+def test_the_bound_on_bytes_without_a_word_of_the_user_is_32_mb(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.jpg"
+    with path.open("wb") as file:
+        file.truncate(MAX_IMAGE_BYTES + 1)
+    with pytest.raises(DataError, match="over the bound of 32 MB"):
+        read_picture(path)
+    assert DataConfig().max_image_bytes == MAX_IMAGE_BYTES

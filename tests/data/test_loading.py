@@ -9,6 +9,7 @@ import pytest
 
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import BETWEEN, Dataset, text_key
+from pairfuse.data.profile import profile
 from pairfuse.errors import DataError
 from toys.data import picture, saved, write_labels, write_set
 from toys.fusion import warnings_logged
@@ -337,3 +338,11 @@ def test_more_than_half_absent_is_a_warning(tmp_path: Path) -> None:
     with warnings_logged() as told:
         load_dataset(root / "set.csv")
     assert told == [f"3 of 4 images cannot be read, such as {root / 'data' / 'x.png'}"]
+
+
+def test_an_image_file_over_the_bound_on_bytes_is_missing_with_its_reason(root: Path) -> None:
+    (root / "data" / "1.png").write_bytes(bytes(5_000))
+    dataset = load_dataset(root, max_image_bytes=4_000)
+    reason = "the file is over the bound of 0.004 MB (0.0 MB)"
+    assert reasons(dataset) == [("1", "image", reason)]
+    assert profile(dataset).problems == {"image: the file is over the bound of 0.004 MB": 1}

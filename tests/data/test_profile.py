@@ -144,3 +144,13 @@ def test_the_manifest_leaves_no_temporary_file(tmp_path: Path) -> None:
     write_manifest(toy(), tmp_path / "manifest.csv")
     write_manifest(toy(), tmp_path / "manifest.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
+
+
+@pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t"])
+def test_no_cell_of_the_manifest_is_a_formula(mark: str, tmp_path: Path) -> None:
+    data = toy()
+    named = replace(data.pairs[2], guid=f"{mark}1+1", label=f"{mark}sum")
+    write_manifest(replace(data, pairs=(named, *data.pairs[3:])), tmp_path / "manifest.csv")
+    with (tmp_path / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["guid"], row["label"]) == (f"'{mark}1+1", f"'{mark}sum")

@@ -301,6 +301,15 @@ def test_an_image_over_the_bound_on_pixels_is_named(root: Path, cache: Path) -> 
     assert all("over the bound" in reason for reason in result.failed.values())
 
 
+def test_an_image_file_over_the_bound_on_bytes_is_named(root: Path, cache: Path) -> None:
+    wanted = contents(load_dataset(root), "image")
+    encoder = ToyEncoder(modality="image")
+    store = open_store(cache, encoder)
+    result = extract(wanted, encoder, store, device="cpu", max_image_bytes=100)
+    assert result.computed == 0
+    assert all("over the bound of 0.0001 MB" in reason for reason in result.failed.values())
+
+
 def test_a_damaged_image_that_a_look_let_pass_is_named(root: Path, cache: Path) -> None:
     def refuse(data: bytes, *, max_pixels: int, draft: int) -> None:
         raise DataError("cannot be decoded (broken)")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pairfuse.arrays import Ints
-from pairfuse.errors import DataError
 from pairfuse.features.views import Views
 from pairfuse.fusion import balance
 from pairfuse.fusion.balance import class_weights, smote
@@ -51,9 +50,10 @@ def test_no_strength_weighs_all_alike_and_more_strength_spreads() -> None:
     assert ratios[-1] == pytest.approx(9, rel=1e-4)
 
 
-def test_a_class_without_rows_is_an_error() -> None:
-    with pytest.raises(DataError, match="class 1 has no training row"):
-        class_weights(np.array([0, 0, 2]), 3)
+def test_a_class_without_rows_weighs_nothing_and_changes_no_other_weight() -> None:
+    weights = class_weights(np.array([0, 0, 2]), 3)
+    assert weights[1] == 0
+    assert weights[[0, 2]] == pytest.approx(class_weights(np.array([0, 0, 1]), 2))
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])

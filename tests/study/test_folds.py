@@ -145,3 +145,46 @@ def test_row_sets_of_a_fold_are_put_together() -> None:
     assert [fold.repeat for fold in folds] == [0, 0, 0, 1, 1, 1]
     numbers = fold_numbers(folds, len(targets))
     assert all((numbers[fold.repeat, fold.held_out] == n).all() for n, fold in enumerate(folds))
+
+
+def test_published_folds_are_held_out_and_their_twins_do_not_train() -> None:
+    targets = np.arange(24, dtype=np.int64) % 2
+    groups = np.arange(24, dtype=np.int64)
+    groups[23] = 0  # a twin of the first row in another fold
+    published = np.repeat([3, 5, 9], 8)
+    parts = make_folds(
+        targets, groups, LABELS[:2], folds=3, n_models=2, seed=0, repeats=2, published=published
+    )
+    for part, number in zip(parts, np.tile([3, 3, 5, 5, 9, 9], 2), strict=True):
+        assert part.held_out.tolist() == np.flatnonzero(published == number).tolist()
+        trained = np.concatenate([part.train, part.val])
+        assert not set(groups[trained].tolist()) & set(groups[part.held_out].tolist())
+    assert 23 not in [*parts[0].train, *parts[0].val]
+
+
+def test_published_folds_of_another_number_are_an_error() -> None:
+    targets = np.arange(24, dtype=np.int64) % 2
+    published = np.repeat([0, 1, 2], 8)
+    with pytest.raises(DataError, match="the split file has 3 folds; use --folds 3"):
+        make_folds(
+            targets,
+            np.arange(24),
+            LABELS[:2],
+            folds=5,
+            n_models=1,
+            seed=0,
+            published=published,
+        )
+
+
+def test_kept_rare_classes_are_spread_and_stay_in_training_where_they_can() -> None:
+    targets = np.array([0] * 30 + [1] * 30 + [2] * 2, dtype=np.int64)
+    groups = np.arange(len(targets), dtype=np.int64)
+    parts = make_folds(targets, groups, LABELS, folds=5, n_models=2, seed=0, keep_rare=True)
+    held = [part.held_out for part in parts[::2]]
+    assert sorted(np.concatenate(held).tolist()) == list(range(62))
+    assert max(int((targets[rows] == 2).sum()) for rows in held) == 1
+    for part in parts:
+        assert len(part.val) < len(part.train) / 3
+        inside = set(targets.tolist()) if 2 not in targets[part.held_out] else {0, 1, 2}
+        assert inside == set(targets[part.train].tolist())

@@ -64,6 +64,24 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             "data.follow_links",
             {"action": "store_true", "help": "read links that lead out of the data set's folder"},
         ),
+        (
+            "--image-root",
+            "data.image_root",
+            {"metavar": "FOLDER", "help": "where the paths of images in a table begin"},
+        ),
+        (
+            "--split-file",
+            "data.split_file",
+            {"metavar": "FILE", "help": "a published split: a table with guid or line, and split"},
+        ),
+        (
+            "--rare",
+            "data.rare",
+            {
+                "metavar": "HOW",
+                "help": "labels with too few pairs for the folds: refuse, drop, merge or keep",
+            },
+        ),
     ),
     "features": (
         (

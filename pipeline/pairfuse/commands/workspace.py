@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pairfuse.arrays import Ints
 from pairfuse.config import Config, config_toml
 from pairfuse.console import log, note, progress
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.image_facts import image_facts_file, mark_unreadable
 from pairfuse.data.loading import load_dataset
 from pairfuse.data.pairs import Dataset, Pair
+from pairfuse.data.rare_labels import (
+    change_labels,
+    check_labels,
+    check_used,
+    different_pairs,
+    note_rare,
+    pairs_needed,
+    rare_changes,
+)
 from pairfuse.data.readers import DEFAULT_METRIC
 from pairfuse.data.soft_labels import soft_labels_of
 from pairfuse.encoders import Encoder, build_encoders, fingerprint, resolve_device
@@ -142,11 +152,10 @@ class Workspace:
         from pairfuse.study.crossfit import Table
 
         labels, answers, metric = self.first_look.labels, self.first_look.answers, self.metric
-        unused = set(labels) - {pair.label for pair in self.first_look.split("train", "val")}
-        if unused:
-            raise DataError(
-                f"label {min(unused)!r} has no training pair; leave it out of the labels"
-            )
+        counts = different_pairs(self.first_look)  # before extraction, which may take hours
+        check_used(counts)
+        check_labels(counts, self.config.study.folds, keep_rare=self._keeps_rare)
+        note_rare(counts, self.config.study.folds)
         pairs = self.labelled.pairs
         has_label = np.array([pair.split != "test" for pair in self.dataset.pairs])
         return Table(
@@ -172,7 +181,26 @@ class Workspace:
             repeats=study.repeats,
             n_models=study.n_models,
             seed=study.seed,
+            keep_rare=self._keeps_rare,
+            published=self._published_folds(),
         )
+
+    def _published_folds(self) -> Ints | None:
+        """The fold of each labelled pair where the split file says them."""
+        folds, guids = self.dataset.folds, self.table.guids
+        if not folds:
+            return None
+        lacking = [guid for guid in guids if guid not in folds]
+        if lacking:
+            raise DataError(
+                f"{self.config.data.split_file} has no fold for {len(lacking)} of {len(guids)} "
+                f"labelled pairs, such as {lacking[0]!r}"
+            )
+        return np.array([folds[guid] for guid in guids], dtype=np.int64)
+
+    @property
+    def _keeps_rare(self) -> bool:
+        return self.config.data.rare == "keep"
 
     @cached_property
     def prepared(self) -> list[ScaledRowSet]:
@@ -191,7 +219,12 @@ class Workspace:
         """The folds inside each fold, for nested searches and stacking."""
         from pairfuse.study.nested import prepare_inner
 
-        return prepare_inner(self.table, self.prepared, seed=self.config.study.seed)
+        return prepare_inner(
+            self.table,
+            self.prepared,
+            seed=self.config.study.seed,
+            keep_rare=self._keeps_rare,
+        )
 
     @property
     def stacks(self) -> bool:
@@ -264,7 +297,7 @@ class Workspace:
         dataset = self.first_look
         if unreadable:
             mark_unreadable(self.image_facts, unreadable, max_pixels=self.config.data.max_pixels)
-            dataset = self._load()
+            dataset = self._load(self.first_look.rare)
         by_guid = {pair.guid: pair for pair in dataset.pairs}
         return Extracted(
             dataset=dataset,
@@ -273,9 +306,10 @@ class Workspace:
             results=tuple(results),
         )
 
-    def _load(self) -> Dataset:
-        data = self.config.data
-        return load_dataset(
+    def _load(self, rare: Mapping[str, str] | None = None) -> Dataset:
+        """Read the files; what becomes of rare labels is decided once, by the first look."""
+        data, folds = self.config.data, self.config.study.folds
+        dataset = load_dataset(
             Path(data.root),
             reader=data.reader,
             columns=data.columns,
@@ -286,7 +320,12 @@ class Workspace:
             follow_links=data.follow_links,
             facts_file=self.image_facts,
             max_pixels=data.max_pixels,
+            max_image_bytes=data.max_image_bytes,
+            split_file=Path(data.split_file) if data.split_file else None,
+            image_root=Path(data.image_root) if data.image_root else None,
         )
+        changes = rare_changes(dataset, data.rare, folds) if rare is None else rare
+        return change_labels(dataset, changes, pairs_needed(folds))
 
     def _without(self, pairs: Sequence[Pair], unreadable: Mapping[str, str]) -> tuple[Pair, ...]:
         """The pairs, those of these images without them."""
@@ -310,6 +349,7 @@ class Workspace:
             batch_size=features.batch_size,
             workers=features.workers,
             max_pixels=self.config.data.max_pixels,
+            max_image_bytes=self.config.data.max_image_bytes,
             on_size=partial(_note_size, encoder.name),
         )
         for digest, reason in result.failed.items():

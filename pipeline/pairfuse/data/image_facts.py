@@ -15,8 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from pairfuse.console import log, progress
-from pairfuse.data.images import MAX_PIXELS, look
+from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS, look, read_picture
 from pairfuse.data.pairs import ImageFacts
+from pairfuse.errors import DataError
 from pairfuse.files import read_bytes, write_bytes
 
 #: Raised when `look` notes other things, or judges otherwise.
@@ -29,7 +30,11 @@ def image_facts_file(cache: Path) -> Path:
 
 
 def read_image_facts(
-    paths: Sequence[Path], file: Path | None, *, max_pixels: int = MAX_PIXELS
+    paths: Sequence[Path],
+    file: Path | None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
 ) -> list[ImageFacts]:
     """Facts of each image, in order; only contents that the file does not know are decoded.
 
@@ -37,12 +42,13 @@ def read_image_facts(
         paths: Image files; one that cannot be read gets its reason in `error`.
         file: Where the facts are kept between runs; None keeps nothing.
         max_pixels: Bound on the pixels of a picture.
+        max_image_bytes: Bound on the bytes of its file; a larger one is not read.
     """
     known = load_facts(file, max_pixels)
     with ThreadPoolExecutor(_workers()) as pool, progress("looking at images", len(paths)) as bar:
 
         def one(path: Path) -> ImageFacts:
-            facts = _look_once(path, known, max_pixels)
+            facts = _look_once(path, known, max_pixels, max_image_bytes)
             bar.update()
             return facts
 
@@ -97,12 +103,22 @@ def _facts(line: bytes) -> ImageFacts:
     return facts
 
 
-def _look_once(path: Path, known: dict[str, ImageFacts], max_pixels: int) -> ImageFacts:
+def _look_once(
+    path: Path, known: dict[str, ImageFacts], max_pixels: int, max_image_bytes: int
+) -> ImageFacts:
     try:
-        data = read_bytes(path)
-    except OSError as error:
-        return ImageFacts(digest="", size=0, error=f"cannot be read ({error.strerror})")
+        data = read_picture(path, max_bytes=max_image_bytes)
+    except DataError as error:
+        return ImageFacts(digest="", size=_size(path), error=str(error))
     return known.get(hashlib.sha256(data).hexdigest()) or look(data, max_pixels=max_pixels)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def _header(body: bytes, max_pixels: int) -> bytes:

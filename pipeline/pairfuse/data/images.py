@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pairfuse.data.pairs import ImageFacts
 from pairfuse.errors import DataError
+from pairfuse.files import read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,6 +18,29 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 #: A picture that declares more pixels than this is not decoded (decompression bomb).
 MAX_PIXELS = 64_000_000
+#: A picture file of more bytes is not read: half a byte for each of those pixels, which photographs
+#: take at high quality. A JPEG may hold many passes over its pixels: 900 in 59 MB took 29 s.
+MAX_IMAGE_BYTES = 32_000_000
+
+
+def read_picture(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
+    """The bytes of a picture file; its size is looked up before anything is read.
+
+    Raises:
+        DataError: It cannot be read, or is too large.
+    """
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):  # reading it says why
+        size = 0
+    if size > max_bytes:
+        raise DataError(
+            f"the file is over the bound of {max_bytes / 1e6:g} MB ({size / 1e6:.1f} MB)"
+        )
+    try:
+        return read_bytes(path)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from error
 
 
 def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, draft: int = 0) -> Image.Image:

@@ -6,8 +6,9 @@ predicted from the class prior. Labels are compared without case, outer spaces a
 width, in Unicode's composed form, and take their most frequent spelling. A link that leads out of
 the data set's folder is a bad row unless links are followed. The same guid twice, a training row
 without a label, a label outside a given vocabulary and a guid that holds a path are errors; all bad
-rows are reported together. Rows that their layout leaves out are counted and said. Pictures inside
-tables are unpacked once, each under the sha256 of its bytes.
+rows are reported together. A label that only test pairs have is no part of the vocabulary found:
+such a pair stays, and its prediction is an error. Rows that their layout leaves out are counted and
+said. Pictures inside tables are unpacked once, each under the sha256 of its bytes.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from pathlib import Path
 from pairfuse.console import log
 from pairfuse.data.decoding import DecodedText, decode_texts
 from pairfuse.data.image_facts import read_image_facts
-from pairfuse.data.images import MAX_PIXELS
+from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.readers.rows import NO_LABEL, RawRow
+from pairfuse.data.split_file import folds_of, read_split_file, with_splits
 from pairfuse.errors import DataError
 from pairfuse.files import read_bytes, write_bytes
 
@@ -49,8 +51,11 @@ def load_dataset(
     strict: bool = False,
     facts_file: Path | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
     follow_links: bool = False,
     missing_labels: Sequence[str] = (),
+    image_root: Path | None = None,
+    split_file: Path | None = None,
 ) -> Dataset:
     """Read a data set: label files, texts and what is known of each image.
 
@@ -64,25 +69,32 @@ def load_dataset(
         facts_file: Where facts about images are kept between runs (`image_facts_file`); pictures
             that lie inside tables are unpacked beside it.
         max_pixels: A larger picture counts as unreadable.
+        max_image_bytes: A larger picture file is not read, and counts as unreadable.
         missing_labels: Words that stand for no label, compared without case; others, such as `None`
             or `null`, are labels.
         follow_links: Symbolic links may lead out of the data set's folder.
+        split_file: A table of the split of each pair, which replaces the reader's own.
+        image_root: Base folder of the paths of images in a table; None takes the table's own.
 
     Raises:
         DataError: Rows that cannot be used, all of them named.
     """
     name = find_reader(root, reader)
-    found_rows = [_unpacked(root, row, facts_file) for row in read_rows(root, name, columns or {})]
+    raw_rows = read_rows(root, name, columns or {}, image_root)
+    found_rows = [_unpacked(root, row, facts_file) for row in raw_rows]
+    published = read_split_file(split_file) if split_file else None
+    if published:
+        found_rows = with_splits(found_rows, published)
     none = {_folded(word) for word in missing_labels}
     rows = [_without_label(row, none) for row in found_rows if not row.left_out]
     _note_split_by_label(rows)
     left_out = Counter(row.left_out for row in found_rows if row.left_out)
     for reason, count in left_out.items():
         log.warning("%d of %d rows left out: %s", count, len(found_rows), reason)
-    strays = [] if follow_links else _strays(root, rows)
+    strays = [] if follow_links else _strays(root, rows, image_root)
     _refuse(root, [*_row_errors(rows, labels), *strays])
     texts = _texts(rows, encoding)
-    images = _images(rows, facts_file, max_pixels)
+    images = _images(rows, facts_file, max_pixels, max_image_bytes)
     _refuse(root, _absent(rows, texts, images))
     spelling = _spellings(rows, labels)
     pairs, problems = [], []
@@ -103,7 +115,8 @@ def load_dataset(
         problems += _problems(row, text, facts)
     _note_spellings(rows, spelling)
     _refuse(root, _pair_errors(pairs, problems, strict=strict))
-    found = {pair.label for pair in pairs if pair.label is not None}
+    found = {pair.label for pair in pairs if pair.label is not None and pair.split != "test"}
+    _note_unseen(pairs, labels or found)
     return Dataset(
         root=root,
         pairs=tuple(pairs),
@@ -114,6 +127,7 @@ def load_dataset(
         reader=name,
         left_out=dict(left_out),
         answers={row.guid: row.answers for row in found_rows if row.answers},
+        folds=folds_of(found_rows, published) if published else {},
     )
 
 
@@ -174,18 +188,19 @@ def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:
     return errors if rows else ["no rows"]
 
 
-def _strays(root: Path, rows: Sequence[RawRow]) -> list[str]:
-    """Rows one of whose files is a link that leads out of the data set's folder."""
-    home = os.path.realpath(root if root.is_dir() else root.parent)
+def _strays(root: Path, rows: Sequence[RawRow], image_root: Path | None) -> list[str]:
+    """Rows one of whose files is a link that leads out of the data set's folders."""
+    places = [root if root.is_dir() else root.parent, *([image_root] if image_root else [])]
+    homes = [os.path.realpath(place) for place in places]
     inner: dict[Path, bool] = {}  # folders that lie inside, links in their paths followed
     out = []
     for row in rows:
         for path in (row.text_file, row.image if row.picture is None else None):
-            if path is None or not path.is_relative_to(root if root.is_dir() else root.parent):
+            if path is None or not any(path.is_relative_to(place) for place in places):
                 continue
             if path.parent not in inner:
-                inner[path.parent] = _is_inside(path.parent, home)
-            if not inner[path.parent] or (_is_link(path) and not _is_inside(path, home)):
+                inner[path.parent] = _is_inside(path.parent, homes)
+            if not inner[path.parent] or (_is_link(path) and not _is_inside(path, homes)):
                 out.append(
                     f"{row.where}: {path} is a link that leads out of the data set's folder; "
                     "put the file itself there, or allow links with --follow-links"
@@ -193,9 +208,9 @@ def _strays(root: Path, rows: Sequence[RawRow]) -> list[str]:
     return out
 
 
-def _is_inside(path: Path, home: str) -> bool:
+def _is_inside(path: Path, homes: Sequence[str]) -> bool:
     real = os.path.realpath(path)
-    return real == home or real.startswith(home.rstrip(os.sep) + os.sep)
+    return any(real == home or real.startswith(home.rstrip(os.sep) + os.sep) for home in homes)
 
 
 def _is_link(path: Path) -> bool:
@@ -227,14 +242,15 @@ def _texts(rows: Sequence[RawRow], encoding: str) -> dict[str, DecodedText]:
 
 
 def _images(
-    rows: Sequence[RawRow], facts_file: Path | None, max_pixels: int
+    rows: Sequence[RawRow], facts_file: Path | None, max_pixels: int, max_image_bytes: int
 ) -> dict[str, ImageFacts]:
     """Facts of each pair's image; a picture that many pairs share is looked at once."""
     paths = {row.guid: row.image for row in rows if row.image is not None}
     files = list(dict.fromkeys(paths.values()))
-    facts = dict(
-        zip(files, read_image_facts(files, facts_file, max_pixels=max_pixels), strict=True)
+    found = read_image_facts(
+        files, facts_file, max_pixels=max_pixels, max_image_bytes=max_image_bytes
     )
+    facts = dict(zip(files, found, strict=True))
     return {guid: facts[path] for guid, path in paths.items()}
 
 
@@ -271,7 +287,7 @@ def _absent(
     }
     there = {
         "text files": texts.keys(),
-        "images": {guid for guid, facts in images.items() if facts.digest},
+        "images": {guid for guid, facts in images.items() if facts.digest or facts.size},
     }
     errors = []
     for kind, files in named.items():
@@ -322,6 +338,17 @@ def _note_spellings(rows: Sequence[RawRow], spelling: Mapping[str, str]) -> None
     )
     for (label, taken), count in odd.items():
         log.warning("%d labels %r are taken as %r", count, label, taken)
+
+
+def _note_unseen(pairs: Sequence[Pair], known: Collection[str]) -> None:
+    """Say which labels stand in the test split alone: no model can predict them."""
+    unseen = Counter(p.label for p in pairs if p.label is not None and p.label not in known)
+    if unseen:
+        log.warning(
+            "%d test pairs have labels that no training pair has (%s): they count as errors",
+            unseen.total(),
+            ", ".join(f"{label} {count}" for label, count in unseen.most_common()),
+        )
 
 
 def _pair_errors(pairs: Sequence[Pair], problems: Sequence[Problem], *, strict: bool) -> list[str]:

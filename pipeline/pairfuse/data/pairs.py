@@ -70,7 +70,9 @@ class Dataset:
 
     `reader` is the layout that was read, `left_out` counts the rows that are no pairs, by reason.
     Where several annotators answered each question, `answers` has all that they said, by guid: the
-    pair's label is the most common one, and rows that were left out are here too.
+    pair's label is the most common one, and rows that were left out are here too. `rare` is what
+    became of labels that were dropped (an empty word) or merged. `folds` are published ones, by
+    guid: pairs of one fold are held out together.
     """
 
     root: Path
@@ -82,6 +84,8 @@ class Dataset:
     reader: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    folds: Mapping[str, int] = field(default_factory=dict)
+    rare: Mapping[str, str] = field(default_factory=dict)
 
     def split(self, *splits: Split) -> tuple[Pair, ...]:
         """Pairs of the named splits, in order."""

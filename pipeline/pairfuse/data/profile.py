@@ -26,6 +26,8 @@ QUANTILE_NAMES = ("least", "5 %", "median", "95 %", "most")
 UNLABELLED = "no label"
 SHOWN = 5
 WIDEST = 100
+#: What begins a formula (OWASP, CSV injection).
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 MANIFEST = (
     "guid",
     "split",
@@ -64,11 +66,13 @@ class Profile:
     twins: tuple[Twins, ...]
     left_out: Mapping[str, int]  # reason -> rows that are no pairs
     common_texts: Mapping[str, int]  # short text -> pairs that share it
+    leaks: Mapping[str, int]  # kind of twins -> test pairs that have one among training pairs
 
 
 def profile(dataset: Dataset, *, max_distance: int = MAX_DISTANCE) -> Profile:
     """Count what a data set holds; `max_distance` as in `duplicates.twins`."""
     images = [fact for fact in dataset.images.values() if not fact.error]
+    found = twins(dataset, max_distance=max_distance)
     return Profile(
         name=dataset.root.name,
         splits=_counted(pair.split for pair in dataset.pairs),
@@ -82,7 +86,8 @@ def profile(dataset: Dataset, *, max_distance: int = MAX_DISTANCE) -> Profile:
         formats=_counted(fact.format for fact in images),
         modes=_counted(fact.mode for fact in images),
         problems=_counted(_reason(problem) for problem in dataset.problems),
-        twins=twins(dataset, max_distance=max_distance),
+        twins=found,
+        leaks=_leaks(dataset, found),
         common_texts=common_texts(dataset),
         left_out=dataset.left_out,
     )
@@ -106,14 +111,24 @@ def summary(profile: Profile) -> str:
         *_problem_lines(profile.problems),
         "",
         *_twin_lines(profile.twins),
+        *_leak_lines(profile),
         *_common_lines(profile.common_texts),
     ]
     return "\n".join(_fitted(line, WIDEST) for line in lines)
 
 
 def write_manifest(dataset: Dataset, path: Path, *, max_distance: int = MAX_DISTANCE) -> None:
-    """Write one CSV row for each pair, in order; the columns are `MANIFEST`."""
-    write_csv(path, MANIFEST, _manifest_rows(dataset, max_distance))
+    """Write one CSV row for each pair, in order; the columns are `MANIFEST`.
+
+    It is for people: no cell of it is a formula to a spreadsheet.
+    """
+    rows = _manifest_rows(dataset, max_distance)
+    write_csv(path, MANIFEST, (tuple(map(_defused, row)) for row in rows))
+
+
+def _defused(cell: object) -> object:
+    """The cell; a word that a spreadsheet would take for a formula behind an apostrophe."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 def _manifest_rows(dataset: Dataset, max_distance: int) -> Iterator[tuple[object, ...]]:
@@ -148,8 +163,9 @@ def _lacks(pair: Pair, modality: str) -> bool:
 
 
 def _labels(dataset: Dataset) -> dict[str, dict[str, int]]:
-    """Labels in the order of the vocabulary, those without one last; splits in file order."""
-    names = (*dataset.labels, UNLABELLED)
+    """Labels in the order of the vocabulary, then those of test pairs alone; none last."""
+    unseen = {p.label for p in dataset.pairs if p.label is not None} - set(dataset.labels)
+    names = (*dataset.labels, *sorted(unseen), UNLABELLED)
     counts = Counter((pair.split, pair.label or UNLABELLED) for pair in dataset.pairs)
     return {
         split: {name: counts[split, name] for name in names if counts[split, name]}
@@ -236,6 +252,25 @@ def _twin_lines(found: tuple[Twins, ...]) -> list[str]:
         cells = (len(sizes), sum(sizes), max(sizes, default=0), across, differ)
         lines.append(f"{kind:<20}" + "".join(f"{cell:>14}" for cell in cells))
     return lines
+
+
+def _leaks(dataset: Dataset, found: tuple[Twins, ...]) -> dict[str, int]:
+    """Test pairs that have a twin among the training pairs, by the kind of twins."""
+    test = {pair.guid for pair in dataset.split("test")}
+    across = [twin for twin in found if twin.across]
+    counts = {kind: [t.guids for t in across if t.kind == kind] for kind in KINDS}
+    return {
+        kind: sum(guid in test for guids in groups for guid in guids)
+        for kind, groups in counts.items()
+        if groups
+    }
+
+
+def _leak_lines(profile: Profile) -> list[str]:
+    if not profile.leaks:
+        return []
+    kinds = ", ".join(f"{kind} {count}" for kind, count in profile.leaks.items())
+    return [f"of {profile.splits['test']} test pairs, so many have a twin in training: {kinds}"]
 
 
 def _common_lines(common: Mapping[str, int]) -> list[str]:

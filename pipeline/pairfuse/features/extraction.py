@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pairfuse.console import log, progress
-from pairfuse.data.images import MAX_PIXELS
+from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Modality, Pair
 from pairfuse.encoders.base import Encoder, EncoderOutput
 from pairfuse.encoders.network import resolve_devices
@@ -91,6 +91,7 @@ def extract(
     batch_size: int = 0,
     workers: int = 0,
     max_pixels: int = MAX_PIXELS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
     on_size: Callable[[int, int], object] = lambda rows, size: None,
 ) -> Extraction:
     """Compute the rows that the store lacks and commit them part by part.
@@ -103,6 +104,7 @@ def extract(
         batch_size: 0 takes the encoder's own; it halves when memory runs out.
         workers: Threads that prepare inputs; 0 takes one for each core.
         max_pixels: A larger picture is not decoded.
+        max_image_bytes: A larger picture file is not read.
         on_size: Called with the rows to come and the bytes that they will take, before the first
             is computed, where tokens are kept.
 
@@ -122,17 +124,29 @@ def extract(
 
     with locked(store.folder.parent / LOCK, on_wait=on_wait):
         store.refresh()
-        return _compute(wanted, encoder, store, device, batch_size, workers, max_pixels, on_size)
+        return _compute(
+            wanted,
+            encoder,
+            store,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            max_pixels=max_pixels,
+            max_image_bytes=max_image_bytes,
+            on_size=on_size,
+        )
 
 
 def _compute(
     wanted: Mapping[bytes, Content],
     encoder: Encoder,
     store: FeatureStore,
+    *,
     device: str,
     batch_size: int,
     workers: int,
     max_pixels: int,
+    max_image_bytes: int,
     on_size: Callable[[int, int], object],
 ) -> Extraction:
     missing = {key: wanted[key] for key in store.missing(list(wanted))}
@@ -154,7 +168,13 @@ def _compute(
     ):
         devices = [Device(loader.submit(encoder.load, name), size, int(on_gpu)) for name in names]
         if store.token_dim:
-            per_row = _tokens_a_row(missing, encoder.modality, devices[0], max_pixels)
+            per_row = _tokens_a_row(
+                missing,
+                encoder.modality,
+                devices[0],
+                max_pixels=max_pixels,
+                max_image_bytes=max_image_bytes,
+            )
             on_size(len(missing), _space(store, len(missing), per_row))
             _check_space(store, len(missing), per_row)
         buffers = prefetch(
@@ -165,6 +185,7 @@ def _compute(
             size=buffer_size(encoder.modality, size, len(devices)),
             counts=counts,
             max_pixels=max_pixels,
+            max_image_bytes=max_image_bytes,
         )
         drop = partial(pool.shutdown, wait=False, cancel_futures=True)
         with closing(encode_on(devices, buffers, abandon=drop)) as encoded:
@@ -193,11 +214,21 @@ def _due(pending: Sequence[tuple[list[bytes], EncoderOutput]], last: float) -> b
 
 
 def _tokens_a_row(
-    wanted: Mapping[bytes, Content], modality: Modality, device: Device, max_pixels: int
+    wanted: Mapping[bytes, Content],
+    modality: Modality,
+    device: Device,
+    *,
+    max_pixels: int,
+    max_image_bytes: int,
 ) -> float:
     """Tokens of an input on average, of a sample: one is encoded, of the others the size counts."""
     sample = prepare_sample(
-        wanted, modality, device.loading, SAMPLE[modality], max_pixels=max_pixels
+        wanted,
+        modality,
+        device.loading,
+        SAMPLE[modality],
+        max_pixels=max_pixels,
+        max_image_bytes=max_image_bytes,
     )
     if not sample:
         return 1.0

@@ -17,11 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pairfuse.data.images import MAX_PIXELS, open_image
+from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS, open_image, read_picture
 from pairfuse.data.pairs import Modality, joint_key, text_key
 from pairfuse.encoders.base import EncoderInput, LoadedEncoder
 from pairfuse.errors import DataError
-from pairfuse.files import read_bytes
 
 #: Inputs that a thread prepares at a time: to hand over a single text costs more than its tokens.
 PORTION: Mapping[Modality, int] = {"text": 64, "image": 1, "joint": 1}
@@ -59,6 +58,7 @@ def prefetch(
     size: int,
     counts: PrefetchCounts,
     max_pixels: int = MAX_PIXELS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
 ) -> Iterator[Buffer]:
     """Buffers of prepared inputs; the next one is made ready while the caller encodes this one.
 
@@ -68,8 +68,10 @@ def prefetch(
         size: Inputs of one buffer.
         counts: Filled in as buffers are given out.
         max_pixels: A larger picture is not decoded.
+        max_image_bytes: A larger picture file is not read.
     """
-    prepare = partial(_prepare, loading, partial(_READ[modality], max_pixels=max_pixels))
+    read = partial(_READ[modality], max_pixels=max_pixels, max_image_bytes=max_image_bytes)
+    prepare = partial(_prepare, loading, read)
     items = iter(wanted.items())
 
     def begin() -> list[Future[_Outcomes]]:
@@ -91,10 +93,12 @@ def prepare_sample(
     count: int,
     *,
     max_pixels: int = MAX_PIXELS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
 ) -> list[EncoderInput]:
     """Some inputs, evenly spread over those wanted; those that cannot be prepared are left out."""
     items = list(wanted.items())[:: max(1, len(wanted) // count)][:count]
-    found = _prepare(loading, partial(_READ[modality], max_pixels=max_pixels), items)
+    read = partial(_READ[modality], max_pixels=max_pixels, max_image_bytes=max_image_bytes)
+    found = _prepare(loading, read, items)
     return [prepared for _, prepared in found if not isinstance(prepared, str)]
 
 
@@ -129,39 +133,47 @@ def _kept(outcomes: _Outcomes, counts: PrefetchCounts) -> Iterator[tuple[bytes, 
 
 
 def _read_text(
-    key: bytes, content: Content, loading: Future[LoadedEncoder], *, max_pixels: int
+    key: bytes,
+    content: Content,
+    loading: Future[LoadedEncoder],
+    *,
+    max_pixels: int,
+    max_image_bytes: int,
 ) -> str:
     return str(content)
 
 
 def _read_image(
-    key: bytes, content: Content, loading: Future[LoadedEncoder], *, max_pixels: int
+    key: bytes,
+    content: Content,
+    loading: Future[LoadedEncoder],
+    *,
+    max_pixels: int,
+    max_image_bytes: int,
 ) -> Any:
     assert isinstance(content, Path)
-    data = _image_bytes(content)
+    data = read_picture(content, max_bytes=max_image_bytes)
     if hashlib.sha256(data).digest() != key:
         raise DataError(_CHANGED)
     return open_image(data, max_pixels=max_pixels, draft=getattr(loading.result(), "draft", 0))
 
 
 def _read_joint(
-    key: bytes, content: Content, loading: Future[LoadedEncoder], *, max_pixels: int
+    key: bytes,
+    content: Content,
+    loading: Future[LoadedEncoder],
+    *,
+    max_pixels: int,
+    max_image_bytes: int,
 ) -> tuple[str, Any]:
     assert isinstance(content, tuple)
     text, path = content
-    data = _image_bytes(path)
+    data = read_picture(path, max_bytes=max_image_bytes)
     if joint_key(text_key(text), hashlib.sha256(data).digest()) != key:
         raise DataError(_CHANGED)
     return text, open_image(
         data, max_pixels=max_pixels, draft=getattr(loading.result(), "draft", 0)
     )
-
-
-def _image_bytes(path: Path) -> bytes:
-    try:
-        return read_bytes(path)
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})") from error
 
 
 _CHANGED = "the file changed while it was read"

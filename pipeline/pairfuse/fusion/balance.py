@@ -8,7 +8,6 @@ import numpy as np
 
 from pairfuse.arrays import Floats, Ints
 from pairfuse.console import log
-from pairfuse.errors import DataError
 from pairfuse.features.views import Views
 
 #: Rows of a class that synthetic ones are drawn between.
@@ -24,17 +23,13 @@ def class_weights(targets: Ints, num_classes: int, strength: float = 1.0) -> Flo
         strength: Exponent in [0, 1]; 0 weighs all classes alike.
 
     Returns:
-        Shape (C,), float32.
-
-    Raises:
-        DataError: A class has no row.
+        Shape (C,), float32. A class without a row, as a rare one in the fold that holds it out,
+        weighs 0.
     """
     counts = np.bincount(targets, minlength=num_classes).astype(np.float64)
-    if (counts == 0).any():
-        raise DataError(
-            f"class {int(counts.argmin())} has no training row; use fewer folds or merge classes"
-        )
-    weights = (len(targets) / (num_classes * counts)) ** strength
+    weights = np.zeros(num_classes)
+    there = counts > 0
+    weights[there] = (len(targets) / (there.sum() * counts[there])) ** strength
     return np.asarray(weights * len(targets) / (weights @ counts), dtype=np.float32)
 
 

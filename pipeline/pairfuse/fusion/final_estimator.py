@@ -16,6 +16,8 @@ from pairfuse.fusion.balance import class_weights
 
 #: Probabilities below this count as this in logarithms.
 _LEAST = 1e-6
+#: Bias of a class that no row has: e^-50 is no probability in float32.
+_ABSENT = -50.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def fit_final_estimator(
 
     Args:
         probabilities: Shape (H, N, C), of rows that the heads had not seen.
-        targets: Shape (N,); each class has a row.
+        targets: Shape (N,); a class without a row gets no probability.
         strength: How far rows are weighed towards equal classes (see `class_weights`).
     """
     from sklearn.linear_model import LogisticRegression
@@ -62,10 +64,13 @@ def fit_final_estimator(
     weights = class_weights(targets, classes, strength)[targets]
     model = LogisticRegression(C=1.0, max_iter=2000).fit(_logs(probabilities), targets, weights)
     coefficients, bias = model.coef_.T, model.intercept_
-    if classes == 2:  # scikit-learn gives the second class alone
+    if len(model.classes_) == 2:  # scikit-learn gives the second class alone
         coefficients = np.hstack([np.zeros_like(coefficients), coefficients])
         bias = np.concatenate([[0], bias])
-    return FinalEstimator(coefficients.astype(np.float32), bias.astype(np.float32))
+    every = np.zeros((len(coefficients), classes), dtype=np.float32)
+    every_bias = np.full(classes, _ABSENT, dtype=np.float32)
+    every[:, model.classes_], every_bias[model.classes_] = coefficients, bias
+    return FinalEstimator(every, every_bias)
 
 
 def _logs(probabilities: Floats) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pairfuse.arrays import Doubles, Ints
+from pairfuse.data.rare_labels import check_labels, pairs_needed
 from pairfuse.errors import DataError
 from pairfuse.fusion.ensemble import Ensemble, Member
 from pairfuse.fusion.fitting import RowSet, ScaledRowSet
@@ -44,6 +45,8 @@ def make_folds(
     n_models: int,
     seed: int,
     repeats: int = 1,
+    keep_rare: bool = False,
+    published: Ints | None = None,
 ) -> list[RowSet]:
     """Split N rows into folds, `repeats` times, with `n_models` validation sets for each fold.
 
@@ -55,36 +58,48 @@ def make_folds(
         n_models: Models for each fold.
         seed: Seed of the draws.
         repeats: R; each splits the rows anew.
+        keep_rare: A class may have fewer groups than that; its groups are then spread as evenly as
+            they can be, and no validation set takes the last of them from the training rows.
+        published: Shape (N,), the fold of each row in place of a draw. Rows of the group of one
+            that is held out do not train then: published folds may have twins on two sides.
 
     Returns:
         R * K * n_models row sets, repeat by repeat and fold by fold.
 
     Raises:
-        DataError: A class has fewer groups than there are folds (two folds need four).
+        DataError: A class has fewer groups than there are folds (two folds need four), or there is
+            one class, or the published folds are more or fewer.
     """
     counts = [len(np.unique(groups[targets == t])) for t in range(len(labels))]
-    scarce = int(np.argmin(counts))
-    # Of two folds, each side has half of a class: one group to train on and one to validate on.
-    needed = 4 if folds == 2 else folds
-    if counts[scarce] < needed:
-        raise DataError(
-            f"label {labels[scarce]!r} has {counts[scarce]} different pairs, {folds} folds need "
-            f"{needed}; label more, merge labels, or use --folds 2"
-        )
+    check_labels(dict(zip(labels, counts, strict=True)), folds, keep_rare=keep_rare)
+    common = np.flatnonzero(np.array(counts) >= pairs_needed(folds))
+    given = [] if published is None else _published(published, folds)
     out = []
     for repeat in range(repeats):
         own_seed = seed + SEED_STEP * repeat
-        for number, held in enumerate(_split(targets, groups, folds, own_seed)):
-            inside = np.setdiff1d(np.arange(len(targets)), held)
+        for number, held in enumerate(given or _split(targets, groups, folds, own_seed)):
+            inside = np.flatnonzero(~np.isin(groups, groups[held]))
             # No validation set without each class, as far as the rarest one's groups reach.
-            parts = max(2, min(VAL_SHARE, _fewest(targets[inside], groups[inside])))
+            usual = inside[np.isin(targets[inside], common)]
+            fewest = _fewest(targets[usual], groups[usual])
+            parts = max(2, min(VAL_SHARE, fewest))
             inner = _split(targets[inside], groups[inside], parts, own_seed + 1 + number)
             for model in range(n_models):
                 val = inside[inner[model % parts]]
+                if len(common) < len(labels):
+                    val = _without_last(val, inside, targets, groups)
                 out.append(
                     RowSet(train=np.setdiff1d(inside, val), val=val, held_out=held, repeat=repeat)
                 )
     return out
+
+
+def _published(numbers: Ints, folds: int) -> list[Ints]:
+    """The rows of each published fold."""
+    found = np.unique(numbers)
+    if len(found) != folds:
+        raise DataError(f"the split file has {len(found)} folds; use --folds {len(found)}")
+    return [np.flatnonzero(numbers == number) for number in found]
 
 
 def count_repeats(prepared: Sequence[ScaledRowSet]) -> int:
@@ -196,5 +211,12 @@ def _assign_single_rows(counts: Doubles, rows: int, random: np.random.Generator)
 
 
 def _fewest(targets: Ints, groups: Ints) -> int:
-    """Groups of the class that has the fewest."""
-    return min(len(np.unique(groups[targets == t])) for t in np.unique(targets))
+    """Groups of the class that has the fewest; none of no rows."""
+    return min((len(np.unique(groups[targets == t])) for t in np.unique(targets)), default=0)
+
+
+def _without_last(val: Ints, inside: Ints, targets: Ints, groups: Ints) -> Ints:
+    """The validation rows without groups that hold all rows of a class of those inside."""
+    train = np.setdiff1d(inside, val)
+    lost = np.setdiff1d(targets[val], targets[train])
+    return val[~np.isin(groups[val], groups[val[np.isin(targets[val], lost)]])]

@@ -30,13 +30,16 @@ from pairfuse.study.tuning import SearchSpec, tune
 INNER_FOLDS = 3
 
 
-def prepare_inner(table: Table, prepared: Sequence[ScaledRowSet], *, seed: int) -> list[InnerFolds]:
+def prepare_inner(
+    table: Table, prepared: Sequence[ScaledRowSet], *, seed: int, keep_rare: bool = False
+) -> list[InnerFolds]:
     """Make the folds inside each outer fold and fit their scalings, once for all arms.
 
     Args:
         table: Labelled rows.
         prepared: Row sets of the outer folds; an inner fold has one model, whatever these have.
         seed: Seed of the inner folds.
+        keep_rare: As in `make_folds`.
 
     Raises:
         DataError: A class has fewer groups inside a fold than there are inner folds.
@@ -45,10 +48,17 @@ def prepare_inner(table: Table, prepared: Sequence[ScaledRowSet], *, seed: int) 
     outer = outer_folds(prepared)
     with progress("scaling inner folds", len(outer), unit="folds") as bar:
         for fold in outer:
-            rows = np.setdiff1d(np.arange(len(table.targets)), fold.held_out)
+            own = prepared[fold.sets[0]].rows
+            rows = np.union1d(own.train, own.val)
             part = table.rows(rows)
             inner = make_folds(
-                part.targets, part.groups, part.labels, folds=INNER_FOLDS, n_models=1, seed=seed
+                part.targets,
+                part.groups,
+                part.labels,
+                folds=INNER_FOLDS,
+                n_models=1,
+                seed=seed,
+                keep_rare=keep_rare,
             )
             out.append(
                 InnerFolds(

@@ -11,6 +11,7 @@ from pairfuse.data.pairs import BETWEEN
 from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.readers.tables import joined
 from pairfuse.errors import ConfigError, DataError
+from toys.data import picture, saved, write_set
 from toys.published import NEWS, write_cells, write_jsonl, write_news, write_table
 
 
@@ -120,3 +121,46 @@ def test_a_picture_of_news_outside_the_folder_is_marked(tmp_path: Path) -> None:
     [row] = read_rows(tmp_path, "auto", {})
     assert row.errors == ("the image '../secret.jpg' leaves the table's folder",)
     assert row.image is None
+
+
+def table_and_pictures(tmp_path: Path) -> tuple[Path, Path]:
+    """A table in one folder and its pictures in another; the paths begin in the latter."""
+    pictures = tmp_path / "pictures"
+    (pictures / "a").mkdir(parents=True)
+    for number in range(2):
+        (pictures / "a" / f"{number}.png").write_bytes(saved(picture(number)))
+    cells = [str(pictures.resolve() / "a" / "0.png"), "a/1"]
+    rows = [
+        {"id": str(n), "text": f"text {n}", "label": "ab"[n], "image": cell}
+        for n, cell in enumerate(cells)
+    ]
+    return write_cells(tmp_path / "set" / "items.csv", rows), pictures
+
+
+def test_paths_of_images_begin_where_they_are_said_to(tmp_path: Path) -> None:
+    table, pictures = table_and_pictures(tmp_path)
+    with pytest.raises(DataError, match="leaves the table's folder"):
+        load_dataset(table)
+    pairs = load_dataset(table, image_root=pictures).pairs
+    assert [pair.image and pair.image.name for pair in pairs] == ["0.png", "1.png"]
+
+
+def test_no_path_and_no_link_leaves_the_folder_of_images(tmp_path: Path) -> None:
+    table, pictures = table_and_pictures(tmp_path)
+    (tmp_path / "secret.png").write_bytes(saved(picture(7)))
+    (pictures / "a" / "1.png").unlink()
+    (pictures / "a" / "1.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(DataError, match="is a link that leads out"):
+        load_dataset(table, image_root=pictures)
+    table.write_text(table.read_text().replace("a/1", "../secret.png"))
+    with pytest.raises(DataError, match=f"'../secret.png' leaves {pictures}"):
+        load_dataset(table, image_root=pictures)
+
+
+def test_a_folder_of_images_is_refused_where_no_paths_are_read(tmp_path: Path) -> None:
+    root = write_set(tmp_path / "set", {"1": "a", "2": "b"})
+    with pytest.raises(ConfigError, match="--image-root is for tables"):
+        load_dataset(root, image_root=tmp_path)
+    table, _ = table_and_pictures(tmp_path / "t")
+    with pytest.raises(DataError, match=r"no folder .*nowhere"):
+        load_dataset(table, image_root=tmp_path / "nowhere")

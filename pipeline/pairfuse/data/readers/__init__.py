@@ -29,6 +29,7 @@ class Reader:
         label: Which column or file gives the label, and which the text.
         columns: What --columns may name.
         metric: What the publishers score by; a search maximises it unless told otherwise.
+        read_from: For a layout that holds paths of images: the same, from another base folder.
     """
 
     read: Callable[[Path, Mapping[str, str]], Iterable[RawRow]]
@@ -38,6 +39,7 @@ class Reader:
     label: str
     columns: tuple[str, ...] = ()
     metric: str = "macro_f1"
+    read_from: Callable[[Path, Mapping[str, str], Path], Iterable[RawRow]] | None = None
 
 
 _COLUMNS = ("id", "text", "image", "label")
@@ -56,7 +58,7 @@ READERS: Mapping[str, Reader] = {
         fits=mvsa.is_mvsa,
         about="MVSA-Single and MVSA-Multiple: sentiment of tweets",
         files="`labelResultAll.txt`, `data/<ID>.txt`, `.jpg`",
-        label="made from the labels of text and image; no splits are published",
+        label="made from the labels of text and image; no split lies in the folder",
         metric="accuracy",
     ),
     "hateful-memes": Reader(
@@ -113,6 +115,7 @@ READERS: Mapping[str, Reader] = {
     ),
     "parquet": Reader(
         read=parquet.read_parquet,
+        read_from=parquet.read_parquet,
         fits=parquet.is_parquet,
         about="a set of the Hugging Face `datasets` library",
         files="what `save_to_disk` wrote, or `train-*.parquet`, `test-*.parquet` (here, in "
@@ -122,6 +125,7 @@ READERS: Mapping[str, Reader] = {
     ),
     "news": Reader(
         read=tables.read_news,
+        read_from=tables.read_news,
         fits=tables.is_news,
         about="a table of news articles",
         files="one table, or `train.csv`, `dev.csv`, `test.csv`, with `title`, `body`, `category`, "
@@ -132,6 +136,7 @@ READERS: Mapping[str, Reader] = {
     ),
     "table": Reader(
         read=tables.read_table,
+        read_from=tables.read_table,
         fits=tables.is_table,
         about="a CSV, TSV or JSONL table under any column names",
         files="one table, or `train.csv`, `dev.csv`, `test.csv`",
@@ -167,12 +172,20 @@ def find_reader(root: Path, name: str = "auto") -> str:
     return next((name for name, reader in READERS.items() if reader.fits(root)), "table")
 
 
-def read_rows(root: Path, reader: str, columns: Mapping[str, str]) -> Iterable[RawRow]:
+def read_rows(
+    root: Path, reader: str, columns: Mapping[str, str], image_root: Path | None = None
+) -> Iterable[RawRow]:
     """Read the raw rows of a data set, by the named reader or the one that fits the folder.
+
+    Args:
+        root: Folder of the data set, or a table file.
+        reader: A name in READERS, or "auto".
+        columns: Part to column name.
+        image_root: Base folder of the paths of images; None takes the reader's own.
 
     Raises:
         DataError: There is no such folder, or nothing in it that a reader knows.
-        ConfigError: Unknown reader or column.
+        ConfigError: Unknown reader or column, or a base folder where no paths are read.
     """
     name = find_reader(root, reader)
     allowed = READERS[name].columns
@@ -184,7 +197,17 @@ def read_rows(root: Path, reader: str, columns: Mapping[str, str]) -> Iterable[R
     unknown = sorted(columns.keys() - set(allowed))
     if unknown:
         raise ConfigError(f"no column part {unknown[0]!r}; parts are {', '.join(allowed)}")
-    return READERS[name].read(root, columns)
+    if image_root is None:
+        return READERS[name].read(root, columns)
+    read_from = READERS[name].read_from
+    if read_from is None:
+        able = ", ".join(each for each, spec in READERS.items() if spec.read_from)
+        raise ConfigError(
+            f"--image-root is for tables with paths of images ({able}); {root} is read as {name}"
+        )
+    if not _exists(image_root):
+        raise DataError(f"no folder {image_root}; --image-root names where paths of images begin")
+    return read_from(root, columns, image_root)
 
 
 def _exists(root: Path) -> bool:

@@ -33,7 +33,8 @@ CONTRADICTION = "text and image are labelled positive and negative"
 def read_mvsa(root: Path, _: Mapping[str, str]) -> list[RawRow]:
     """`labelResultAll.txt` with `text,image` labels of one annotator or three; `data/<ID>.*`.
 
-    No splits are published: all pairs are for training, the folds part them.
+    No split lies beside them: all pairs are for training, the folds part them. Published folds are
+    brought by a split file.
     """
     path = root / LABEL_FILE
     if not path.is_file():

@@ -28,12 +28,16 @@ _SPLIT_WORD = re.compile(r"[a-z]+")
 Tables = list[tuple[Path, Split | None]]
 
 
-def read_parquet(root: Path, columns: Mapping[str, str]) -> Iterator[RawRow]:
+def read_parquet(
+    root: Path, columns: Mapping[str, str], image_root: Path | None = None
+) -> Iterator[RawRow]:
     """A folder of `datasets`, or Parquet files, with text, label, and an image column.
 
     Without a column for it, the id is the split and the number of the row. A label of -1, or none,
-    is no label; where no split is told, such a row is a test row.
+    is no label; where no split is told, such a row is a test row. Paths of images are relative to
+    the folder, or to `image_root` if that is given.
     """
+    base = image_root or root
     numbers: dict[Split | None, int] = {}
     for path, split in _tables(root):
         schema, batches = _opened(path)
@@ -44,7 +48,7 @@ def read_parquet(root: Path, columns: Mapping[str, str]) -> Iterator[RawRow]:
         for record in _records(path, batches(wanted)):
             number = numbers[split] = numbers.get(split, 0) + 1
             default = f"{split or 'row'}-{number}"
-            yield _row(f"{path.name} row {number}", record, names, vocabulary, default, split, root)
+            yield _row(f"{path.name} row {number}", record, names, vocabulary, default, split, base)
 
 
 def is_parquet(root: Path) -> bool:

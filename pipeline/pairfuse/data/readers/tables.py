@@ -45,21 +45,26 @@ Records = Iterator[tuple[str, dict[str, str]]]
 Names = Mapping[str, tuple[str, ...]]
 
 
-def read_table(root: Path, columns: Mapping[str, str]) -> list[RawRow]:
+def read_table(
+    root: Path, columns: Mapping[str, str], image_root: Path | None = None
+) -> list[RawRow]:
     """A CSV, TSV or JSONL table with a column each for id, text or text file, image, label, split.
 
-    Paths in it are relative to the table's folder. Without an id column rows are named by table and
+    Paths in it are relative to the table's folder, those of images to `image_root` if that is
+    given. Without an id column rows are named by table and
     number. Without a split column the names of several tables say it (`train.csv`, `dev.csv`,
     `test.csv`); in one table a row with a label is then a training row and one without a test row.
     """
     return [
         row
         for path, split in table_files(root)
-        for row in _rows(path, *_whole(path), columns, split)
+        for row in _rows(path, *_whole(path), columns, split, image_root)
     ]
 
 
-def read_news(root: Path, columns: Mapping[str, str]) -> list[RawRow]:
+def read_news(
+    root: Path, columns: Mapping[str, str], image_root: Path | None = None
+) -> list[RawRow]:
     """A table of news: `title`, `body` and `category`, perhaps `image`, `id` and `split`.
 
     The text is title and body, a line each; a row without id is named by table and number.
@@ -75,7 +80,7 @@ def read_news(root: Path, columns: Mapping[str, str]) -> list[RawRow]:
             if part not in named_columns and absent:
                 raise DataError(f"{path} has no column {absent[0]!r}; it has {listed(header)}")
             named_columns.setdefault(part, "+".join(spelled.get(name, "") for name in usual))
-        rows += _rows(path, header, records, named_columns, split)
+        rows += _rows(path, header, records, named_columns, split, image_root)
     return rows
 
 
@@ -85,6 +90,7 @@ def _rows(
     records: Sequence[tuple[str, Record]],
     columns: Mapping[str, str],
     split: Split | None,
+    image_root: Path | None,
 ) -> Iterator[RawRow]:
     """Rows of one table; those without an id column are named by table and number."""
     numbered = "id" not in columns and not {name.strip().lower() for name in header} & set(
@@ -93,7 +99,7 @@ def _rows(
     names = _column_names(path, [*header, "id"] if numbered else header, columns)
     for number, (where, record) in enumerate(records, 1):
         named = {**record, "id": f"{path.stem}-{number}"} if numbered else record
-        yield table_row(path.parent, where, named, names, split)
+        yield table_row(path.parent, where, named, names, split, image_root)
 
 
 def is_table(root: Path) -> bool:
@@ -148,9 +154,17 @@ def table_files(root: Path) -> list[tuple[Path, Split | None]]:
 
 
 def table_row(
-    folder: Path, where: str, record: Record, names: Names, split: Split | None = None
+    folder: Path,
+    where: str,
+    record: Record,
+    names: Names,
+    split: Split | None = None,
+    image_root: Path | None = None,
 ) -> RawRow:
-    """One row of a table; `names` are the columns of each part, paths are relative to `folder`."""
+    """One row of a table; `names` are the columns of each part.
+
+    Paths are relative to `folder`, those of images to `image_root` if that is given.
+    """
 
     def cell(part: str) -> str:
         parts = (record.get(name, "").strip() for name in names.get(part, ()))
@@ -163,10 +177,14 @@ def table_row(
     if word not in SPLITS:
         errors.append(f"unknown split {word[:40]!r}; use train, val or test")
     files: dict[str, Path | None] = {}
-    for part, find in (("text_file", inside), ("image", picture_file)):
-        files[part] = find(folder, cell(part))
+    for part, find, base in (
+        ("text_file", inside, folder),
+        ("image", picture_file, image_root or folder),
+    ):
+        files[part] = find(base, cell(part))
         if cell(part) and files[part] is None:
-            errors.append(f"the {part} {cell(part)[:80]!r} leaves the table's folder")
+            place = "the table's folder" if base == folder else str(base)
+            errors.append(f"the {part} {cell(part)[:80]!r} leaves {place}")
     return RawRow(
         where,
         cell("id"),
