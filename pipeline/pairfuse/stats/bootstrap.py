@@ -25,6 +25,8 @@ KEPT_BYTES = 256 * 2**20
 #: Counts of one block, and its most resamples, so that its tables stay in the processor's cache.
 _BLOCK = 500_000
 _WIDEST = 500
+#: float32 holds every whole number up to here.
+_EXACT = 2**24
 
 
 @dataclass(frozen=True)
@@ -66,25 +68,31 @@ class Draws:
             random = np.random.default_rng([self.seed, number])
             yield self.drawing(random, self.groups, min(width, self.resamples - start))
 
-    def each(self, cells: Doubles | sparse.csr_array) -> Iterator[Floats]:
+    def each(self, cells: Doubles | sparse.csr_array) -> Iterator[Floats | Doubles]:
         """Sums of the rows' cells, shape (N, Q), in each resample: blocks of (Q, B).
 
-        Whole numbers are exact to 2**24, sums of others to about 1e-6.
+        Whole numbers are exact to 2**53, sums of others to about 1e-6.
         """
         ones = np.ones(len(self.group))
         rows = np.arange(len(self.group))
         member = sparse.csr_array(
             (ones, (self.group, rows)), shape=(self.groups, len(self.group))
         )  # (G, N)
-        summed = (member @ cells).T.astype(np.float32)  # (Q, G)
+        summed = (member @ cells).T  # (Q, G)
         if sparse.issparse(summed):
             summed = summed.tocsr()
+        largest = float(abs(summed).sum(axis=1).max())
+        narrow = summed.astype(np.float32)
         for block in self.blocks():
-            yield summed @ block.astype(np.float32)
+            # Twice as fast, and as exact as float64 while no sum can reach 2**24.
+            if largest * int(block.max()) < _EXACT:
+                yield narrow @ block.astype(np.float32)
+            else:
+                yield summed @ block.astype(np.float64)
 
-    def sums(self, cells: Doubles | sparse.csr_array) -> Floats:
+    def sums(self, cells: Doubles | sparse.csr_array) -> Doubles:
         """Sums of the rows' cells, shape (N, Q), in each resample: (resamples, Q)."""
-        return np.concatenate(list(self.each(cells)), axis=1).T
+        return np.concatenate(list(self.each(cells)), axis=1, dtype=np.float64).T
 
 
 def in_words(found: Estimate, *, sign: bool = False) -> str:
