@@ -129,8 +129,9 @@ def score(targets: Ints, probabilities: Floats, labels: Sequence[str], draws: Dr
 
     Intervals are the middle 95 % of the resampled metric. That of macro-F1, by which arms are
     judged, holds its truth with many classes too (`macro_f1_estimate`), and covers the noise
-    between repeats that rows do not explain (`over_repeats`). Resampling lifts the ECE, so its interval is moved by as much; that of the ranking metrics comes
-    from binned scores and is moved by what the bins change.
+    between repeats that rows do not explain (`over_repeats`). Resampling lifts the ECE, so its
+    interval is moved by as much; that of the ranking metrics comes from binned scores and is moved
+    by what the bins change.
 
     Args:
         targets: Shape (N,).
