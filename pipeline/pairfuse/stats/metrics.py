@@ -202,7 +202,9 @@ def macro_f1_estimate(targets: Ints, y_pred: Ints, num_classes: int, draws: Draw
     rows their middle 95 % holds the truth in 4 of 10 samples. Therefore
 
     - the resamples are moved to where the value is after its bias was taken from it. The bias is
-      what the resamples score on the classes that they hold, minus the value;
+      what they score minus the value, where classes that a resample lacks count half: left out,
+      they make the interval too low with 54 and 99 classes (92 to 94 % hold the truth), counted 0
+      too high (92 %), and half 93 to 98 %;
     - where some resample lacks a class, their standard error is at least that of the jackknife over
       groups (Efron & Stein 1981): a class of one row is either right or absent, never wrong once.
 
@@ -213,7 +215,8 @@ def macro_f1_estimate(targets: Ints, y_pred: Ints, num_classes: int, draws: Draw
     occurring = indicator(targets, num_classes)
     held = np.concatenate([(sums > 0).sum(axis=0) for sums in draws.each(occurring)])
     classes = len(np.unique(targets))
-    bias = float((drawn.mean(axis=0) * classes / held).mean() - found.mean())
+    counted = (held + classes) / 2
+    bias = float((drawn.mean(axis=0) * counted / held).mean() - found.mean())
     rare = held.min() < classes
     estimate, _ = over_repeats(
         found,
