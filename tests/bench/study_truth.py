@@ -10,7 +10,9 @@ arm on these very folds, out-of-fold probabilities, paired comparison, verdict. 
   it can detect with 80 % power. A pilot finds, for each kind of world, the strength of the image at
   which the mean true gain is the mean detectable difference;
 - in both: how often the 95 % intervals of the gain and of each arm's macro-F1 hold the truth;
-- worlds where text and image add up or interact: how often EMAP tells which.
+- worlds where text and image add up or interact: how often EMAP tells which;
+- samples of many classes (tests/toys/many_classes.py), predictions alone, with nothing trained: how
+  often the interval of macro-F1 holds the truth, and what is said of two models that are alike.
 
 The truth of a kind of world is the macro-F1 that models trained in the same way (search included)
 have on fresh pairs, the mean over all other data sets of that kind. Printed and written to
@@ -49,6 +51,7 @@ from pairfuse.study.tuning import SearchSpec
 from pairfuse.study.verdict import outcome
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from toys.many_classes import draw_sample
 from toys.worlds import World, draw_world
 
 FOLDS, N_MODELS, REPEATS, TRIALS = 5, 2, 2, 6
@@ -119,6 +122,31 @@ TOGETHER = (
     Kind("3 classes", World(3, interaction=1.0, text_strength=5.0, image_strength=5.0), 600),
     Kind("3, text too", World(3, 0.2, interaction=0.8, text_strength=6.0, image_strength=6.0), 900),
 )
+
+#: Classes and rows of the samples of predictions, at least two rows for each class.
+SAMPLES = [
+    (classes, rows)
+    for classes in (3, 16, 54, 99)
+    for rows in (100, 400, 1000, 4000)
+    if rows >= 2 * classes
+]
+
+
+def judge_sample(task: tuple[int, int, int]) -> dict[str, Any]:
+    """Draw predictions of so many classes and rows by a seed; are the intervals right?"""
+    classes, rows, seed = task
+    drawn = draw_sample(classes, rows, seed=seed)
+    draws = draw_groups(np.arange(rows), seed=seed, resamples=RESAMPLES)
+    found = macro_f1_estimate(drawn.targets, drawn.y_pred[:1], drawn.num_classes, draws)
+    sure = np.eye(drawn.num_classes, dtype=np.float32)
+    arms = {name: sure[each][None] for name, each in zip("ab", drawn.y_pred, strict=True)}
+    gap = compare_all(arms, drawn.targets, draws, seed=seed)[0].difference
+    return {
+        "classes": classes,
+        "holds": found.low <= drawn.truth <= found.high,
+        "no gain": gap.low <= 0 <= gap.high,
+        "outcome": outcome(gap),
+    }
 
 
 def judge(task: DataSet) -> dict[str, Any]:
@@ -287,7 +315,9 @@ def main() -> None:
                 for n in range(each if not asked.quick else 5)
             ]
         found = {name: judge_all(pool, tasks, name) for name, tasks in family.items()}
-    rows = table_of(found)
+        of_samples = [(*size, seed + n) for size in SAMPLES for n in range(4 * each)]
+        samples = pool.map(judge_sample, of_samples, chunksize=1)
+    rows = table_of(found) + table_of_samples(samples)
     gains = [result for results in found["help"].values() for result in results]
     summary = {
         "seconds": time.perf_counter() - start,
@@ -319,6 +349,21 @@ def table_of(found: dict[str, dict[str, list[dict[str, Any]]]]) -> list[dict[str
         ("EMAP: interaction told", count(found["interaction"], "interacts", True), ">= 95 %"),
     ]
     return [{"what": what, **share(*hits), "aim": aim} for what, hits, aim in counted]
+
+
+def table_of_samples(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same for samples of many classes."""
+    counted = []
+    for classes in dict.fromkeys(each["classes"] for each in found):
+        held = [each["holds"] for each in found if each["classes"] == classes]
+        counted.append((f"macro-F1 of {classes} classes holds it", held, ">= 93 %"))
+    counted += [
+        ("models alike: gain holds 0", [each["no gain"] for each in found], ">= 93 %"),
+        ("models alike: verdict helps", [each["outcome"] == "helps" for each in found], "<= 5 %"),
+    ]
+    return [
+        {"what": what, **share(sum(hits), len(hits)), "aim": aim} for what, hits, aim in counted
+    ]
 
 
 def print_table(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:

@@ -6,10 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from pairfuse.arrays import Ints
 from pairfuse.features.views import Views
-from pairfuse.fusion.training import FittedModel, TrainingSpec, predict_logits, train_stack
+from pairfuse.fusion.training import (
+    FittedModel,
+    TrainingSpec,
+    _confusion,
+    predict_logits,
+    train_stack,
+)
 from toys.fusion import (
     PLAIN,
     POOLED_HEADS,
@@ -287,3 +294,11 @@ def test_steps_are_counted_for_each_model_by_its_own_rows() -> None:
     stack = [task(short, rows=40), task(short, rows=200)]
     for model, given in zip(train_stack(stack), stack, strict=True):
         assert farthest(model, _alone(given)) < 1e-5
+
+
+def test_confusion_is_counted_in_whole_numbers() -> None:
+    """A float32 count stands still at 16,777,216."""
+    rows, mask = torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[True, True, False]])
+    found = _confusion(rows, rows, mask, 2)
+    assert found.dtype == torch.int64
+    assert found.tolist() == [[2, 0, 0, 0]]

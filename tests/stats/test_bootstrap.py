@@ -83,6 +83,16 @@ def test_whole_numbers_are_summed_exactly() -> None:
     assert np.array_equal(draws.sums(cells.astype(np.float64)), times @ cells)
 
 
+def test_counts_past_what_float32_holds_are_summed_exactly() -> None:
+    """As of millions of rows: 17,777,216 single ones, which float32 adds up to 16,777,216."""
+    weights = np.append(2.0**24, np.ones(1_000_000))
+    draws = draw_groups(np.zeros(len(weights), dtype=np.int64), seed=0, resamples=3)
+    assert draws.sums(weights[:, None]).tolist() == [[17_777_216.0]] * 3
+    cells = np.array([[2.0**24], [1.0]])
+    times = draw_groups(_own(2), seed=0, resamples=50).sums(np.eye(2))
+    assert np.array_equal(draw_groups(_own(2), seed=0, resamples=50).sums(cells), times @ cells)
+
+
 def test_an_indicator_has_one_cell_a_row() -> None:
     found = indicator(np.array([2, 0]), 3, np.array([0.5, 4.0]))
     assert found.toarray().tolist() == [[0, 0, 0.5], [4, 0, 0]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +95,12 @@ def test_the_truth_may_be_in_another_table_in_another_order(tmp_path: Path) -> N
     truth = _write(tmp_path, "guid,tag\n9,bad\n3,bad\n2,good\n1,good\n", "truth.csv")
     path = _write(tmp_path, "guid,tag\n1,good\n2,bad\n3,bad\n")
     assert load_predictions(path, truth).truth == ("good", "good", "bad")
+
+
+@pytest.mark.parametrize("own", ["guid,tag\n1,good\n2,bad\n3,bad\n", PLAIN])
+def test_groups_of_the_table_of_truth_count(tmp_path: Path, own: str) -> None:
+    truth = _write(tmp_path, "guid,tag,group\n3,bad,g\n2,good,\n1,good,g\n", "truth.csv")
+    assert load_predictions(_write(tmp_path, own), truth).groups == ("g", "", "g")
 
 
 BROKEN = {
@@ -278,6 +285,22 @@ def test_the_words_hold_the_numbers_of_both(tmp_path: Path) -> None:
     )
 
 
+def test_rows_of_a_group_are_one_in_every_test(tmp_path: Path) -> None:
+    """Each pair nine times: neither test may be surer than of the pairs once."""
+    tables = {}
+    for name, right, seed in (("first", 0.7, 0), ("second", 0.45, 1)):
+        lines = _many(60, right, seed)[1]
+        copies = [f"{copy}-{line},{at}" for copy in range(9) for at, line in enumerate(lines)]
+        text = "\n".join(["guid,truth,tag,group", *copies])
+        tables[name] = _load(tmp_path, text, f"{name}.csv")
+    found = compare_predictions(tables["first"], tables["second"], seed=0, resamples=300)
+    [whole] = found.comparisons
+    loose = (replace(each, groups=None) for each in tables.values())
+    [rows] = compare_predictions(*loose, seed=0, resamples=300).comparisons
+    assert rows.p_accuracy < 1e-4 < 0.01 < whole.p_accuracy
+    assert "McNemar test on accuracy (of whole groups)" in str(found)
+
+
 def test_without_a_difference_nothing_is_said_of_detecting_it(tmp_path: Path) -> None:
     first, second = _load(tmp_path, PLAIN), _load(tmp_path, PLAIN, "second.csv")
     found = compare_predictions(first, second, seed=0, resamples=50)
@@ -333,7 +356,7 @@ def test_columns_follow_the_labels_that_are_named() -> None:
     named = compare(names[targets], tables, labels=["z", "y", "x"], resamples=100)
     for one, other in zip(by_order.comparisons, named.comparisons, strict=True):
         assert one.difference.value == pytest.approx(other.difference.value)
-        assert one.p_mcnemar == other.p_mcnemar
+        assert one.p_accuracy == other.p_accuracy
 
 
 def test_a_class_without_a_row_keeps_its_column() -> None:

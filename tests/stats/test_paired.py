@@ -52,7 +52,7 @@ def test_an_arm_does_not_differ_from_itself() -> None:
     arm = _arm(targets, 0.5, seed=1, repeats=2)
     found = _compared(arm, arm, targets, _draws(_own(60)))
     assert found.difference == Estimate(0, 0, 0)
-    assert (found.p_mcnemar, found.p_permutation, found.p_holm) == (1, 1, 1)
+    assert (found.p_accuracy, found.p_permutation, found.p_holm) == (1, 1, 1)
     assert (found.error, found.detectable, found.pairs_needed) == (0, 0, None)
 
 
@@ -128,7 +128,7 @@ def test_arms_far_apart_are_told_apart() -> None:
         _arm(targets, 0.9, seed=1), _arm(targets, 0.3, seed=2), targets, _draws(_own(300))
     )
     assert found.p_permutation == pytest.approx(1 / 1001)
-    assert found.p_mcnemar < 1e-6
+    assert found.p_accuracy < 1e-6
     assert found.difference.low > 0.2
     assert found.pairs_needed is not None
     assert found.pairs_needed < 100
@@ -202,11 +202,32 @@ def test_one_repeat_says_nothing_of_noise_between_repeats() -> None:
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 0), (5, 5), (9, 2), (60, 95)])
 def test_mcnemar_is_the_binomial_test(only_first: int, only_second: int) -> None:
-    first = np.array([True] * only_first + [False] * only_second + [True, False])
-    second = np.array([False] * only_first + [True] * only_second + [True, False])
+    gaps = np.array([1] * only_first + [-1] * only_second + [0, 0])
     apart = only_first + only_second
     wanted = binomtest(only_first, apart, 0.5).pvalue if apart else 1.0
-    assert mcnemar(first, second) == pytest.approx(wanted)
+    assert mcnemar(gaps) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("gaps", [[3], [2, -1], [4, 1, 1, -2, 0, 3], [1, 2, 3, 4, 5, -6], [0, 0]])
+def test_the_test_of_accuracy_turns_whole_groups(gaps: list[int]) -> None:
+    turned = [sum(np.array(signs) * gaps) for signs in product((-1, 1), repeat=len(gaps))]
+    wanted = np.mean(np.abs(turned) >= abs(sum(gaps)))
+    assert mcnemar(np.array(gaps)) == pytest.approx(wanted)
+
+
+def test_the_test_of_accuracy_takes_many_rows() -> None:
+    found = mcnemar(np.repeat([1, -1, 2, -3], [5000, 4800, 300, 250]))
+    assert 0 < found < 1
+
+
+@pytest.mark.parametrize("copies", [2, 9])
+def test_copies_of_rows_make_no_accuracy_surer(copies: int) -> None:
+    targets = _targets(80)
+    one, other = _arm(targets, 0.6, seed=1), _arm(targets, 0.45, seed=2)
+    copied = np.tile(_own(80), copies)
+    once = _compared(one, other, targets, _draws(_own(80), 50))
+    more = _compared(one[:, copied], other[:, copied], targets[copied], _draws(copied, 50))
+    assert more.p_accuracy == pytest.approx(once.p_accuracy)
 
 
 def test_mcnemar_takes_the_guesses_of_the_mean_probabilities() -> None:
@@ -215,7 +236,7 @@ def test_mcnemar_takes_the_guesses_of_the_mean_probabilities() -> None:
     one = np.tile(np.array([[unsure], [right]], dtype=np.float32), (1, 8, 1))
     other = np.tile(np.array([[unsure], [unsure]], dtype=np.float32), (1, 8, 1))
     found = _compared(one, other, targets, _draws(_own(8)))
-    assert found.p_mcnemar == pytest.approx(2 / 2**8)
+    assert found.p_accuracy == pytest.approx(2 / 2**8)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def _comparison(first: str, second: str, difference: Estimate) -> Comparison:
         first=first,
         second=second,
         difference=difference,
-        p_mcnemar=0.5,
+        p_accuracy=0.5,
         p_permutation=0.5,
         p_holm=0.5,
         error=0.01,

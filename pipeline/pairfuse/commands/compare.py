@@ -19,7 +19,9 @@ def add_parser(commands: Subparsers) -> None:
     command = add_command(commands, "compare", about, run)
     for name in ("first", "second"):
         command.add_argument(name, metavar="RUN", help="run, run/arm or a CSV of guid, tag, ...")
-    command.add_argument("--truth", type=Path, metavar="FILE", help="guid,tag, if the CSV has none")
+    command.add_argument(
+        "--truth", type=Path, metavar="FILE", help="guid,tag,group that a CSV lacks"
+    )
     command.add_argument(
         "--cache", type=Path, default=Path("cache"), metavar="FOLDER", help="where the runs are"
     )

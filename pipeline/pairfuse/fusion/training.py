@@ -220,7 +220,8 @@ class _Stack:
         rates = self._rates(steps).to(self.device)  # (steps, M)
         classes = self.specs[0].num_classes
         train_loss = torch.zeros(len(self.alive), device=self.device)
-        cells = torch.zeros(len(self.alive), classes * classes, device=self.device)
+        size = len(self.alive), classes * classes
+        cells = torch.zeros(size, dtype=torch.int64, device=self.device)
         self.network.train()
         for number, place in enumerate(places):
             self.drop.begin(self.epoch, number)
@@ -242,7 +243,8 @@ class _Stack:
         """One update of each model that has rows left; summed loss (M,), confusion (M, C * C)."""
         real = (place >= 0).sum(dim=1)  # (M,)
         losses = torch.zeros(len(place), device=self.device)
-        cells = torch.zeros(len(place), self.specs[0].num_classes ** 2, device=self.device)
+        size = len(place), self.specs[0].num_classes ** 2
+        cells = torch.zeros(size, dtype=torch.int64, device=self.device)
         pieces = self.specs[0].recipe.grad_accumulation_steps
         drawn = self.lose.draw(place.shape[1]).chunk(pieces)
         for piece, uniform in zip(place.chunk(pieces, dim=1), drawn, strict=True):
@@ -373,8 +375,9 @@ def _smoothed_loss(
 
 def _confusion(targets: Tensor, y_pred: Tensor, mask: Tensor, num_classes: int) -> Tensor:
     """Counts of (target, prediction) over the rows in the mask, shape (M, C * C)."""
-    cells = torch.zeros(len(targets), num_classes**2, device=targets.device)
-    return cells.scatter_add_(1, targets * num_classes + y_pred, mask.float())
+    size = len(targets), num_classes**2
+    cells = torch.zeros(size, dtype=torch.int64, device=targets.device)
+    return cells.scatter_add_(1, targets * num_classes + y_pred, mask.long())
 
 
 def _hits(confusion: Tensor) -> Tensor:

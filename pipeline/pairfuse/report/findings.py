@@ -169,7 +169,7 @@ def differences(found: ReportInput) -> Section | None:
         [
             _names(c),
             interval(c.difference, sign=True),
-            p_value(c.p_mcnemar),
+            p_value(c.p_accuracy),
             p_value(c.p_permutation),
             p_value(c.p_holm),
             number(c.detectable),
@@ -180,7 +180,7 @@ def differences(found: ReportInput) -> Section | None:
     columns = (
         "models",
         "macro-F1 difference",
-        "McNemar p",
+        "McNemar p (accuracy)",
         "permutation p",
         "Holm-adjusted p",
         "detectable",
@@ -188,8 +188,9 @@ def differences(found: ReportInput) -> Section | None:
     )
     said = (
         "Every two models on the same pairs. Coloured: the interval does not contain zero. "
-        "McNemar's test is exact and compares accuracy; the permutation test compares macro-F1, "
-        f"and Holm's method adjusts its p-value for the {len(every)} comparisons. Detectable: the "
+        "McNemar's test is exact and compares accuracy, the permutation test compares macro-F1; "
+        "both take groups of duplicates as one. "
+        f"Holm's method adjusts its p-value for the {len(every)} comparisons. Detectable: the "
         "smallest difference that this many pairs detect with 80 % power. Pairs needed: how many "
         "would detect the difference that was found. Comparisons with the baselines that look at "
         "neither text nor image are in the table only."

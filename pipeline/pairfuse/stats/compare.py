@@ -87,7 +87,7 @@ class ModelComparison:
                     "high": found.difference.high,
                     "p_permutation": found.p_permutation,
                     "p_holm": found.p_holm,
-                    "p_mcnemar": found.p_mcnemar,
+                    "p_accuracy": found.p_accuracy,
                     "detectable": found.detectable,
                     "pairs_needed": found.pairs_needed,
                 }
@@ -129,9 +129,10 @@ class ModelComparison:
         adjusted = (
             f" ({_p_value(found.p_holm)} adjusted for {count} comparisons)" if count > 1 else ""
         )
+        whole = " (of whole groups)" * (self.groups != self.rows)
         return (
             f"Permutation test on macro-F1: {_p_value(found.p_permutation)}{adjusted}; "
-            f"exact McNemar test on accuracy: {_p_value(found.p_mcnemar)}."
+            f"exact McNemar test on accuracy{whole}: {_p_value(found.p_accuracy)}."
         )
 
 

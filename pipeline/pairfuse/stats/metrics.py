@@ -34,6 +34,8 @@ CLIP = 1e-7
 ECE_BINS = 15
 #: Bins of equal frequency that stand for the scores of a class in resampled ranking metrics.
 RANK_BINS = 256
+#: Groups that the jackknife leaves out in one block.
+LEFT_OUT = 1000
 _RANKING = ("auroc", "average_precision")
 _TINY = 1e-12
 
@@ -126,9 +128,10 @@ def score(targets: Ints, probabilities: Floats, labels: Sequence[str], draws: Dr
     """Score the out-of-fold probabilities of one arm.
 
     Intervals are the middle 95 % of the resampled metric. That of macro-F1, by which arms are
-    judged, also covers the noise between repeats that rows do not explain (`over_repeats`).
-    Resampling lifts the ECE, so its interval is moved by as much; that of the ranking metrics comes
-    from binned scores and is moved by what the bins change.
+    judged, holds its truth with many classes too (`macro_f1_estimate`), and covers the noise
+    between repeats that rows do not explain (`over_repeats`). Resampling lifts the ECE, so its
+    interval is moved by as much; that of the ranking metrics comes from binned scores and is moved
+    by what the bins change.
 
     Args:
         targets: Shape (N,).
@@ -188,15 +191,71 @@ def mean_f1(sums: Values, num_classes: int, *, arms: int = 1) -> Doubles:
 
 def drawn_macro_f1(targets: Ints, y_pred: Ints, num_classes: int, draws: Draws) -> Doubles:
     """Macro-F1 of y_pred (R, N) in each resample: (R, resamples)."""
-    cells, repeats = confusion_cells(targets, y_pred, num_classes), len(y_pred)
-    resampled = [mean_f1(sums, num_classes, arms=repeats) for sums in draws.each(cells)]
-    return np.concatenate(resampled, axis=1)
+    cells = _f1_cells(targets, y_pred, num_classes)
+    return np.concatenate([_macro_f1s(sums, num_classes) for sums in draws.each(cells)], axis=1)
 
 
 def macro_f1_estimate(targets: Ints, y_pred: Ints, num_classes: int, draws: Draws) -> Estimate:
-    """Macro-F1 of y_pred (R, N), mean over repeats, with its interval; see `over_repeats`."""
+    """Macro-F1 of y_pred (R, N), mean over repeats, with its interval.
+
+    A class that a resample lacks counts 0 there, so resamples score too low: of 99 classes in 1,000
+    rows their middle 95 % holds the truth in 4 of 10 samples. Therefore
+
+    - the resamples are moved to where the value is after its bias was taken from it. The bias is
+      what they score minus the value, where classes that a resample lacks count half: left out,
+      they make the interval too low with 54 and 99 classes (92 to 94 % hold the truth), counted 0
+      too high (92 %), and half 93 to 98 %;
+    - where some resample lacks a class, their standard error is at least that of the jackknife over
+      groups (Efron & Stein 1981): a class of one row is either right or absent, never wrong once.
+
+    Then as `over_repeats` has it.
+    """
     found = np.array([macro_f1(targets, each, num_classes) for each in y_pred])
-    return over_repeats(found, drawn_macro_f1(targets, y_pred, num_classes, draws))[0]
+    drawn = drawn_macro_f1(targets, y_pred, num_classes, draws)
+    occurring = indicator(targets, num_classes)
+    held = np.concatenate([(sums > 0).sum(axis=0) for sums in draws.each(occurring)])
+    classes = len(np.unique(targets))
+    counted = (held + classes) / 2
+    bias = float((drawn.mean(axis=0) * counted / held).mean() - found.mean())
+    rare = held.min() < classes
+    estimate, _ = over_repeats(
+        found,
+        drawn,
+        centre=float(found.mean()) - bias,
+        least_error=_jackknife_error(targets, y_pred, num_classes, draws) if rare else 0.0,
+    )
+    return _within(estimate, "macro_f1")
+
+
+def _f1_cells(targets: Ints, y_pred: Ints, num_classes: int) -> sparse.csr_array:
+    """What F1 is made of, for each repeat: hits, and rows plus predictions: (N, R * 2 * C)."""
+    occurring = indicator(targets, num_classes)
+    parts = []
+    for each in y_pred:
+        hits = indicator(targets, num_classes, (each == targets).astype(np.float64))
+        parts += [hits, occurring + indicator(each, num_classes)]
+    return sparse.hstack(parts, format="csr")
+
+
+def _macro_f1s(sums: Values, num_classes: int) -> Doubles:
+    """Macro-F1 of each repeat, (R, B), from sums (R * 2 * C, B) of `_f1_cells`."""
+    parts = sums.astype(np.float64).reshape(-1, 2, num_classes, sums.shape[-1])
+    f1 = 2 * parts[:, 0] / np.maximum(parts[:, 1], _TINY)  # (R, C, B)
+    return np.asarray(f1.mean(axis=1))
+
+
+def _jackknife_error(targets: Ints, y_pred: Ints, num_classes: int, draws: Draws) -> float:
+    """Standard error of macro-F1, mean over repeats, from leaving out one group at a time."""
+    groups = draws.member @ _f1_cells(targets, y_pred, num_classes)  # (G, Q)
+    total = groups.sum(axis=0)[:, None]
+    left = np.concatenate(
+        [
+            _macro_f1s(total - groups[start : start + LEFT_OUT].T.toarray(), num_classes)
+            for start in range(0, draws.groups, LEFT_OUT)
+        ],
+        axis=1,
+    ).mean(axis=0)  # (G,)
+    return float(left.std() * np.sqrt(draws.groups - 1))
 
 
 @dataclass(frozen=True)
@@ -365,6 +424,6 @@ def _reliability(targets: Ints, probabilities: Floats) -> tuple[ReliabilityBin, 
 
 def _within(estimate: Estimate, name: str) -> Estimate:
     """Keep an interval that was moved inside what the metric can be."""
-    if name not in (*_RANKING, "ece"):
+    if name not in (*_RANKING, "ece", "macro_f1"):
         return estimate
     return Estimate(estimate.value, max(estimate.low, 0.0), min(estimate.high, 1.0))

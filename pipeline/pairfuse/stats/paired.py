@@ -9,9 +9,9 @@ from itertools import combinations
 
 import numpy as np
 from scipy import sparse
-from scipy.special import bdtr
+from scipy.special import gammaln
 
-from pairfuse.arrays import Bools, Doubles, Floats, Ints
+from pairfuse.arrays import Doubles, Floats, Ints
 from pairfuse.stats.bootstrap import Draws, Estimate, draw_swaps, over_repeats
 from pairfuse.stats.metrics import confusion_cells, macro_f1, mean_f1
 
@@ -28,8 +28,8 @@ class Comparison:
 
     Attributes:
         difference: Macro-F1 of the first arm minus that of the second.
-        p_mcnemar: Exact two-sided p of McNemar's test, on the y_pred of the mean probabilities;
-            it takes rows, not groups, for independent.
+        p_accuracy: Exact two-sided p of McNemar's test over groups (`mcnemar`), on the y_pred of
+            the mean probabilities.
         p_permutation: p of swapping the arms' predictions group by group (two-sided, macro-F1).
         p_holm: The latter, adjusted for all pairs that were compared (Holm 1979).
         error: Standard error of the difference.
@@ -41,7 +41,7 @@ class Comparison:
     first: str
     second: str
     difference: Estimate
-    p_mcnemar: float
+    p_accuracy: float
     p_permutation: float
     p_holm: float
     error: float
@@ -75,6 +75,8 @@ def compare_all(
     pairs = list(combinations(range(len(names)), 2))
     swaps = draw_swaps(draws.group, seed=seed, resamples=draws.resamples)
     p_values = _permutation(cells, found.mean(axis=1), pairs, swaps, classes)
+    right = np.stack([each == targets for each in merged], axis=1).astype(np.float64)  # (N, A)
+    hits = np.rint(draws.member @ right).astype(np.int64)  # (G, A)
     out = []
     for (one, other), p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
         difference, error = over_repeats(found[one] - found[other], drawn[one] - drawn[other])
@@ -83,7 +85,7 @@ def compare_all(
                 first=names[one],
                 second=names[other],
                 difference=difference,
-                p_mcnemar=mcnemar(merged[one] == targets, merged[other] == targets),
+                p_accuracy=mcnemar(hits[:, one] - hits[:, other]),
                 p_permutation=p_value,
                 p_holm=adjusted,
                 error=error,
@@ -102,12 +104,27 @@ def pairs_needed(rows: int, difference: float, error: float) -> int | None:
     return max(1, math.ceil(needed)) if needed < MOST_PAIRS else MOST_PAIRS
 
 
-def mcnemar(first_right: Bools, second_right: Bools) -> float:
-    """Exact two-sided p from the rows where one of the two is right (McNemar 1947; binomial)."""
-    only_first = int((first_right & ~second_right).sum())
-    only_second = int((second_right & ~first_right).sum())
-    fewer, both = min(only_first, only_second), only_first + only_second
-    return min(1.0, 2 * float(bdtr(fewer, both, 0.5)))
+def mcnemar(gaps: Ints) -> float:
+    """Exact two-sided p of the sum of the groups' gaps, each as likely with the other sign.
+
+    A gap is how many more rows of its group the first model has right. Where each group is one row
+    this is McNemar's test (1947; binomial), which takes rows for independent.
+    """
+    sizes, counts = np.unique(np.abs(gaps[gaps != 0]), return_counts=True)
+    turned = np.ones(1)  # chance of each sum of the sizes whose sign is turned
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        steps = np.zeros(size * count + 1)
+        steps[::size] = _binomial(count)
+        turned = np.convolve(turned, steps)
+    sums = len(turned) - 1 - 2 * np.arange(len(turned))
+    return min(1.0, float(turned[np.abs(sums) >= abs(int(gaps.sum()))].sum()))
+
+
+def _binomial(count: int) -> Doubles:
+    """Chance of 0 to `count` heads of so many coins."""
+    heads = np.arange(count + 1.0)
+    logs = gammaln(count + 1) - gammaln(heads + 1) - gammaln(count - heads + 1)
+    return np.asarray(np.exp(logs - count * math.log(2)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

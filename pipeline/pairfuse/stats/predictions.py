@@ -29,6 +29,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 TRUTH_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "guid": ("guid", "id"),
     "truth": ("truth", "tag", "label"),
+    "group": ("group",),
 }
 #: A column of probabilities is named so, then the label.
 PROBABILITY = "p_"
@@ -65,7 +66,7 @@ def load_predictions(path: Path, truth: Path | None = None) -> Predictions:
     Args:
         path: A CSV table with a column each for guid and tag or probabilities, and if it likes for
             truth and group; see `COLUMNS`. Rows may be in any order.
-        truth: A table of guid and tag that has the true labels, if this one has none.
+        truth: A table of guid and tag, and if it likes of group, that has what this one lacks.
 
     Raises:
         DataError: It cannot be read, or says something that cannot be.
@@ -79,7 +80,17 @@ def load_predictions(path: Path, truth: Path | None = None) -> Predictions:
     labels, probabilities = tuple(columns), None
     if columns:
         probabilities = _probabilities(path, guids, [table[name] for name in columns.values()])
-    true = _labels_of(path, guids, _truth(path, truth, guids, table, parts), "truth")
+    known: dict[str, list[str]] = {
+        part: table[parts[part]] for part in ("truth", "group") if part in parts
+    }
+    if truth is not None and len(known) < 2:
+        known = _known_elsewhere(path, truth, guids) | known
+    if "truth" not in known:
+        raise DataError(
+            f"{path} has no column 'truth'; add it, or name a table of guid and tag with the true "
+            "labels"
+        )
+    true = _labels_of(path, guids, known["truth"], "truth")
     if "y_pred" in parts:
         y_pred = _labels_of(path, guids, table[parts["y_pred"]], "tag")
     else:
@@ -90,7 +101,6 @@ def load_predictions(path: Path, truth: Path | None = None) -> Predictions:
     else:
         _check_known(path, guids, [*true, *y_pred], labels)
         _let_tag_win(path, guids, y_pred, labels, probabilities)
-    groups = tuple(table[parts["group"]]) if "group" in parts else None
     return Predictions(
         name=str(path),
         guids=tuple(guids),
@@ -98,7 +108,7 @@ def load_predictions(path: Path, truth: Path | None = None) -> Predictions:
         y_pred=tuple(y_pred),
         labels=labels,
         probabilities=probabilities,
-        groups=groups,
+        groups=tuple(known["group"]) if "group" in known else None,
     )
 
 
@@ -183,34 +193,21 @@ def _guids(path: Path, table: Mapping[str, list[str]], parts: Mapping[str, str])
     return guids
 
 
-def _truth(
-    path: Path,
-    other: Path | None,
-    guids: Sequence[str],
-    table: Mapping[str, list[str]],
-    parts: Mapping[str, str],
-) -> list[str]:
-    """True label of each guid, from this table or the other."""
-    if "truth" in parts:
-        return table[parts["truth"]]
-    if other is None:
-        raise DataError(
-            f"{path} has no column 'truth'; add it, or name a table of guid and tag with the true "
-            "labels"
-        )
-    labels = _read_table(other)
-    columns = _parts(labels, TRUTH_COLUMNS)
-    keys = _guids(other, labels, columns)
-    if "truth" not in columns:
-        raise _lacks(other, labels, "tag")
-    known = dict(zip(keys, labels[columns["truth"]], strict=True))
-    absent = [guid for guid in guids if guid not in known]
+def _known_elsewhere(path: Path, other: Path, guids: Sequence[str]) -> dict[str, list[str]]:
+    """True label, and where the other table has it group, of each guid."""
+    table = _read_table(other)
+    parts = _parts(table, TRUTH_COLUMNS)
+    place = {guid: row for row, guid in enumerate(_guids(other, table, parts))}
+    if "truth" not in parts:
+        raise _lacks(other, table, "tag")
+    absent = [guid for guid in guids if guid not in place]
     if absent:
         raise DataError(
             f"{other} has no label for {counted(len(absent))} of {path}, first for guid "
             f"{shown(absent[0])}; add them"
         )
-    return [known[guid] for guid in guids]
+    columns = {part: table[parts[part]] for part in ("truth", "group") if part in parts}
+    return {part: [cells[place[guid]] for guid in guids] for part, cells in columns.items()}
 
 
 def _labels_of(path: Path, guids: Sequence[str], cells: list[str], part: str) -> list[str]:

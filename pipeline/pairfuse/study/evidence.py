@@ -34,7 +34,7 @@ from pairfuse.study.strata import Agreement, Stratum, agreement, strata
 from pairfuse.study.verdict import Verdict, build_verdict, find
 
 #: Of what `to_dict` writes; another number is refused.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
