@@ -197,10 +197,11 @@ def read_trials(
     space = build_space(table.views, search.base, search.heads)
     fingerprint = study_fingerprint(table, prepared, space, search.seed)
     wanted = f"{name}-{fingerprint}"
-    storage = open_storage(search.storage)
-    if wanted not in optuna.get_all_study_names(storage):
-        return [], {}
-    study = optuna.load_study(study_name=wanted, storage=storage)
+    with _readable(search.storage):
+        storage = open_storage(search.storage)
+        if wanted not in optuna.get_all_study_names(storage):
+            return [], {}
+        study = optuna.load_study(study_name=wanted, storage=storage)
     trials = [
         {"number": t.number, "value": t.value, "state": t.state.name.lower(), "params": t.params}
         for t in study.get_trials(deepcopy=False)
@@ -353,7 +354,7 @@ def _result(study: optuna.Study, space: SearchSpace) -> TuningResult:
 def _open_study(storage: str, name: str) -> optuna.Study:
     import optuna
 
-    try:
+    with _readable(storage):
         return optuna.create_study(
             storage=open_storage(storage),
             study_name=name,
@@ -363,7 +364,14 @@ def _open_study(storage: str, name: str) -> optuna.Study:
                 50.0, n_startup_trials=PRUNE_AFTER, n_warmup_steps=PRUNE_EVERY
             ),
         )
-    except ConfigError:
+
+
+@contextmanager
+def _readable(storage: str) -> Iterator[None]:
+    """Say in one line that a storage is damaged or cannot be reached."""
+    try:
+        yield
+    except (ConfigError, OSError):  # what the system refuses is no damage
         raise
     except Exception as error:  # each storage raises its own kind
         reason = " ".join(str(error).split())[:160]
