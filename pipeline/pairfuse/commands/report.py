@@ -56,6 +56,7 @@ def report_input(workspace: Workspace) -> ReportInput:
     from pairfuse.study.ablation import FUSED
     from pairfuse.study.tuning import read_trials
 
+    workspace.check_run()
     evidence = read_evidence(workspace.folder)
     table = workspace.table
     trials, importances = read_trials(

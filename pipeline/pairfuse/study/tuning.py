@@ -406,7 +406,8 @@ def open_storage(storage: str) -> Any:
 def _leading(search: SearchSpec) -> Iterator[None]:
     """Be the only search in this storage; the system ends the lock with its process."""
     if "://" not in search.storage:
-        open_storage(search.storage)  # refuses a file system without locks
+        with _readable(search.storage):
+            open_storage(search.storage)  # refuses a file system without locks
     elif not search.lock:
         yield
         return
