@@ -116,3 +116,15 @@ def test_an_error_is_one_line_and_exit_one(
     assert said[-1].startswith("error: ")
     assert message in said[-1]
     assert not any("Traceback" in line for line in said)
+
+
+def test_too_little_memory_is_one_line(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def allocate(*_: object) -> None:
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("pairfuse.commands.flags.load_config", allocate)
+    assert main(["features", "--data", str(data)]) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: the memory is not enough (Unable to allocate 9 TiB)")

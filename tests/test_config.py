@@ -176,7 +176,8 @@ def test_a_run_name_that_is_a_path_is_refused(name: str) -> None:
         _ = Config(run=name).run_folder
 
 
-ROOTS = {"data/demo": "demo", "data/demo/": "demo", "data/set.csv": "set", "/x/y z": "y z"}
+ROOTS = {"data/demo": "demo", "data/demo/": "demo", "data/set.csv": "data-set", "/x/y z": "y z"}
+ROOTS |= {"/a/.b/items.csv": "b-items", "/items.csv": "items"}
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -184,6 +185,12 @@ def test_a_run_is_named_after_its_data(root: str) -> None:
     config = Config(data=DataConfig(root=root), cache="c")
     assert config.run_folder == Path("c/runs") / ROOTS[root]
     assert replace(config, run="mine").run_folder == Path("c/runs/mine")
+
+
+def test_a_folder_whose_name_has_a_point_keeps_all_of_it(tmp_path: Path) -> None:
+    (tmp_path / "v1.0").mkdir()
+    config = Config(data=DataConfig(root=str(tmp_path / "v1.0")))
+    assert config.run_folder.name == "v1.0"
 
 
 def test_data_in_the_root_folder_cannot_name_a_run() -> None:

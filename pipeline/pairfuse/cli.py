@@ -87,6 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError as error:
+        log.info("out of memory", exc_info=True)
+        note(
+            f"error: the memory is not enough{f' ({error})' if str(error) else ''}; finished work "
+            "is kept: use fewer pairs or encoders, --batch-size 1, or --set data.max_pixels=..."
+        )
+        return 1
     except OSError as error:
         if error.errno is None:  # no answer of the system: a bug
             raise

@@ -146,11 +146,25 @@ class Config:
     @property
     def run_folder(self) -> Path:
         """Where results lie: `<cache>/runs/<run>`."""
-        root = Path(self.data.root)
-        name = self.run or (root.stem if root.suffix else root.resolve().name)
+        name = self.run or _run_name(Path(self.data.root))
         if "/" in name or "\\" in name or name in {"", ".", ".."} or name.startswith("."):
             raise ConfigError(f"{shown(name)} cannot name a run; give a plain name with --run")
         return Path(self.cache) / "runs" / name
+
+
+def _run_name(root: Path) -> str:
+    """A folder's own name; of a table the folder's and its own, since many are called items.csv."""
+    if not root.suffix or _is_folder(root):
+        return root.resolve().name
+    folder = root.resolve().parent.name.lstrip(".")
+    return f"{folder}-{root.stem}" if folder else root.stem
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any]) -> Config:

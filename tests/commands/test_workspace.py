@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -140,3 +141,28 @@ def test_the_bound_on_pixels_is_the_one_that_was_configured(
     workspace = workspace_at(root, tmp_path, max_pixels=100_000_000)
     workspace.extract(workspace.encoders, workspace.first_look.pairs[:2])
     assert bounds == {100_000_000}
+
+
+@pytest.mark.parametrize("command", ["tune", "train", "ablate", "predict", "report"])
+def test_a_run_of_other_data_is_refused(
+    command: str, root: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(copytree(root, tmp_path / "elsewhere" / "toy"))
+    labels = (other / "train.txt").read_text("utf-8").splitlines()
+    (other / "train.txt").write_text("\n".join(labels[:-1]) + "\n", "utf-8")
+    before = (own / "runs" / "toy" / "config.toml").read_bytes()
+    assert run_command(command, other, own) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"is the run of other data ({root})" in last
+    assert "--run toy-2" in last
+    assert (own / "runs" / "toy" / "config.toml").read_bytes() == before
+
+
+def test_data_that_were_moved_keep_their_run_and_a_named_run_predicts_any(
+    root: Path, own: Path, tmp_path: Path
+) -> None:
+    other = Path(copytree(root, tmp_path / "elsewhere" / "toy"))
+    assert run_command("predict", other, own) == 0
+    labels = (other / "train.txt").read_text("utf-8").splitlines()
+    (other / "train.txt").write_text("\n".join(labels[:-1]) + "\n", "utf-8")
+    assert run_command("predict", other, own, "--run", "toy") == 0

@@ -164,3 +164,14 @@ def test_a_torn_line_in_the_journal_costs_no_trial(drawn: Place, tmp_path: Path)
         code, said = place.run("tune", *STUDY)
         assert code == 0, said
     assert finished(place) == before
+
+
+def test_two_that_tune_in_one_run_folder_end_well_and_lose_no_trial(
+    drawn: Place, tmp_path: Path
+) -> None:
+    place = fresh(drawn, tmp_path / "own", with_run=False)
+    both = [place.start("tune", *STUDY) for _ in range(2)]
+    for command in both:
+        assert command.end() == 0, command.said
+    assert ended(place) == 4
+    assert not [trial for trial in trials(place) if trial.state.name in ("RUNNING", "FAIL")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -317,3 +319,37 @@ def test_a_search_with_a_token_head_draws_only_what_it_can_read() -> None:
         check_recipe(recipe, views)
     assert {recipe.head for recipe in drawn} == {"concat", "cross_attention"}
     assert "smote" in {recipe.balance for recipe in drawn}
+
+
+def test_a_study_has_one_leader_at_a_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, second = tmp_path / "study.log", []
+
+    def begin_another(_: TuningResult) -> None:
+        if not second:
+            second.append(pool.submit(_tune, log, 3))
+            time.sleep(0.5)  # enough to mark the living trials as left over
+
+    with ThreadPoolExecutor(1) as pool:
+        first = _tune(log, 3, on_trial=begin_another)
+        assert second[0].result() == first
+    assert first.failed == 0
+    assert "waits for another search" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("epochs", [2, 5])
+def test_trials_that_a_search_on_another_machine_marks_failed_are_made_up_for(
+    epochs: int, tmp_path: Path
+) -> None:
+    storage, marked = f"sqlite:///{tmp_path}/studies.db", []
+
+    def mark(_: TuningResult) -> None:
+        if not marked:
+            marked.append(True)
+            tuning._fail_interrupted_trials(optuna.load_study(study_name=None, storage=storage))
+
+    given, base = _given(), replace(BASE, epochs=epochs)
+    search = SearchSpec(base=base, storage=storage, n_trials=3)
+    found = tune(given, _prepared(given), search, name="toy", on_trial=mark)
+    assert (found.finished, found.failed) == (3, 2)

@@ -54,6 +54,8 @@ def predict(workspace: Workspace, out: Path | None = None, *, cascade: bool = Fa
     checkpoint = load_checkpoint(workspace.folder / "model")
     labels = checkpoint.ensemble.labels
     _check_fits(workspace, checkpoint)
+    if not workspace.config.run:  # a run that is named is meant, whatever the data are
+        workspace.check_run()
     pairs = workspace.first_look.split("test")
     found = (predict_cascade if cascade else predict_pairs)(workspace, checkpoint, pairs)
     y_pred = [labels[best] for best in found.probabilities.argmax(axis=1)]

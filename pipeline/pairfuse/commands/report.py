@@ -51,13 +51,13 @@ def report_input(workspace: Workspace) -> ReportInput:
     Raises:
         DataError: No ablation was made.
     """
-    from pairfuse.commands.run_folder import predictions_path, read_evidence, read_history
+    from pairfuse.commands.run_folder import read_evidence, read_history, read_predictions
     from pairfuse.data.profile import profile, summary
     from pairfuse.report.inputs import ReportInput
-    from pairfuse.stats.predictions import load_predictions
     from pairfuse.study.ablation import FUSED
     from pairfuse.study.tuning import read_trials
 
+    workspace.check_run()
     evidence = read_evidence(workspace.folder)
     table = workspace.table
     trials, importances = read_trials(
@@ -70,9 +70,7 @@ def report_input(workspace: Workspace) -> ReportInput:
     return ReportInput(
         title=workspace.folder.name,
         evidence=evidence,
-        predictions={
-            arm: load_predictions(predictions_path(workspace.folder, arm)) for arm in arms
-        },
+        predictions={arm: read_predictions(workspace.folder, arm, table.guids) for arm in arms},
         pairs={pair.guid: pair for pair in workspace.dataset.split("train", "val")},
         history=read_history(workspace.folder / "history.csv"),
         trials=trials,

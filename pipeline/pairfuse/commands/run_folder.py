@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from pairfuse.config import METRIC_NAMES
 from pairfuse.errors import ConfigError, DataError
 from pairfuse.files import write_csv, write_json, write_text
 from pairfuse.recipe import Recipe
+from pairfuse.stats.predictions import Predictions, load_predictions
 from pairfuse.study.ablation import FUSED, Arm
 from pairfuse.study.crossfit import Table
 from pairfuse.study.evidence import Evidence
@@ -73,15 +75,20 @@ def write_history(path: Path, histories: Sequence[Sequence[Mapping[str, float]]]
 
 
 def read_history(path: Path) -> list[History]:
-    """Epoch rows of each model; none where nothing was trained."""
+    """Epoch rows of each model; none where nothing was trained.
+
+    Raises:
+        DataError: It is damaged.
+    """
     if not path.is_file():
         return []
     models: dict[str, History] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            models.setdefault(row.pop("model"), []).append(
-                {name: float(value) for name, value in row.items()}
-            )
+    try:
+        for row in csv.DictReader(io.StringIO(path.read_text("utf-8"), newline=""), strict=True):
+            numbers = {name: float(row[name]) for name in row if name != "model"}
+            models.setdefault(row["model"], []).append(numbers)
+    except (ValueError, LookupError, TypeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read ({error}); run `pairfuse train` again") from error
     return list(models.values())
 
 
@@ -145,6 +152,26 @@ def write_predictions(folder: Path, arms: Sequence[Arm], table: Table) -> None:
 def predictions_path(folder: Path, arm: str) -> Path:
     """Where an arm's out-of-fold predictions lie."""
     return folder / PREDICTIONS / f"{arm}.csv"
+
+
+def read_predictions(folder: Path, arm: str, guids: Sequence[str]) -> Predictions:
+    """What `write_predictions` wrote for an arm, a row for each of these pairs.
+
+    Raises:
+        DataError: It is damaged, or is of other pairs.
+    """
+    path = predictions_path(folder, arm)
+    again = "run `pairfuse ablate` again"
+    try:
+        found = load_predictions(path)
+    except DataError as error:
+        raise DataError(f"{error}; {again}") from error
+    if set(found.guids) != set(guids):
+        raise DataError(
+            f"{path} has {len(found.guids)} rows that are not those of the {len(guids)} labelled "
+            f"pairs; {again}"
+        )
+    return found
 
 
 def find_predictions(cache: Path, name: str) -> Path:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pairfuse.config import Config
-from pairfuse.console import log, progress
+from pairfuse.console import log, note, progress
 from pairfuse.errors import ConfigError
 from pairfuse.files import NO_LOCKS, locked
 from pairfuse.fusion.fitting import ScaledRowSet, project
@@ -66,11 +66,13 @@ class SearchSpec:
         seed: Seed of search and training.
         device: A torch device's name.
         storage: A journal file's path, or the URL of an Optuna storage.
+        lock: The file that a search locks while it runs; none for one beside the journal.
     """
 
     base: Recipe
     storage: str
     n_trials: int
+    lock: str = ""
     seed: int = 0
     device: str = "cpu"
     heads: tuple[str, ...] = SEARCHED_HEADS
@@ -97,6 +99,7 @@ def build_search(config: Config, *, device: str) -> SearchSpec:
         base=config.recipe,
         storage=study.storage or str(config.run_folder / "study.log"),
         n_trials=study.n_trials,
+        lock=str(config.run_folder / "study.lock") if "://" in study.storage else "",
         seed=study.seed,
         device=device,
         heads=study.heads or SEARCHED_HEADS,
@@ -112,6 +115,9 @@ def tune(
     on_trial: Callable[[TuningResult], object] | None = None,
 ) -> TuningResult:
     """Search until the study holds `n_trials`, finished or pruned; keep what earlier runs did.
+
+    A study has one leader at a time: another search in the same storage is waited for, whose trials
+    would otherwise be taken for those of a dead one.
 
     Args:
         table: Labelled rows; its views are those that the arm may use.
@@ -131,7 +137,29 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial's error is raised anyway
     space = build_space(table.views, search.base, search.heads)
     fingerprint = study_fingerprint(table, prepared, space, search.seed)
-    study = _open_study(search.storage, f"{name}-{fingerprint}")
+    with _leading(search):
+        study = _open_study(search.storage, f"{name}-{fingerprint}")
+        _search(study, space, table, prepared, search, name=name, on_trial=on_trial)
+        return _result(study, space)
+
+
+def _search(
+    study: optuna.Study,
+    space: SearchSpace,
+    table: Table,
+    prepared: Sequence[ScaledRowSet],
+    search: SearchSpec,
+    *,
+    name: str,
+    on_trial: Callable[[TuningResult], object] | None,
+) -> None:
+    """Rounds of trials until there are enough.
+
+    Where a search on another machine took this one for dead and marked its trials failed, their
+    results are left out and the search goes on.
+    """
+    import optuna
+
     _fail_interrupted_trials(study)
     done = _count_ended(study)
     if done < search.n_trials:
@@ -144,14 +172,13 @@ def tune(
             asked = [_next_trial(study, space, seed=search.seed + done + n) for n in range(size)]
             for trial, value in _train_round(asked, table, prepared, search):
                 if value is None:
-                    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                    study.tell(trial, state=optuna.trial.TrialState.PRUNED, skip_if_finished=True)
                     continue
-                study.tell(trial, value)
+                study.tell(trial, value, skip_if_finished=True)
                 if on_trial:
                     on_trial(_result(study, space))
             bar.update(_count_ended(study) - done)
             done = _count_ended(study)
-    return _result(study, space)
 
 
 def read_trials(
@@ -170,10 +197,11 @@ def read_trials(
     space = build_space(table.views, search.base, search.heads)
     fingerprint = study_fingerprint(table, prepared, space, search.seed)
     wanted = f"{name}-{fingerprint}"
-    storage = open_storage(search.storage)
-    if wanted not in optuna.get_all_study_names(storage):
-        return [], {}
-    study = optuna.load_study(study_name=wanted, storage=storage)
+    with _readable(search.storage):
+        storage = open_storage(search.storage)
+        if wanted not in optuna.get_all_study_names(storage):
+            return [], {}
+        study = optuna.load_study(study_name=wanted, storage=storage)
     trials = [
         {"number": t.number, "value": t.value, "state": t.state.name.lower(), "params": t.params}
         for t in study.get_trials(deepcopy=False)
@@ -251,14 +279,19 @@ def _train_round(
     search: SearchSpec,
 ) -> list[tuple[optuna.Trial, float | None]]:
     """Train all recipes together; the mean metric of each, None where it was pruned."""
+    from optuna.exceptions import UpdateFinishedTrialError
+
     trials, recipes = zip(*asked, strict=True)
     pruned: set[int] = set()
 
     def watch(number: int, epoch: int, values: Sequence[float]) -> bool:
         # A model that diverged (`monitor = loss`) has no number to report.
         if epoch % PRUNE_EVERY == 0 and number not in pruned and np.isfinite(values).all():
-            trials[number].report(float(np.mean(values)), epoch)
-            if trials[number].should_prune():
+            try:
+                trials[number].report(float(np.mean(values)), epoch)
+                if trials[number].should_prune():
+                    pruned.add(number)
+            except UpdateFinishedTrialError:  # ended by a search on another machine
                 pruned.add(number)
         return number in pruned
 
@@ -321,7 +354,7 @@ def _result(study: optuna.Study, space: SearchSpace) -> TuningResult:
 def _open_study(storage: str, name: str) -> optuna.Study:
     import optuna
 
-    try:
+    with _readable(storage):
         return optuna.create_study(
             storage=open_storage(storage),
             study_name=name,
@@ -331,7 +364,14 @@ def _open_study(storage: str, name: str) -> optuna.Study:
                 50.0, n_startup_trials=PRUNE_AFTER, n_warmup_steps=PRUNE_EVERY
             ),
         )
-    except ConfigError:
+
+
+@contextmanager
+def _readable(storage: str) -> Iterator[None]:
+    """Say in one line that a storage is damaged or cannot be reached."""
+    try:
+        yield
+    except (ConfigError, OSError):  # what the system refuses is no damage
         raise
     except Exception as error:  # each storage raises its own kind
         reason = " ".join(str(error).split())[:160]
@@ -360,6 +400,21 @@ def open_storage(storage: str) -> Any:
             "would spoil the journal; name a database, as in --storage postgresql://host/studies"
         ) from error
     return optuna.storages.JournalStorage(JournalFileBackend(storage, lock_obj=lock))
+
+
+@contextmanager
+def _leading(search: SearchSpec) -> Iterator[None]:
+    """Be the only search in this storage; the system ends the lock with its process."""
+    if "://" not in search.storage:
+        with _readable(search.storage):
+            open_storage(search.storage)  # refuses a file system without locks
+    elif not search.lock:
+        yield
+        return
+    lock = Path(search.lock or f"{search.storage}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock, on_wait=lambda: note(f"tune      waits for another search in {lock.parent}")):
+        yield
 
 
 class _JournalLock:

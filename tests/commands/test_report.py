@@ -1,0 +1,50 @@
+"""`pairfuse report`: what is damaged in the run folder is named in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from toys.commands import QUICK, run_command
+
+Damage = Callable[[bytes], bytes]
+DAMAGES: Mapping[str, Damage] = {
+    "other words": lambda data: b"hello\nworld\n",
+    "no text": lambda data: b"\xff\xfe\0\x80\n" * 50,
+    "letters for digits": lambda data: data.replace(b"0.", b"x."),
+    "a cell more": lambda data: b"".join(line + b",1\n" for line in data.splitlines()[1:]),
+    "a list": lambda data: b"[1]\n[2]\n",
+}
+FILES = {
+    "study.log": "the study's storage",
+    "history.csv": "run `pairfuse train` again",
+    "predictions/fused.csv": "run `pairfuse ablate` again",
+    "evidence.json": "run `pairfuse ablate` again",
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_file_is_named_in_one_line(
+    file: str, root: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own / "runs" / "toy" / file
+    whole = path.read_bytes()
+    for what, damage in DAMAGES.items():
+        path.write_bytes(damage(whole))
+        capsys.readouterr()
+        assert run_command("report", root, own, *QUICK) == 1, what
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert str(path) in line
+        assert FILES[file] in line
+
+
+def test_predictions_of_other_pairs_are_refused(
+    root: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own / "runs" / "toy" / "predictions" / "fused.csv"
+    path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[:-3]), "utf-8")
+    assert run_command("report", root, own, *QUICK) == 1
+    assert "not those of the 80 labelled pairs" in capsys.readouterr().err
