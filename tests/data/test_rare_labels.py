@@ -40,6 +40,11 @@ def test_all_rare_labels_are_named_before_any_extraction(root: Path) -> None:
     assert not (root.parent / "cache" / "features").exists()
 
 
+def test_a_whole_run_ends_before_any_extraction(root: Path) -> None:
+    assert run_command("run", root, root.parent / "cache", "--folds", "5") == 1
+    assert not (root.parent / "cache" / "features").exists()
+
+
 @pytest.mark.parametrize(
     ("fewest", "folds", "hint"),
     [(4, 5, "--folds 4 is enough"), (3, 5, "--folds 3"), (2, 5, ""), (3, 2, ""), (1, 3, "")],

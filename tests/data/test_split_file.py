@@ -94,7 +94,7 @@ def test_test_pairs_with_a_twin_in_training_are_counted(root: Path) -> None:
     text = "guid,split\n" + "".join(f"p{n},{'test' if n > 2 else 'train'}\n" for n in range(6))
     found = profile(load_dataset(root, split_file=split_file(root, text)))
     assert found.leaks == {"same text": 2, "any of these": 2}
-    assert "of 3 test pairs, so many have a twin in training: same text 2" in summary(found)
+    assert "2 of 3 test pairs have a twin in training: same text 2" in summary(found)
 
 
 def test_published_folds_are_those_of_the_study(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def run_pipeline(workspace: Workspace) -> RunResult:
 
     if Path(workspace.config.data.root) == DEMO:
         demo(DEMO)
+    workspace.check_labels()
     extracted = features(workspace)
     workspace = workspace.with_dataset(extracted.dataset)
     tune(workspace)

@@ -156,10 +156,7 @@ class Workspace:
         from pairfuse.study.crossfit import Table
 
         labels, answers, metric = self.first_look.labels, self.first_look.answers, self.metric
-        counts = different_pairs(self.first_look)  # before extraction, which may take hours
-        check_used(counts)
-        check_labels(counts, self.config.study.folds, keep_rare=self._keeps_rare)
-        note_rare(counts, self.config.study.folds)
+        self.check_labels()
         pairs = self.labelled.pairs
         has_label = np.array([pair.split != "test" for pair in self.dataset.pairs])
         return Table(
@@ -171,6 +168,17 @@ class Workspace:
             metric=metric,
             soft_labels=soft_labels_of(pairs, labels, answers) if answers else None,
         )
+
+    def check_labels(self) -> None:
+        """Refuse labels that cannot be trained on, before extraction, which may take hours.
+
+        Raises:
+            DataError: There is one label, or some have too few different pairs: all are named.
+        """
+        counts, folds = different_pairs(self.first_look), self.config.study.folds
+        check_used(counts)
+        check_labels(counts, folds, keep_rare=self._keeps_rare)
+        note_rare(counts, folds)
 
     @cached_property
     def folds(self) -> list[RowSet]:

@@ -269,8 +269,9 @@ def _leaks(dataset: Dataset, found: tuple[Twins, ...]) -> dict[str, int]:
 def _leak_lines(profile: Profile) -> list[str]:
     if not profile.leaks:
         return []
-    kinds = ", ".join(f"{kind} {count}" for kind, count in profile.leaks.items())
-    return [f"of {profile.splits['test']} test pairs, so many have a twin in training: {kinds}"]
+    *kinds, (_, together) = profile.leaks.items()
+    named = ", ".join(f"{kind} {count}" for kind, count in kinds)
+    return [f"{together} of {profile.splits['test']} test pairs have a twin in training: {named}"]
 
 
 def _common_lines(common: Mapping[str, int]) -> list[str]:
