@@ -73,7 +73,7 @@ def _headline_facts(evidence: Evidence) -> list[tuple[str, str, str]]:
     bounds = f"{signed(gap.low)} to {signed(gap.high)}"
     out.append((f"{FUSED} {MINUS} {against}", signed(gap.value), f"95 % interval {bounds}"))
     rows = f"judged on {number(evidence.design.rows)} pairs"
-    return [*out, ("use", evidence.verdict.use, rows)]
+    return [*out, ("use", evidence.verdict.advice, rows)]
 
 
 def _bounds(low: float, high: float) -> str:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from pairfuse.config import StudyConfig
 from pairfuse.console import columns
 from pairfuse.errors import DataError, shown
@@ -187,6 +189,7 @@ def gather(
             cascade=saved,
             text_arms=_text_arms(arms, table),
             groups=draws.groups,
+            with_image=_with_image(table),
         ),
         arms=tuple(
             ArmResult(
@@ -247,6 +250,12 @@ def _text_arms(arms: Sequence[Arm], table: Table) -> list[str]:
     """Trained arms that may use texts alone."""
     texts = set(table.views.of("text"))
     return [arm.name for arm in arms if arm.views and set(arm.views) <= texts]
+
+
+def _with_image(table: Table) -> int:
+    """Pairs that have an image."""
+    views = table.views
+    return int(np.any([views.present[view] for view in views.of("image")], axis=0).sum())
 
 
 def _parts(arm: Arm) -> ArmParts:

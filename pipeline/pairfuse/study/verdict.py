@@ -5,19 +5,22 @@
    interval is below `WORTHWHILE`. Else it *cannot be determined* with this many pairs.
 2. Strata are named where their gain or loss stands after Holm's correction, at most `NAMED`.
 3. Text and image *interact* if the interval of fused minus its additive projection is above 0.
-4. The arm to use is the cheapest of those that the best one does not beat beyond its interval.
+4. The arm to use is the cheapest of those that the best one does not beat beyond its interval; if
+   the image helps, none that sees texts alone, and if it does not, not fused. Where the answer
+   cannot be determined, both fused and the text arm are shown with score and price, and how many
+   labelled pairs would decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pairfuse.stats.bootstrap import Estimate
+from pairfuse.stats.bootstrap import Estimate, in_words
 from pairfuse.stats.cascade import Cascade
 from pairfuse.stats.metrics import Scores
-from pairfuse.stats.paired import Comparison
+from pairfuse.stats.paired import Comparison, pairs_needed
 from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY
 from pairfuse.study.cost import ArmCost
 from pairfuse.study.emap import Interaction
@@ -57,6 +60,13 @@ class Verdict:
         return f"{said[0].upper()}{said[1:]}."
 
     @property
+    def advice(self) -> str:
+        """The arm to use, or the two to choose from."""
+        if self.outcome == "cannot be determined":
+            return f"{FUSED} or {self.against}"
+        return self.use
+
+    @property
     def words(self) -> str:
         """All of it."""
         return " ".join([self.headline, *self.sentences])
@@ -73,10 +83,14 @@ def outcome(difference: Estimate) -> Outcome:
 
 
 def arm_to_use(
-    scores: Mapping[str, Scores], comparisons: Sequence[Comparison], costs: Sequence[ArmCost]
+    scores: Mapping[str, Scores],
+    comparisons: Sequence[Comparison],
+    costs: Sequence[ArmCost],
+    *,
+    without: Collection[str] = (),
 ) -> str:
-    """Rule 4; among arms of one price, the better one."""
-    price = {cost.name: _milliseconds(cost) for cost in costs}
+    """Rule 4, of all arms but those `without`; among arms of one price, the better one."""
+    price = {cost.name: _milliseconds(cost) for cost in costs if cost.name not in without}
     best = max(price, key=lambda name: scores[name].macro_f1.value)
     equal = [name for name in price if name == best or find(comparisons, best, name).low <= 0]
     return min(equal, key=lambda name: (price[name], -scores[name].macro_f1.value))
@@ -93,6 +107,21 @@ def find(comparisons: Sequence[Comparison], first: str, second: str) -> Estimate
     raise KeyError(f"{first} was not compared with {second}")
 
 
+def pairs_to_decide(difference: Estimate, compared: Comparison, rows: int) -> int:
+    """Rows at which rule 1 would say "helps" or "does not help", if the difference stays as it is.
+
+    With 80 % power, whichever comes first: an interval above 0, or one below `WORTHWHILE`.
+    """
+    needed = []
+    if difference.value > 0 and compared.pairs_needed is not None:
+        needed.append(compared.pairs_needed)
+    if difference.value < WORTHWHILE:
+        ruled_out = pairs_needed(rows, WORTHWHILE - difference.value, compared.error)
+        assert ruled_out is not None
+        needed.append(ruled_out)
+    return max(rows + 1, min(needed))
+
+
 def build_verdict(
     *,
     scores: Mapping[str, Scores],
@@ -103,19 +132,37 @@ def build_verdict(
     cascade: Cascade,
     text_arms: Sequence[str],
     groups: int,
+    with_image: int,
 ) -> Verdict:
-    """Apply the rules; `text_arms` are those that see texts alone."""
+    """Apply the rules.
+
+    Args:
+        scores: Of each arm, by its name.
+        comparisons: Every two of them.
+        strata: Kinds of pairs.
+        interaction: None where it is not known.
+        costs: Of each trained arm.
+        cascade: What it saves.
+        text_arms: Those that see texts alone.
+        groups: Pairs after joining duplicates.
+        with_image: Pairs that have an image.
+    """
     text = max(text_arms, key=lambda name: scores[name].macro_f1.value)
-    found = outcome(find(comparisons, FUSED, text))
-    use = arm_to_use(scores, comparisons, costs)
+    gap = find(comparisons, FUSED, text)
+    found = outcome(gap)
+    excluded = {"helps": tuple(text_arms), "does not help": (FUSED,)}.get(found, ())
+    use = arm_to_use(scores, comparisons, costs, without=excluded)
+    compared = next(c for c in comparisons if {c.first, c.second} == {FUSED, text})
     sentences = [
-        _difference(text, scores, comparisons, groups),
-        _power(found, text, scores[FUSED].rows, comparisons),
+        _difference(text, scores, gap, groups, with_image),
+        _power(scores[FUSED].rows, compared),
         _where(strata),
-        _interaction(interaction),
-        _price(costs),
-        _advice(use, cascade),
+        _interaction(interaction, found, use),
     ]
+    if found == "cannot be determined":
+        sentences += [_both(text, scores, costs), _needed(gap, compared, scores[FUSED].rows)]
+    else:
+        sentences += [_price(costs), _advice(use, cascade)]
     return Verdict(
         outcome=found,
         sentences=tuple(said for said in sentences if said),
@@ -129,30 +176,47 @@ def _milliseconds(cost: ArmCost) -> float:
     return float("inf") if cost.encode_ms is None else cost.encode_ms
 
 
+def _alone(arm: str) -> str:
+    return "the text alone" if arm == TEXT_ONLY else f"the text alone (by {arm})"
+
+
 def _difference(
-    text: str, scores: Mapping[str, Scores], comparisons: Sequence[Comparison], groups: int
+    text: str, scores: Mapping[str, Scores], gap: Estimate, groups: int, with_image: int
 ) -> str:
-    gap, rows = find(comparisons, FUSED, text), scores[FUSED].rows
-    alone = "the text alone" if text == TEXT_ONLY else f"the text alone (by {text})"
+    rows = scores[FUSED].rows
+    images = "all" if with_image == rows else f"{with_image:,}"
     return (
-        f"On {rows:,} pairs ({groups:,} after joining duplicates), macro-F1 is "
-        f"{scores[FUSED].macro_f1.value:.3f} with text and image and "
-        f"{scores[text].macro_f1.value:.3f} with {alone}: a difference of {gap.value:+.3f} "
+        f"On {rows:,} pairs ({groups:,} after joining duplicates; {images} with an image), "
+        f"macro-F1 is {scores[FUSED].macro_f1.value:.3f} with text and image and "
+        f"{scores[text].macro_f1.value:.3f} with {_alone(text)}: a difference of {gap.value:+.3f} "
         f"(95 % interval {gap.low:+.3f} to {gap.high:+.3f})."
     )
 
 
-def _power(found: Outcome, text: str, rows: int, comparisons: Sequence[Comparison]) -> str:
-    compared = next(c for c in comparisons if {c.first, c.second} == {FUSED, text})
-    said = (
+def _power(rows: int, compared: Comparison) -> str:
+    return (
         f"With {rows:,} pairs, differences of {compared.detectable:.3f} or more are detected with "
-        "80 % power"
+        "80 % power."
     )
-    needed = compared.pairs_needed
-    if found == "cannot be determined" and needed is not None and needed > rows:
-        size = abs(compared.difference.value)
-        return f"{said}; label more pairs: one of {size:.3f} needs about {needed:,}."
-    return f"{said}."
+
+
+def _both(text: str, scores: Mapping[str, Scores], costs: Sequence[ArmCost]) -> str:
+    price = {cost.name: cost for cost in costs}
+    parts = []
+    for arm, named in ((text, _alone(text)), (FUSED, "text and image")):
+        said = f"{named} with macro-F1 {in_words(scores[arm].macro_f1)}"
+        if price[arm].encode_ms is not None:
+            said += f" for {price[arm].encode_ms:.1f} ms a pair (on {price[arm].device})"
+        parts.append(said)
+    return f"Both choices are open: {parts[0]}, or {parts[1]}."
+
+
+def _needed(gap: Estimate, compared: Comparison, rows: int) -> str:
+    needed = pairs_to_decide(gap, compared, rows)
+    return (
+        f"Label more pairs: if the difference stays {gap.value:+.3f}, about {needed:,} in all "
+        "would decide."
+    )
 
 
 def _where(strata: Sequence[Stratum]) -> str:
@@ -175,7 +239,7 @@ def _listed(strata: Sequence[Stratum]) -> str:
     return " and ".join(f"{where(s)} ({s.difference.value:+.2f} accuracy)" for s in strata)
 
 
-def _interaction(found: Interaction | None) -> str:
+def _interaction(found: Interaction | None, answer: Outcome, use: str) -> str:
     if found is None:
         return (
             "Whether text and image interact cannot be determined: the fused model reads tokens, "
@@ -184,10 +248,15 @@ def _interaction(found: Interaction | None) -> str:
     gain = found.interaction
     numbers = f"{gain.value:+.3f} macro-F1 (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
     if found.is_there:
-        return (
-            "Text and image interact: the fused model beats the best sum of what each says by "
-            f"{numbers}."
-        )
+        beats = f"the fused model beats the best sum of what each says by {numbers}"
+        if answer == "cannot be determined":
+            return (
+                f"Text and image interact: {beats}. Whether that makes it better than the text "
+                "alone is what cannot be determined."
+            )
+        if use != FUSED:
+            return f"Though {beats}, this is no certain gain over {_named(use)} alone."
+        return f"Text and image interact: {beats}."
     return (
         "No interaction of text and image is detected: the fused model minus the best sum of what "
         f"each says is {numbers}."
@@ -205,10 +274,15 @@ def _price(costs: Sequence[ArmCost]) -> str:
     )
 
 
+def _named(arm: str) -> str:
+    return {TEXT_ONLY: "the text", IMAGE_ONLY: "the image"}.get(arm, arm)
+
+
 def _advice(use: str, cascade: Cascade) -> str:
     if use != FUSED:
-        named = {TEXT_ONLY: "the text", IMAGE_ONLY: "the image"}.get(use, use)
-        return f"Use {named} alone: no cheaper model is as good, and no model is clearly better."
+        return (
+            f"Use {_named(use)} alone: no cheaper model is as good, and no model is clearly better."
+        )
     if cascade.saved > 0:
         return (
             "Use text and image; `pairfuse predict --cascade` looks at the image only where the "
