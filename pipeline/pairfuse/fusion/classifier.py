@@ -212,10 +212,11 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_params(self) -> None:
         """Refuse what the recipe does not check."""
-        count, share = self.n_models, self.val_share
+        count: Any = self.n_models
+        share: Any = self.val_share
         if not isinstance(count, int | np.integer) or not 1 <= count <= MAX_MODELS:
             raise ConfigError(f"n_models is {shown(count)}; use 1 to {MAX_MODELS}")
-        if not isinstance(share, Real) or not 0 < share < 1:
+        if not isinstance(share, Real) or not 0 < float(share) < 1:
             raise ConfigError(f"val_share is {shown(share)}; use a share above 0 and below 1")
 
     def predict_proba(self, X: Any, *, present: Any = None) -> Floats:  # noqa: N803
