@@ -132,11 +132,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _prepare_process() -> None:
-    """Settings of this process alone: quiet libraries, pictures over the bound are errors."""
+    """Settings of this process, and of those it starts: quiet libraries.
+
+    What Pillow warns of is counted by what becomes of the picture: it is read, or has a reason.
+    """
     import warnings
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", message="Corrupt EXIF data")
-    warnings.filterwarnings("ignore", message=".*Image size .* exceeds limit.*")
+    warnings.filterwarnings("ignore", module=r"PIL\.")

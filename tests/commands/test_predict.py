@@ -127,3 +127,72 @@ def test_a_cascade_needs_an_ablation(root: Path, own: Path) -> None:
     workspace = Workspace(load_config(None, {"data.root": str(root), "cache": str(own)}))
     with pytest.raises(DataError, match="run `pairfuse ablate` first"):
         predict(workspace, cascade=True)
+
+
+def _labelled(root: Path, place: Path, *labels: str) -> Path:
+    """The data set, the first test pairs with these labels."""
+    other = Path(copytree(root, place / "toy"))
+    path = other / "test_without_label.txt"
+    lines = path.read_text("utf-8").splitlines()
+    for row, label in enumerate(labels, start=1):
+        lines[row] = f"{lines[row].split(',')[0]},{label}"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return other
+
+
+def test_labelled_test_pairs_are_scored_and_no_prediction_changes(
+    root: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = own / "runs" / "toy"
+    wanted = (run / "test_labels.csv").read_bytes()
+    right = [row["tag"] for row in read_rows(run / "test_labels.csv")][:TEST_PAIRS]
+    given = [*right[:-3], *("positive" if tag != "positive" else "neutral" for tag in right[-3:])]
+    other = _labelled(root, tmp_path, *given)
+    assert run_command("predict", other, own) == 0
+    scores = json.loads((run / "test_scores.json").read_text("utf-8"))
+    assert (scores["arm"], scores["rows"]) == ("fused", TEST_PAIRS)
+    assert scores["accuracy"]["value"] == pytest.approx(1 - 3 / TEST_PAIRS)
+    assert scores["accuracy"]["low"] < scores["accuracy"]["value"] < scores["accuracy"]["high"]
+    assert (run / "test_labels.csv").read_bytes() == wanted
+    assert (
+        f"scores    of {TEST_PAIRS} labelled test pairs: accuracy 0.750" in capsys.readouterr().out
+    )
+    assert run_command("predict", root, own) == 0
+    assert not (run / "test_scores.json").exists()
+
+
+def test_labelled_test_pairs_are_never_trained_on(root: Path, tmp_path: Path) -> None:
+    tables = [
+        Workspace(load_config(None, {"data.root": str(place), "cache": str(tmp_path / "cache")}))
+        for place in (root, _labelled(root, tmp_path, "positive", "neutral", "negative"))
+    ]
+    plain, labelled = [workspace.first_look.split("train", "val") for workspace in tables]
+    assert [pair.guid for pair in plain] == [pair.guid for pair in labelled]
+    assert sum(pair.label is not None for pair in tables[1].first_look.split("test")) == 3
+
+
+def test_a_test_label_that_the_model_does_not_know_is_an_error_of_the_score(
+    root: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = _labelled(root, tmp_path, *["never-seen"] * TEST_PAIRS)
+    assert run_command("predict", other, own) == 0
+    scores = json.loads((own / "runs" / "toy" / "test_scores.json").read_text("utf-8"))
+    assert scores["accuracy"]["value"] == 0
+    assert "that the model does not know (never-seen): they count as errors" in (
+        capsys.readouterr().err
+    )
+
+
+def test_the_text_only_arm_predicts_without_images(root: Path, own: Path) -> None:
+    for store in (own / "features").glob("efficientnet-*"):
+        rmtree(store)
+    run = own / "runs" / "toy"
+    full = (run / "test_probabilities.csv").read_bytes()
+    assert run_command("predict", root, own, "--arm", "text-only") == 0
+    assert not list((own / "features").glob("efficientnet-*/parts/*"))
+    assert (run / "test_probabilities.csv").read_bytes() != full
+
+
+def test_the_text_only_arm_and_the_cascade_exclude_each_other(root: Path, own: Path) -> None:
+    with pytest.raises(SystemExit):
+        run_command("predict", root, own, "--arm", "text-only", "--cascade")

@@ -309,3 +309,34 @@ def test_views_go_through_a_pipeline() -> None:
     assert model.score(views, labels) > 0.7
     plain = make_pipeline(StandardScaler(), LogisticRegression()).fit(views, labels)
     assert plain.score(views, labels) > 0.8
+
+
+WRONG_PARAMS: dict[str, dict[str, Any]] = {
+    "no models": {"n_models": 0},
+    "minus one model": {"n_models": -1},
+    "one and a half models": {"n_models": 1.5},
+    "nothing to stop by": {"val_share": 0},
+    "all to stop by": {"val_share": 1.0},
+    "twice the rows": {"val_share": 2},
+    "a negative share": {"val_share": -1},
+    "no number": {"val_share": float("nan")},
+    "a word": {"val_share": "some"},
+    "a modality that is none": {"modality": {"words": "audio"}},
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PARAMS)
+def test_a_parameter_that_cannot_be_is_refused_by_its_name(case: str) -> None:
+    [(name, value)] = WRONG_PARAMS[case].items()
+    said = "modality 'audio'" if name == "modality" else f"{name} is {value!r}"
+    with pytest.raises((ConfigError, DataError), match=said):
+        _classifier(**WRONG_PARAMS[case]).fit(*_given())
+
+
+@pytest.mark.parametrize("label", [None, float("nan")])
+def test_a_row_without_label_is_refused(label: Any) -> None:
+    views, labels = _given()
+    y = labels.astype(object)
+    y[3] = label
+    with pytest.raises(DataError, match="no label in 1 of 150 rows, first in row 3"):
+        _classifier().fit(views, y)

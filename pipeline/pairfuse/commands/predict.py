@@ -6,16 +6,19 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
-from pairfuse.console import say
+from pairfuse.console import log, say
 
 if TYPE_CHECKING:
     from pairfuse.arrays import Bools, Floats
     from pairfuse.commands.workspace import Extracted, Workspace
     from pairfuse.data.pairs import Pair
     from pairfuse.fusion.checkpoint import Checkpoint
+
+#: Arms whose ensemble is kept: by `train`, and by `ablate`.
+ARMS = ("fused", "text-only")
 
 
 @dataclass(frozen=True)
@@ -32,26 +35,32 @@ def add_parser(commands: Subparsers) -> None:
     about = "write labels for the test pairs"
     command = add_configured(commands, "predict", about, run, ["features"])
     command.add_argument("--out", type=Path, metavar="FILE", help="where the labels are written")
-    command.add_argument(
+    models = command.add_mutually_exclusive_group()
+    models.add_argument(
+        "--arm", choices=ARMS, default=ARMS[0], help="which arm's ensemble predicts"
+    )
+    models.add_argument(
         "--cascade", action="store_true", help="encode the image only where the text is unsure"
     )
 
 
 def run(parsed: argparse.Namespace) -> None:
     """Do what the flags ask for."""
-    predict(workspace_of(parsed), parsed.out, cascade=parsed.cascade)
+    predict(workspace_of(parsed), parsed.out, arm=parsed.arm, cascade=parsed.cascade)
 
 
-def predict(workspace: Workspace, out: Path | None = None, *, cascade: bool = False) -> Path:
+def predict(
+    workspace: Workspace, out: Path | None = None, *, arm: str = ARMS[0], cascade: bool = False
+) -> Path:
     """Label the test pairs with the trained ensemble; the file of labels is returned.
 
     In a cascade the text-only ensemble predicts where it is sure enough, and only the images of
-    the other pairs are encoded.
+    the other pairs are encoded. Where test pairs have a label, the predictions are scored.
     """
-    from pairfuse.files import write_csv
+    from pairfuse.files import write_csv, write_json
     from pairfuse.fusion.checkpoint import load_checkpoint
 
-    checkpoint = load_checkpoint(workspace.folder / "model")
+    checkpoint = load_checkpoint(workspace.folder / ("model" if arm == ARMS[0] else arm))
     labels = checkpoint.ensemble.labels
     _check_fits(workspace, checkpoint)
     if not workspace.config.run:  # a run that is named is meant, whatever the data are
@@ -74,7 +83,55 @@ def predict(workspace: Workspace, out: Path | None = None, *, cascade: bool = Fa
     )
     counts = ", ".join(f"{label} {y_pred.count(label)}" for label in labels)
     say(f"predict   {len(pairs)} labels in {place} ({counts})")
+    scored = _score_labelled(workspace, labels, pairs, found.probabilities)
+    scores_place = place.with_name("test_scores.json")
+    if scored:
+        write_json(scores_place, {"arm": "cascade" if cascade else arm} | scored)
+    else:
+        scores_place.unlink(missing_ok=True)  # of other predictions
     return place
+
+
+def _score_labelled(
+    workspace: Workspace, labels: Sequence[str], pairs: Sequence[Pair], probabilities: Floats
+) -> dict[str, Any]:
+    """Scores of the test pairs that have a label, which no training saw; none where none has.
+
+    A label that the model does not know is an error in each score.
+    """
+    import numpy as np
+
+    from pairfuse.data.duplicates import duplicate_groups
+    from pairfuse.features.views import targets_of
+    from pairfuse.stats.bootstrap import draw_groups, in_words
+    from pairfuse.stats.metrics import score
+
+    rows = [row for row, pair in enumerate(pairs) if pair.label is not None]
+    if not rows:
+        return {}
+    known = [pairs[row] for row in rows]
+    unseen = sorted({pair.label for pair in known if pair.label} - set(labels))
+    strange = sum(pair.label in unseen for pair in known)
+    if strange:
+        log.warning(
+            "%d of %d labelled test pairs have a label that the model does not know (%s): "
+            "they count as errors",
+            strange,
+            len(known),
+            ", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else ""),
+        )
+    every = (*labels, *unseen)
+    padded = np.pad(probabilities[rows], ((0, 0), (0, len(unseen))))  # (N, C)
+    dataset, guids = workspace.first_look, {pair.guid for pair in known}
+    inside = np.array([pair.guid in guids for pair in dataset.pairs])
+    draws = draw_groups(duplicate_groups(dataset)[inside], seed=workspace.config.study.seed)
+    scores = score(targets_of(known, every), padded[None], every, draws)
+    ranked = "" if np.isnan(scores.auroc.value) else f", AUROC {in_words(scores.auroc)}"
+    say(
+        f"scores    of {len(known)} labelled test pairs: accuracy {in_words(scores.accuracy)}, "
+        f"macro-F1 {in_words(scores.macro_f1)}{ranked}"
+    )
+    return {"labels": list(every), "labels_unknown_to_the_model": unseen} | scores.as_dict()
 
 
 def predict_pairs(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pairfuse.arrays import Bools, Floats, Ints
 from pairfuse.data.pairs import Dataset, Modality, Pair
-from pairfuse.errors import DataError, StoreError
+from pairfuse.errors import DataError, StoreError, shown
 from pairfuse.features.store import FeatureStore
 from pairfuse.features.token_views import TokenRows, open_tokens
 
@@ -67,6 +67,10 @@ class Views:
             raise DataError(f"views need the same number of rows; found {shapes}")
         if strange := sorted({*(present or {}), *(modality or {})} - features.keys()):
             raise DataError(f"there is no view {strange[0]!r}, but {', '.join(features)}")
+        for view, kind in (modality or {}).items():
+            if kind not in get_args(Modality):
+                known = ", ".join(get_args(Modality))
+                raise DataError(f"view {view!r} is of modality {shown(kind)}; use {known}")
         [count] = rows
         masks = {view: _mask(view, count, (present or {}).get(view)) for view in features}
         for view, mask in masks.items():

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from sklearn.utils.validation import (
 
 from pairfuse.arrays import Floats, Ints
 from pairfuse.data.pairs import Modality
-from pairfuse.errors import CheckpointError, DataError
+from pairfuse.errors import CheckpointError, ConfigError, DataError, shown
 from pairfuse.features.views import Views
 from pairfuse.files import write_json
 from pairfuse.fusion.checkpoint import (
@@ -47,6 +48,8 @@ DESCRIPTION = "classifier.json"
 #: Weights that are no whole numbers become so many copies of a row of mean weight; whole numbers
 #: are taken as they are up to so many copies on average.
 COPIES, MOST_COPIES = 4, 100
+#: As many models as a study may train on a fold.
+MAX_MODELS = 100
 
 
 class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -184,11 +187,13 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ConfigError: A parameter is out of its bounds, or names an unknown head or view.
         """
         recipe = self.recipe
+        self._check_params()
         if y is None:
             raise DataError("FusionClassifier requires y to be passed, but the target y is None")
         views = self.read_views(X, present, reset=True)
         with _data_errors():
             y = column_or_1d(y, warn=True)
+            _check_labelled(y)
             check_classification_targets(y)
         if len(y) != len(views):
             raise DataError(f"{len(views)} rows but {len(y)} labels")
@@ -204,6 +209,15 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             recipe,
         )
         return self
+
+    def _check_params(self) -> None:
+        """Refuse what the recipe does not check."""
+        count: Any = self.n_models
+        share: Any = self.val_share
+        if not isinstance(count, int | np.integer) or not 1 <= count <= MAX_MODELS:
+            raise ConfigError(f"n_models is {shown(count)}; use 1 to {MAX_MODELS}")
+        if not isinstance(share, Real) or not 0 < float(share) < 1:
+            raise ConfigError(f"val_share is {shown(share)}; use a share above 0 and below 1")
 
     def predict_proba(self, X: Any, *, present: Any = None) -> Floats:  # noqa: N803
         """Probabilities, shape (N, C), in the order of `classes_`; a row without any view gets the
@@ -379,6 +393,15 @@ def _data_errors() -> Iterator[None]:
             yield
     except ValueError as error:
         raise DataError(str(error)) from error
+
+
+def _check_labelled(y: NDArray[Any]) -> None:
+    """Refuse rows without a label: None, or NaN among words (among numbers it is no class)."""
+    if y.dtype != object:
+        return
+    bare = [row for row, label in enumerate(y) if label is None or label != label]
+    if bare:
+        raise DataError(f"y has no label in {len(bare)} of {len(y)} rows, first in row {bare[0]}")
 
 
 def _count_copies(sample_weight: Any, rows: int) -> Ints:
