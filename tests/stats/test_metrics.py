@@ -342,7 +342,7 @@ def test_noise_between_repeats_widens_the_interval_of_macro_f1() -> None:
 def test_the_interval_of_macro_f1_holds_the_truth_however_many_classes(
     classes: int, rows: int
 ) -> None:
-    """Before it was moved it held 92 % with 3 classes, 2 % with 99; `make study` draws more."""
+    """The middle of the resamples held 57, 45, 30 and 17 of 60; `make study` draws more."""
     hits = 0
     for seed in range(60):
         drawn = draw_sample(classes, rows, seed=seed)
