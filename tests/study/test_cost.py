@@ -168,3 +168,14 @@ def test_a_cost_knows_when_it_was_measured_and_whether_the_machine_was_busy(
     [found] = _apart(ToyEncoder())
     assert (found.load, found.is_disturbed) == (load, disturbed)
     assert datetime.fromisoformat(found.measured).tzinfo is not None
+
+
+def test_an_arm_says_when_and_under_which_load_its_encoders_were_measured() -> None:
+    encoders = [
+        EncoderCost("words", "text", 4, "cpu", seconds=1.0, load=0.5, measured="2026-01-02"),
+        EncoderCost("pixels", "image", 4, "cpu", seconds=1.0, load=2.0, measured="2026-01-01"),
+    ]
+    parts = [ArmParts("fused", ("words", "pixels"), 1, 1.0), ArmParts("prior", (), 0, 0.0)]
+    fused, prior = arm_costs(parts, encoders, {"words": 1, "pixels": 1})
+    assert (fused.load, fused.measured) == (2.0, "2026-01-02")
+    assert (prior.load, prior.measured) == (0.0, "")

@@ -93,6 +93,8 @@ class ArmCost:
         parameters: Trained, in all heads of the ensemble.
         peak_mib: Of the encoder that takes most.
         cache_mib: Features of all rows in the stores, with their tokens.
+        load: The highest at which one of its encoders was measured.
+        measured: When the last of them was.
     """
 
     name: str
@@ -105,6 +107,8 @@ class ArmCost:
     cache_mib: float
     device: str
     note: str = ""
+    load: float = 0.0
+    measured: str = ""
 
 
 def measure_encoders(
@@ -210,6 +214,8 @@ def arm_costs(
                 cache_mib=cache,
                 device=device,
                 note=notes,
+                load=max((cost.load for cost in used), default=0.0),
+                measured=max((cost.measured for cost in used), default=""),
             )
         )
     return out
