@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -12,7 +13,7 @@ from pairfuse.commands.workspace import Workspace
 from pairfuse.config import load_config
 from pairfuse.errors import DataError
 from pairfuse.features import prefetch
-from toys.commands import read_rows, run_command
+from toys.commands import edit_json, read_rows, run_command
 from toys.encoders import ToyEncoder
 from toys.published import WRITERS
 
@@ -166,3 +167,17 @@ def test_data_that_were_moved_keep_their_run_and_a_named_run_predicts_any(
     labels = (other / "train.txt").read_text("utf-8").splitlines()
     (other / "train.txt").write_text("\n".join(labels[:-1]) + "\n", "utf-8")
     assert run_command("predict", other, own, "--run", "toy") == 0
+
+
+def test_a_cost_measured_on_a_busy_machine_is_measured_anew_on_a_calm_one(
+    root: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path] = (own / "costs").glob("ngram-*.json")
+    edit_json(path, lambda found: found.update(seconds=154.0, load=3.0))
+    workspace = workspace_at(root, own)
+    encoder = workspace.encoders[0]
+    monkeypatch.setattr("pairfuse.study.cost.machine_load", lambda: 3.0)
+    assert workspace.encoder_costs([encoder])[0].seconds == 154
+    monkeypatch.setattr("pairfuse.study.cost.machine_load", lambda: 0.5)
+    assert workspace.encoder_costs([encoder])[0].seconds < 154
+    assert json.loads(path.read_text("utf-8"))["load"] == 0.5

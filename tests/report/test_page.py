@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from pairfuse.report import classes, costs, curves, findings
+from pairfuse.report.costs import _when
 from pairfuse.report.gallery import gallery
 from pairfuse.report.inputs import ReportInput
 from pairfuse.report.layout import Section
 from pairfuse.report.page import data_check, provenance, report_page, write_report
 from pairfuse.stats.bootstrap import Estimate
+from pairfuse.study.cost import ArmCost
 from pairfuse.study.verdict import OUTCOMES, Outcome, Verdict
 from toys.reports import HOSTILE, made_up, without
 
@@ -248,3 +250,13 @@ def test_benchmarks_of_any_shape_are_shown() -> None:
     section = costs.speed(replace(made_up(40), bench={**bench, "odd": [1, "two"]}))
     assert section is not None
     assert all(word in section.body for word in ("1,000", "2.5", "slope", "0.9", "odd"))
+
+
+def test_the_page_says_when_costs_were_measured_and_that_the_machine_was_busy() -> None:
+    arms = [
+        ArmCost("fused", 1.0, 1, 1, 1.0, 1.0, 1.0, 1.0, "cpu", load=load, measured=day)
+        for load, day in ((0.5, "2026-01-01T10:00:00+00:00"), (2.0, "2026-01-03T10:00:00+00:00"))
+    ]
+    assert _when(arms[:1]) == "; 2026-01-01, the fastest of 5 rounds, load 0.5 on each core"
+    assert "2026-01-01 to 2026-01-03" in _when(arms)
+    assert _when(arms).endswith("the machine was busy, so times may be too long")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from pairfuse.encoders.base import EncoderInput
 from pairfuse.errors import EncoderError
 from pairfuse.fusion.ensemble import Member
 from pairfuse.fusion.training import build_network, train_stack
+from pairfuse.study import cost
 from pairfuse.study.cost import (
+    ROUNDS,
     SAMPLE,
     ArmParts,
     EncoderCost,
@@ -93,7 +97,8 @@ def test_an_encoder_that_takes_too_long_is_given_up() -> None:
 def test_every_input_of_the_sample_is_encoded_in_each_round() -> None:
     toy = ToyEncoder()
     measure(toy, TEXTS[:SAMPLE], device="cpu")
-    assert toy.batches[: 4 * SAMPLE // 8] == [8] * (4 * SAMPLE // 8)
+    rounds = 1 + ROUNDS  # the first is a warm-up
+    assert toy.batches[: rounds * SAMPLE // 8] == [8] * (rounds * SAMPLE // 8)
 
 
 def test_parameters_and_operations_are_those_of_the_plain_network() -> None:
@@ -143,3 +148,34 @@ def test_the_parameters_of_all_heads_are_counted() -> None:
     [model] = train_stack([toys.task(replace(toys.PLAIN, epochs=1))])
     sizes = sum(values.numel() for values in build_network(model).parameters())
     assert head_parameters([Member(model, {})] * 3) == 3 * sizes
+
+
+def test_the_fastest_round_counts_whatever_disturbs_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([0.0, 9.0, 10.0, 10.5, 20.0, 29.0, 30.0, 39.0, 40.0, 49.0])
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    found = measure(ToyEncoder(), TEXTS[:2], device="cpu")
+    assert found.seconds == pytest.approx(0.5 / 2)
+
+
+@pytest.mark.parametrize(("load", "disturbed"), [(0.3, False), (3.5, True)])
+def test_a_cost_knows_when_it_was_measured_and_whether_the_machine_was_busy(
+    load: float, disturbed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores = os.cpu_count() or 1
+    monkeypatch.setattr(os, "getloadavg", lambda: (load * cores, 0.0, 0.0))
+    [found] = _apart(ToyEncoder())
+    assert (found.load, found.is_disturbed) == (load, disturbed)
+    assert datetime.fromisoformat(found.measured).tzinfo is not None
+
+
+def test_an_arm_says_when_and_under_which_load_its_encoders_were_measured() -> None:
+    encoders = [
+        EncoderCost("words", "text", 4, "cpu", seconds=1.0, load=0.5, measured="2026-01-02"),
+        EncoderCost("pixels", "image", 4, "cpu", seconds=1.0, load=2.0, measured="2026-01-01"),
+    ]
+    parts = [ArmParts("fused", ("words", "pixels"), 1, 1.0), ArmParts("prior", (), 0, 0.0)]
+    fused, prior = arm_costs(parts, encoders, {"words": 1, "pixels": 1})
+    assert (fused.load, fused.measured) == (2.0, "2026-01-02")
+    assert (prior.load, prior.measured) == (0.0, "")

@@ -252,16 +252,34 @@ class Workspace:
         return FoldedTable(self.table, self.prepared, self.inner if needs_inner else [])
 
     def encoder_costs(self, encoders: Sequence[Encoder] = ()) -> list[EncoderCost]:
-        """What these, or the workspace's own encoders take on this machine; measured once."""
-        from pairfuse.study.cost import measure_encoders
+        """What these, or the workspace's own encoders take on this machine; measured once.
+
+        What was measured while the machine was busy is measured anew once it is not.
+        """
+        from pairfuse.study.cost import machine_load, measure_encoders
 
         wanted = encoders or self.encoders
         known = {encoder.name: self._known_cost(encoder) for encoder in wanted}
-        unknown = [encoder for encoder in wanted if known[encoder.name] is None]
+        is_calm = machine_load() <= 1
+        unknown = [
+            encoder
+            for encoder in wanted
+            if (cost := known[encoder.name]) is None or (cost.is_disturbed and is_calm)
+        ]
         kinds = {encoder.modality for encoder in unknown}
         samples = {kind: list(contents(self.dataset, kind).values()) for kind in kinds}
         measured = measure_encoders(unknown, samples, device=self.device)
         for encoder, cost in zip(unknown, measured, strict=True):
+            before = known[encoder.name]
+            if before and cost.note:
+                continue  # what is known is better than nothing
+            if cost.is_disturbed:
+                log.warning(
+                    "encoder %s was measured while the machine was busy (load %.1f on each core): "
+                    "it is measured again when a later command finds the machine calm",
+                    encoder.name,
+                    cost.load,
+                )
             known[encoder.name] = cost
             if not cost.note:
                 write_json(self._cost_path(encoder), cost.as_dict())

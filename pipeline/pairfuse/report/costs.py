@@ -22,7 +22,7 @@ from pairfuse.report.markup import (
     words,
 )
 from pairfuse.study.ablation import FUSED
-from pairfuse.study.cost import ArmCost
+from pairfuse.study.cost import ROUNDS, ArmCost
 
 COLUMNS = {
     "encode_ms": ("ms a pair", 2),
@@ -57,9 +57,20 @@ def cost(found: ReportInput) -> Section | None:
     columns = ("model", "macro-F1", *(name for name, _ in COLUMNS.values()))
     parts += [
         table(columns, rows, first=FUSED),
-        words(f"Measured on: {', '.join(devices)}.", *notes),
+        words(f"Measured on: {', '.join(devices)}{_when(every)}.", *notes),
     ]
     return Section("cost", "Cost", join(parts))
+
+
+def _when(costs: Sequence[ArmCost]) -> str:
+    """When and how encoding was timed, and whether other work disturbed it."""
+    days = sorted({each.measured[:10] for each in costs if each.measured})
+    if not days:
+        return ""
+    load = max(each.load for each in costs)
+    busy = "; the machine was busy, so times may be too long" if load > 1 else ""
+    span = " to ".join(dict.fromkeys([days[0], days[-1]]))
+    return f"; {span}, the fastest of {ROUNDS} rounds, load {load:.1f} on each core{busy}"
 
 
 def _amounts(cost: ArmCost) -> list[str]:

@@ -14,10 +14,10 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pairfuse.data.images import open_image
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pairfuse.fusion.ensemble import Member
 
 #: Contents that are encoded in each of the rounds, and inputs whose operations are counted.
-SAMPLE, ROUNDS, COUNTED = 32, 3, 4
+SAMPLE, ROUNDS, COUNTED = 32, 5, 4
 #: An encoder that takes longer to measure is given up.
 SECONDS = 300.0
 
@@ -44,10 +44,13 @@ class EncoderCost:
     """One encoder on one device; `note` says why nothing is known, where it could not be measured.
 
     Attributes:
-        seconds: To read, prepare and encode one input, the median of `ROUNDS` after a warm-up.
+        seconds: To read, prepare and encode one input, the fastest of `ROUNDS` after a warm-up:
+            other work on the machine only ever adds to it.
         peak_mib: Peak memory of its process, or on a GPU of the device, in MiB.
         parameters: Numbers in its network, 0 without one.
         gflops: Billions of operations for one input, a multiplication with its addition being two.
+        load: Processes that ran or waited on each core, in the minute before.
+        measured: When, as ISO 8601.
     """
 
     name: str
@@ -59,6 +62,13 @@ class EncoderCost:
     parameters: int = 0
     gflops: float = 0.0
     note: str = ""
+    load: float = 0.0
+    measured: str = ""
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether other work took cores away while it was measured."""
+        return self.load > 1
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -83,6 +93,8 @@ class ArmCost:
         parameters: Trained, in all heads of the ensemble.
         peak_mib: Of the encoder that takes most.
         cache_mib: Features of all rows in the stores, with their tokens.
+        load: The highest at which one of its encoders was measured.
+        measured: When the last of them was.
     """
 
     name: str
@@ -95,6 +107,8 @@ class ArmCost:
     cache_mib: float
     device: str
     note: str = ""
+    load: float = 0.0
+    measured: str = ""
 
 
 def measure_encoders(
@@ -115,10 +129,24 @@ def measure_encoders(
     Returns:
         In the order of the encoders; one that fails has a note.
     """
+    load = machine_load()  # before: what is measured is a load too
+    measured = datetime.now().astimezone().isoformat(timespec="seconds")
     return [
-        _measure_apart(encoder, _evenly(samples[encoder.modality]), device, seconds)
+        replace(
+            _measure_apart(encoder, _evenly(samples[encoder.modality]), device, seconds),
+            load=load,
+            measured=measured,
+        )
         for encoder in encoders
     ]
+
+
+def machine_load() -> float:
+    """Processes that run or wait on each core, mean of the last minute; 0 where it is not told."""
+    try:
+        return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
+    except OSError:
+        return 0.0
 
 
 def measure(encoder: Encoder, sample: Sequence[Content], *, device: str) -> EncoderCost:
@@ -145,7 +173,7 @@ def measure(encoder: Encoder, sample: Sequence[Content], *, device: str) -> Enco
         modality=encoder.modality,
         dim=encoder.dim,
         device=device,
-        seconds=median(times) / len(readable),
+        seconds=min(times) / len(readable),
         peak_mib=peak,
         parameters=parameters,
         gflops=gflops,
@@ -186,6 +214,8 @@ def arm_costs(
                 cache_mib=cache,
                 device=device,
                 note=notes,
+                load=max((cost.load for cost in used), default=0.0),
+                measured=max((cost.measured for cost in used), default=""),
             )
         )
     return out
