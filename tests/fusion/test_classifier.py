@@ -21,9 +21,8 @@ from pairfuse.errors import CheckpointError, ConfigError, DataError, PairfuseErr
 from pairfuse.features.views import Views
 from pairfuse.fusion.checkpoint import load_checkpoint, save_checkpoint
 from pairfuse.fusion.classifier import FusionClassifier
-from pairfuse.fusion.heads import HEADS
 from pairfuse.recipe import Recipe
-from toys.fusion import PLAIN, told_by_both, told_by_words, without
+from toys.fusion import PLAIN, POOLED_HEADS, told_by_both, told_by_words, without
 
 QUICK = replace(PLAIN, epochs=12, n_components=6, lr=0.02)
 WORDS = np.array(["yes", "no", "maybe"])
@@ -58,7 +57,7 @@ def test_its_parameters_are_those_of_a_recipe() -> None:
     )
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", POOLED_HEADS)
 def test_it_learns_from_named_views(head: str) -> None:
     features, labels = _given(300)
     modality = {"words": "text", "look": "image"}
