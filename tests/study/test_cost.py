@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pairfuse.arrays import Floats
-from pairfuse.encoders.base import ScaledRowSet
+from pairfuse.encoders.base import EncoderInput
 from pairfuse.errors import EncoderError
 from pairfuse.fusion.ensemble import Member
 from pairfuse.fusion.training import build_network, train_stack
@@ -56,10 +56,10 @@ class _Network:
 class _Loaded:
     layer: torch.nn.Module
 
-    def prepare(self, raw: Any) -> ScaledRowSet:
-        return ScaledRowSet(torch.ones(4), size=len(raw))
+    def prepare(self, raw: Any) -> EncoderInput:
+        return EncoderInput(torch.ones(4), size=len(raw))
 
-    def encode(self, batch: Sequence[ScaledRowSet]) -> Floats:
+    def encode(self, batch: Sequence[EncoderInput]) -> Floats:
         with torch.inference_mode():
             found: Floats = self.layer(torch.stack([each.value for each in batch])).numpy()
         return found

@@ -147,8 +147,8 @@ def _fitted(views: Views, targets: Ints, recipe: Recipe) -> tuple[CrossFit, list
 
 
 XOR = Recipe(
-    head="concat", hidden_dim=32, dropout=0.0, label_smoothing=0.0, balance="none", epochs=60, patience=60,
-    batch_size=32, lr=0.02, n_components=2,
+    head="concat", hidden_dim=32, dropout=0.0, label_smoothing=0.0, balance="none",
+    epochs=60, patience=60, batch_size=32, lr=0.02, n_components=2,
 )  # fmt: skip
 
 

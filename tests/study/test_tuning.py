@@ -17,7 +17,6 @@ from pairfuse.errors import ConfigError
 from pairfuse.features.token_views import TokenRows
 from pairfuse.features.views import Views
 from pairfuse.fusion.fitting import ScaledRowSet, check_recipe, prepare_rows
-from pairfuse.fusion.heads import HEADS
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study import search_space, tuning
 from pairfuse.study.crossfit import Table, cross_fit
@@ -30,7 +29,7 @@ from pairfuse.study.search_space import (
     view_subsets,
 )
 from pairfuse.study.tuning import SearchSpec, TuningResult, tune
-from toys.fusion import PLAIN, noise, table, told_by_words, warnings_logged
+from toys.fusion import PLAIN, POOLED_HEADS, noise, table, told_by_words, warnings_logged
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 BASE = replace(PLAIN, hidden_dim=32, n_components=32, weight_decay=0.01, epochs=2, lr=0.005)
@@ -300,9 +299,9 @@ def test_a_head_that_cannot_be_searched_is_refused(head: str, message: str, tmp_
 
 
 def test_every_head_can_be_searched(tmp_path: Path) -> None:
-    _tune(tmp_path / "study.log", len(HEADS), heads=tuple(HEADS))
-    assert set(_tried(tmp_path / "study.log")) == set(HEADS)
-    assert set(SEARCHED_HEADS) <= set(HEADS)
+    _tune(tmp_path / "study.log", len(POOLED_HEADS), heads=tuple(POOLED_HEADS))
+    assert set(_tried(tmp_path / "study.log")) == set(POOLED_HEADS)
+    assert set(SEARCHED_HEADS) <= set(POOLED_HEADS)
 
 
 def test_a_search_with_a_token_head_draws_only_what_it_can_read() -> None:
