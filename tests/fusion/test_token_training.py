@@ -27,8 +27,8 @@ RECIPE = replace(
     head="cross_attention",
     hidden_dim=8,
     n_components=4,
-    epochs=15,
-    patience=15,
+    epochs=30,
+    patience=30,
     batch_size=16,
 )
 MODALITY = {"words": "text", "look": "image"}

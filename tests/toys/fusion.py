@@ -98,18 +98,16 @@ def split_task(
     )
 
 
-def network(head: str, *, models: int = 1, classes: int = 3, width: int = 8) -> FusionNetwork:
+def network(head: str, *, classes: int = 3, width: int = 8) -> FusionNetwork:
     """An untrained network over DIMS."""
-    return FusionNetwork(head, HeadShape(DIMS, MODALITY, classes, width), list(range(models)))
+    return FusionNetwork(head, HeadShape(DIMS, MODALITY, classes, width))
 
 
-def tensors(
-    views: Views, models: int = 1
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Features and presence as a head takes them, the same rows for each model."""
+def tensors(views: Views) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Features and presence as a head takes them."""
     return (
-        {view: torch.from_numpy(x).expand(models, -1, -1) for view, x in views.features.items()},
-        {view: torch.from_numpy(x).expand(models, -1) for view, x in views.present.items()},
+        {view: torch.from_numpy(x) for view, x in views.features.items()},
+        {view: torch.from_numpy(x) for view, x in views.present.items()},
     )
 
 

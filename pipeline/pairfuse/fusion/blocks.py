@@ -1,9 +1,9 @@
-"""Parts of heads: what a head is built for, projections, normalisation, attention."""
+"""Parts of heads: what a head is built for, projections, attention, stand-ins for missing views."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,27 +12,25 @@ from torch.nn import functional
 
 from pairfuse.data.pairs import Modality
 from pairfuse.errors import CheckpointError
-from pairfuse.fusion.layers import StackedLinear, safe
 
-#: A layer's values and its name, to the values with some of them dropped.
-DropoutFn = Callable[[Tensor, str], Tensor]
-Stack = Mapping[str, Tensor]
+#: One tensor for each view.
+ByView = Mapping[str, Tensor]
 #: Attention looks in so many ways at once.
 ATTENTION_HEADS = 4
-_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class HeadShape:
-    """All that a head is built from: widths of its views, their modality, classes, hidden width."""
+    """All that a head is built from: widths and modalities of its views, classes, hidden width."""
 
     dims: Mapping[str, int]
     modality: Mapping[str, Modality]
     num_classes: int
     hidden_dim: int
+    dropout: float = 0.0
 
     @property
-    def members(self) -> dict[str, list[str]]:
+    def views_by_modality(self) -> dict[str, list[str]]:
         """The views of each modality that there is."""
         found: dict[str, list[str]] = {}
         for view in self.dims:
@@ -40,94 +38,130 @@ class HeadShape:
         return dict(sorted(found.items()))
 
 
-class Projections(nn.Module):
-    """Each view through its own layer to one shared width, {view: (M, ..., W)}."""
+class Dropout(nn.Module):
+    """As `nn.Dropout`, whose Bernoulli numbers take three times as long to draw on a CPU.
 
-    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+    That is a sixth of a search. A head with `nn.Dropout` trains as well.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or not self.rate:
+            return values
+        kept = torch.rand(values.shape, device=values.device) >= self.rate
+        return values * (kept.to(values.dtype) / (1 - self.rate))
+
+
+class Projections(nn.Module):
+    """Each view through its own layer to one shared width, {view: (..., W)}."""
+
+    def __init__(self, shape: HeadShape) -> None:
         super().__init__()
         self.layers = nn.ModuleDict(
-            {
-                safe(view): StackedLinear(dim, shape.hidden_dim, seeds)
-                for view, dim in shape.dims.items()
-            }
+            {safe(view): nn.Linear(dim, shape.hidden_dim) for view, dim in shape.dims.items()}
         )
 
-    def forward(self, views: Stack, dropout: DropoutFn) -> dict[str, Tensor]:
+    def forward(self, views: ByView) -> dict[str, Tensor]:
         return {
-            view: functional.gelu(self.layers[safe(view)](dropout(values, view)))
-            for view, values in views.items()
+            view: functional.gelu(self.layers[safe(view)](values)) for view, values in views.items()
         }
 
 
-class Norm(nn.Module):
-    """Layer normalisation (Ba et al. 2016), (M, R, W)."""
-
-    def __init__(self, shape: HeadShape, models: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(models, 1, shape.hidden_dim))
-        self.bias = nn.Parameter(torch.zeros(models, 1, shape.hidden_dim))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        normal = functional.layer_norm(inputs, inputs.shape[-1:], eps=_EPSILON)
-        return torch.addcmul(self.bias, normal, self.gain)
-
-
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017), for M models.
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017).
 
-    Any width will do: inside it is rounded up to a multiple of the heads. Column
-    d * heads + h is the d-th of head h.
+    Any width will do: inside it is rounded up to a multiple of the heads, which
+    `nn.MultiheadAttention` does not do.
     """
 
-    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        inner = ATTENTION_HEADS * math.ceil(shape.hidden_dim / ATTENTION_HEADS)
-        self.query = StackedLinear(shape.hidden_dim, inner, seeds)
-        self.key = StackedLinear(shape.hidden_dim, inner, seeds)
-        # The softmax over keys cancels it; AdamW would make steps of its rounding errors.
-        self.key.bias.requires_grad_(False)
-        self.value = StackedLinear(shape.hidden_dim, inner, seeds)
-        self.out = StackedLinear(inner, shape.hidden_dim, seeds)
+        inner = ATTENTION_HEADS * math.ceil(width / ATTENTION_HEADS)
+        self.query = nn.Linear(width, inner)
+        self.key = nn.Linear(width, inner, bias=False)  # the softmax over keys would cancel it
+        self.value = nn.Linear(width, inner)
+        self.out = nn.Linear(inner, width)
 
     def forward(self, query: Tensor, key: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Attend from each query token (M, B, T, W) to the key tokens (M, B, S, W): (M, B, T, W).
+        """Attend from each query token (B, T, W) to the key tokens (B, S, W): (B, T, W).
 
-        `attn_mask`, (M, B, S), is added to the scores: 0, or minus infinity for a token that is
-        not there. At least one is there.
+        `attn_mask`, (B, S), is added to the scores: 0, or minus infinity for a token that is not
+        there. At least one is there.
         """
-        queries = self._heads(self.query, query)  # (M, B, H, T, D)
-        scores = queries @ self._heads(self.key, key).transpose(-1, -2)  # (M, B, H, T, S)
+        queries = _split_heads(self.query(query))  # (B, H, T, D)
+        scores = queries @ _split_heads(self.key(key)).transpose(-1, -2)  # (B, H, T, S)
         scores = scores / math.sqrt(queries.shape[-1])
         if attn_mask is not None:
-            scores = scores + attn_mask[:, :, None, None]
-        values = torch.softmax(scores, dim=-1) @ self._heads(self.value, key)  # (M, B, H, T, D)
-        out: Tensor = self.out(values.permute(0, 1, 3, 4, 2).flatten(3).flatten(1, 2))
-        return out.reshape(query.shape)
+            scores = scores + attn_mask[:, None, None]
+        values = torch.softmax(scores, dim=-1) @ _split_heads(self.value(key))  # (B, H, T, D)
+        out: Tensor = self.out(values.transpose(1, 2).flatten(2))
+        return out
 
-    @staticmethod
-    def _heads(layer: nn.Module, tokens: Tensor) -> Tensor:
-        """(M, B, T, W) to (M, B, H, T, D)."""
-        inner: Tensor = layer(tokens.flatten(1, 2))
-        depth = inner.shape[-1] // ATTENTION_HEADS
-        return inner.reshape(*tokens.shape[:3], depth, ATTENTION_HEADS).permute(0, 1, 4, 2, 3)
+
+def _split_heads(tokens: Tensor) -> Tensor:
+    """(B, T, H * D) to (B, H, T, D)."""
+    depth = tokens.shape[-1] // ATTENTION_HEADS
+    return tokens.reshape(*tokens.shape[:2], ATTENTION_HEADS, depth).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
-    """Two layers on each token by itself, twice as wide between, added to it: (M, R, W)."""
+    """Two layers on each token by itself, twice as wide between, added to it: (B, T, W)."""
 
-    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = Norm(shape, len(seeds))
-        self.wide = StackedLinear(shape.hidden_dim, 2 * shape.hidden_dim, seeds)
-        self.narrow = StackedLinear(2 * shape.hidden_dim, shape.hidden_dim, seeds)
+        self.norm = nn.LayerNorm(width)
+        self.wide = nn.Linear(width, 2 * width)
+        self.narrow = nn.Linear(2 * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         added: Tensor = self.narrow(functional.gelu(self.wide(self.norm(tokens))))
         return tokens + added
 
 
-def check_views(views: Stack, shape: HeadShape) -> None:
-    """Refuse views, each (M, B, ..., D), that the head was not built for.
+class AttentionPooling(nn.Module):
+    """Tokens weighed by additive attention (Bahdanau et al. 2015) and summed.
+
+    Padding has no weight; a row without any token becomes zeros.
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(dim, width)
+        self.score = nn.Linear(width, 1, bias=False)  # the softmax over tokens would cancel it
+
+    def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        """Tokens (B, T, D) to (B, D); `attention_mask` (B, T) is true for real ones."""
+        scores = self.score(torch.tanh(self.key(tokens)))[..., 0]  # (B, T)
+        # The least number in place of minus infinity: a softmax over that alone is not a number.
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+        weights = torch.softmax(scores, dim=-1) * attention_mask
+        return (weights[..., None] * tokens).sum(dim=1)
+
+
+def fill_missing(values: Tensor, present: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    """Let a learnt vector stand in where a view is missing.
+
+    Args:
+        values: Pooled vectors (B, D), or tokens (B, T, D).
+        present: Of pooled vectors (B,), of tokens (B, T).
+        vector: Shape (D,); the first token of a row that has none.
+
+    Returns:
+        Values without gaps; `present`, of tokens with at least one a row.
+    """
+    if values.dim() == 2:
+        return torch.where(present[:, None], values, vector), present
+    is_first = torch.arange(values.shape[1], device=values.device) == 0
+    stands_in = ~present.any(dim=1, keepdim=True) & is_first  # (B, T)
+    tokens = torch.where(present[..., None], values, 0)
+    return torch.where(stands_in[..., None], vector, tokens), present | stands_in
+
+
+def check_views(views: ByView, shape: HeadShape) -> None:
+    """Refuse views, each (B, ..., D), that the head was not built for.
 
     Raises:
         CheckpointError: Says which there are and which were wanted.
@@ -138,3 +172,8 @@ def check_views(views: Stack, shape: HeadShape) -> None:
             f"the head was built for views {dict(shape.dims)}, found {found}; "
             "name the same encoders as in training"
         )
+
+
+def safe(name: str) -> str:
+    """A module's name may hold no dot."""
+    return name.replace(".", "·")

@@ -26,7 +26,7 @@ from pairfuse.fusion.scaling import ViewScaling
 from pairfuse.fusion.training import FittedModel, build_network
 from pairfuse.recipe import Recipe
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What rebuilding raises from a description that lacks something or is of other types.
 _MISFITS = (
@@ -245,6 +245,7 @@ def _member(
         dict(description["modality"]),
         len(description["labels"]),
         recipe.hidden_dim,
+        recipe.dropout,
     )
     start = f"{number}/model/"
     parameters = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from pairfuse.arrays import Ints
 from pairfuse.data.soft_labels import SoftLabels
@@ -21,16 +21,12 @@ from pairfuse.fusion.scaling import (
     scale,
     scale_tokens,
 )
-from pairfuse.fusion.training import EpochCallback, FittedModel, TrainingSpec, train_stack
+from pairfuse.fusion.training import FittedModel, TrainingSpec, train_stack
 from pairfuse.recipe import Recipe
 
-#: Rows of the models that are trained at once take at most about so much memory.
-STACK_BYTES = 2**30
 #: An epoch has at least so many steps, but for batches of `LEAST_BATCH`: few rows in large batches
 #: are trained on too little.
 STEPS, LEAST_BATCH = 5, 32
-#: Models up to this width, and wider ones, are trained in stacks of their own.
-WIDE = 64
 
 
 @dataclass(frozen=True)
@@ -124,13 +120,13 @@ def fit_members(
     on_epoch: RecipeCallback | None = None,
     soft_labels: SoftLabels | None = None,
 ) -> list[list[Member]]:
-    """Train each recipe on each set of rows, as many models at once as fit together.
+    """Train each recipe on each set of rows, the models of a recipe at once.
 
     Args:
         views: All rows of all views; a recipe may use some of the views only.
         targets: Shape (N,).
         prepared: Rows and scaling of the models of each recipe.
-        recipes: Models whose head and batch agree are trained in one stack.
+        recipes: Trained one after the other.
         num_classes: C.
         seed: A recipe's model m is seeded by `seed + 1000 * m`.
         device: A torch device's name.
@@ -147,30 +143,27 @@ def fit_members(
         check_recipe(recipe, views)
     fewest = min(len(part.rows.train) for part in prepared)
     recipes = [_for_rows(recipe, fewest) for recipe in recipes]
-    models: dict[tuple[int, int], FittedModel] = {}
-    for chunk in _chunks(recipes, views, prepared):
-        keys = [(number, part) for number in chunk for part in range(len(prepared))]
+    out = []
+    for number, recipe in enumerate(recipes):
         specs = [
             _training_spec(
                 views,
                 targets,
-                prepared[part],
-                recipes[number],
+                part,
+                recipe,
                 num_classes=num_classes,
-                seed=seed + 1000 * part,
+                seed=seed + 1000 * place,
                 soft_labels=soft_labels,
             )
-            for number, part in keys
-        ]
-        stack = train_stack(specs, device=device, on_epoch=_by_recipe(keys, on_epoch))
-        models |= dict(zip(keys, stack, strict=True))
-    return [
-        [
-            part.member(models[number, place], _chosen(views, recipe))
             for place, part in enumerate(prepared)
         ]
-        for number, recipe in enumerate(recipes)
-    ]
+        watch = partial(on_epoch, number) if on_epoch else None
+        models = train_stack(specs, device=device, on_epoch=watch)
+        chosen = _chosen(views, recipe)
+        out.append(
+            [part.member(model, chosen) for part, model in zip(prepared, models, strict=True)]
+        )
+    return out
 
 
 def _for_rows(recipe: Recipe, rows: int) -> Recipe:
@@ -212,47 +205,6 @@ def _training_spec(
         held_out=inputs.rows(part.rows.held_out),
         soft_labels=soft,
     )
-
-
-def _chunks(
-    recipes: Sequence[Recipe], views: Views, prepared: Sequence[ScaledRowSet]
-) -> list[list[int]]:
-    """Numbers of recipes that are trained in one stack, which fits into `STACK_BYTES`."""
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for number, recipe in enumerate(recipes):
-        kinds = tuple(sorted(set(_chosen(views, recipe).modality.values())))
-        is_wide = max(recipe.hidden_dim, recipe.n_components) > WIDE
-        key = (recipe.head, kinds, recipe.batch_size, recipe.grad_accumulation_steps, is_wide)
-        groups.setdefault(key, []).append(number)
-    out: list[list[int]] = []
-    for numbers in groups.values():
-        if is_token_head(recipes[numbers[0]].head):  # a batch of each model is in memory
-            out += [[number] for number in numbers]
-            continue
-        widest = max(recipes[number].n_components for number in numbers)
-        row_bytes = 4 * sum(min(widest, dim) for dim in views.dims.values())
-        recipe_bytes = max(1, len(views) * len(prepared) * row_bytes)
-        together = max(1, STACK_BYTES // recipe_bytes)
-        out += [numbers[at : at + together] for at in range(0, len(numbers), together)]
-    return out
-
-
-def _by_recipe(
-    keys: Sequence[tuple[int, int]], on_epoch: RecipeCallback | None
-) -> EpochCallback | None:
-    """From best values by model to best values by recipe, and back to the models that stop."""
-    if on_epoch is None:
-        return None
-    stopped: set[int] = set()
-
-    def on_stack_epoch(epoch: int, values: Sequence[float]) -> list[int]:
-        for number in dict.fromkeys(number for number, _ in keys):
-            own = [value for (n, _), value in zip(keys, values, strict=True) if n == number]
-            if number not in stopped and on_epoch(number, epoch, own):
-                stopped.add(number)
-        return [model for model, (number, _) in enumerate(keys) if number in stopped]
-
-    return on_stack_epoch
 
 
 def _chosen(views: Views, recipe: Recipe) -> Views:

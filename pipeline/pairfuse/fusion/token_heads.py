@@ -1,12 +1,10 @@
 """Token heads: networks over the sequences that encoders give.
 
-A token head maps `{view: (M, B, T, D)}`, `{view: (M, B, T) bool}` to logits (M, B, C); the second
-says which tokens are there. A view without any token in a row is missing there.
+A token head maps `{view: (B, T, D)}`, `{view: (B, T) bool}` to logits (B, C); the second says
+which tokens are there, in each row at least one of each view.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +12,14 @@ from torch.nn import functional
 
 from pairfuse.fusion.blocks import (
     Attention,
-    DropoutFn,
+    AttentionPooling,
+    ByView,
+    Dropout,
     FeedForward,
     HeadShape,
-    Norm,
-    Stack,
+    Projections,
+    safe,
 )
-from pairfuse.fusion.layers import JoinedLinear, StackedLinear, safe
-from pairfuse.fusion.tokenpool import AttentionPooling
 
 
 class CrossAttentionHead(nn.Module):
@@ -31,75 +29,61 @@ class CrossAttentionHead(nn.Module):
     of each modality is classified. A modality alone attends to itself.
     """
 
-    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+    def __init__(self, shape: HeadShape) -> None:
         super().__init__()
-        self.members, models = shape.members, len(seeds)
-        self.layers = nn.ModuleDict(
-            {
-                safe(view): StackedLinear(dim, shape.hidden_dim, seeds)
-                for view, dim in shape.dims.items()
-            }
-        )
-        self.norms, self.final_norm = (
-            nn.ModuleDict({modality: Norm(shape, models) for modality in self.members})
-            for _ in range(2)
-        )
-        self.attn = nn.ModuleDict({m: Attention(shape, seeds) for m in self.members})
-        self.ffn = nn.ModuleDict({m: FeedForward(shape, seeds) for m in self.members})
-        self.classify = JoinedLinear(
-            dict.fromkeys(self.members, shape.hidden_dim), shape.num_classes, seeds
-        )
+        self.views_by_modality, width = shape.views_by_modality, shape.hidden_dim
+        self.project = Projections(shape)
+        modalities = list(self.views_by_modality)
+        self.norm = nn.ModuleDict({m: nn.LayerNorm(width) for m in modalities})
+        self.attn = nn.ModuleDict({m: Attention(width) for m in modalities})
+        self.ffn = nn.ModuleDict({m: FeedForward(width) for m in modalities})
+        self.final_norm = nn.ModuleDict({m: nn.LayerNorm(width) for m in modalities})
+        self.dropout = Dropout(shape.dropout)
+        self.classify = nn.Linear(len(modalities) * width, shape.num_classes)
 
-    def forward(self, views: Stack, attention_mask: Stack, dropout: DropoutFn) -> Tensor:
-        tokens, masks = {}, {}
-        for modality, views_of in self.members.items():
-            tokens[modality] = torch.cat([self._project(v, views[v]) for v in views_of], dim=2)
-            masks[modality] = torch.cat([attention_mask[v] for v in views_of], dim=2)
-        normal = {m: _by_row(self.norms[m], values) for m, values in tokens.items()}
-        pooled = {}
+    def forward(self, views: ByView, attention_mask: ByView) -> Tensor:
+        projected = self.project(views)
+        tokens = {
+            modality: torch.cat([projected[view] for view in names], dim=1)  # (B, T, W)
+            for modality, names in self.views_by_modality.items()
+        }
+        masks = {
+            modality: torch.cat([attention_mask[view] for view in names], dim=1)  # (B, T)
+            for modality, names in self.views_by_modality.items()
+        }
+        normal = {modality: self.norm[modality](values) for modality, values in tokens.items()}
+        pooled = []
         for modality, query in tokens.items():
             others = [m for m in tokens if m != modality] or [modality]
-            key = torch.cat([normal[m] for m in others], dim=2)
-            key_mask = torch.cat([masks[m] for m in others], dim=2)
+            key = torch.cat([normal[m] for m in others], dim=1)
+            key_mask = torch.cat([masks[m] for m in others], dim=1)
             attn_mask = torch.zeros_like(key_mask, dtype=query.dtype)
             attn_mask = attn_mask.masked_fill(~key_mask, -torch.inf)
             query = query + self.attn[modality](normal[modality], key, attn_mask)
-            query = _by_row(self.final_norm[modality], _by_row(self.ffn[modality], query))
-            weights = masks[modality].to(query.dtype)[..., None]  # (M, B, T, 1)
-            mean = (query * weights).sum(dim=2) / weights.sum(dim=2)
-            pooled[modality] = dropout(mean, f"{modality} pooled")
-        logits: Tensor = self.classify(pooled)
+            query = self.final_norm[modality](self.ffn[modality](query))
+            weights = masks[modality].to(query.dtype)[..., None]  # (B, T, 1)
+            pooled.append((query * weights).sum(dim=1) / weights.sum(dim=1))
+        logits: Tensor = self.classify(self.dropout(torch.cat(pooled, dim=-1)))
         return logits
-
-    def _project(self, view: str, values: Tensor) -> Tensor:
-        return functional.gelu(_by_row(self.layers[safe(view)], values))  # (M, B, T, W)
 
 
 class PooledHead(nn.Module):
     """Learnt attention makes one vector of each view's tokens; then as the head `concat`."""
 
-    def __init__(self, shape: HeadShape, seeds: Sequence[torch.Generator]) -> None:
+    def __init__(self, shape: HeadShape) -> None:
         super().__init__()
+        width = shape.hidden_dim
         self.pool = nn.ModuleDict(
-            {
-                safe(view): AttentionPooling(dim, shape.hidden_dim, seeds)
-                for view, dim in shape.dims.items()
-            }
+            {safe(view): AttentionPooling(dim, width) for view, dim in shape.dims.items()}
         )
-        self.join = JoinedLinear(shape.dims, shape.hidden_dim, seeds)
-        self.classify = StackedLinear(shape.hidden_dim, shape.num_classes, seeds)
+        self.dropout = Dropout(shape.dropout)
+        self.hidden = nn.Linear(sum(shape.dims.values()), width)
+        self.classify = nn.Linear(width, shape.num_classes)
 
-    def forward(self, views: Stack, attention_mask: Stack, dropout: DropoutFn) -> Tensor:
-        pooled = {
-            view: dropout(self.pool[safe(view)](values, attention_mask[view]), f"{view} pooled")
-            for view, values in views.items()
-        }
-        joined = dropout(functional.gelu(self.join(pooled)), "joined")
-        logits: Tensor = self.classify(joined)
+    def forward(self, views: ByView, attention_mask: ByView) -> Tensor:
+        pooled = [
+            self.pool[safe(view)](values, attention_mask[view]) for view, values in views.items()
+        ]
+        joined = self.dropout(torch.cat(pooled, dim=-1))
+        logits: Tensor = self.classify(self.dropout(functional.gelu(self.hidden(joined))))
         return logits
-
-
-def _by_row(layer: nn.Module, tokens: Tensor) -> Tensor:
-    """A layer for rows (M, R, W) on tokens (M, B, T, W)."""
-    rows: Tensor = layer(tokens.flatten(1, 2))
-    return rows.reshape(*tokens.shape[:3], rows.shape[-1])

@@ -1,38 +1,38 @@
-"""Training: M models side by side, each with its own rows, rates, schedule and stopping.
+"""Training: M models side by side, each with its own rows, targets and stopping.
 
 A model is a `TrainingSpec`: its training rows, its validation rows, a recipe and a seed. What comes
-out depends on these alone, not on its company. Models of one shape train in one stack, all stacks
-epoch by epoch; models that stop leave theirs. Padding models of other widths and views into one
-stack was measured and left out: a search of 20 trials of 5 models each on MVSA-Single, one thread,
-took 29.1 CPU seconds padded, 27.3 with one stack for each shape.
+out depends on these alone, not on its company. Models of one recipe and one shape, such as those of
+a trial's folds, are a stack: `torch.func` runs one plain network over the parameters of all of
+them. Layers written for M models, in which models of other rates could share a stack, were measured
+and left out: a search of 20 trials of 5 models each on MVSA-Single, one thread, took 22.5 CPU
+seconds with them and takes 30.1 without; 34 and 42 with what comes before the first trial.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
 from pairfuse.arrays import Floats, Ints
 from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.views import Views
 from pairfuse.fusion.balance import class_weights
-from pairfuse.fusion.blocks import HeadShape
+from pairfuse.fusion.blocks import HeadShape, safe
 from pairfuse.fusion.heads import FusionNetwork, is_token_head
-from pairfuse.fusion.layers import Dropout, ModalityDropout
 from pairfuse.fusion.optimiser import StackedAdamW
-from pairfuse.fusion.rowbank import RowBank, SoftLabelBank, TokenBank, batches
+from pairfuse.fusion.rowbank import RowBank, TargetBank, TokenBank, batches, read_tokens
 from pairfuse.memory import keep_memory
 from pairfuse.recipe import Recipe
 
 #: Rows whose tokens are in memory at a time, but in training, which has its batches.
 TOKEN_ROWS = 64
-_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,26 @@ class TrainingSpec:
 
     @property
     def shape(self) -> HeadShape:
-        """What the model's own network is built from."""
+        """What the model's network is built from."""
         reads_tokens = is_token_head(self.recipe.head)
         dims = dict(sorted((self.train.token_dims if reads_tokens else self.train.dims).items()))
-        return HeadShape(dims, dict(self.train.modality), self.num_classes, self.recipe.hidden_dim)
+        return HeadShape(
+            dims,
+            dict(self.train.modality),
+            self.num_classes,
+            self.recipe.hidden_dim,
+            self.recipe.dropout,
+        )
+
+    @property
+    def steps(self) -> int:
+        """Updates in an epoch."""
+        return math.ceil(len(self.targets) / self.recipe.batch_size)
 
 
 @dataclass
 class FittedModel:
-    """One model at its best epoch: parameters by name (no M), history as rows."""
+    """One model at its best epoch: parameters by name, history as rows."""
 
     shape: HeadShape
     recipe: Recipe
@@ -74,8 +85,8 @@ class FittedModel:
     held_out: Floats | None = None  # logits (H, C) for the spec's held-out rows
 
 
-#: Epoch and each spec's best value so far to the numbers of specs that should stop now, if any.
-EpochCallback = Callable[[int, Sequence[float]], Collection[int] | None]
+#: Epoch and each spec's best value so far; True ends the training.
+EpochCallback = Callable[[int, Sequence[float]], bool | None]
 
 
 def train_stack(
@@ -83,13 +94,11 @@ def train_stack(
 ) -> list[FittedModel]:
     """Train all models together.
 
-    Those of one shape are one stack.
-
     Args:
         specs: M models to train.
         device: A torch device's name; on CUDA the forward pass runs in bfloat16.
-        on_epoch: Called after each epoch with its number and each spec's best value so far; specs
-            that it names stop; what it raises ends the training.
+        on_epoch: Called after each epoch with its number and each spec's best value so far; it ends
+            the training if it returns True, and by what it raises.
 
     Returns:
         M models, each with the parameters of its best epoch.
@@ -111,35 +120,30 @@ def train_stack(
         for stack in stacks:
             if stack.alive:
                 stack.run_epoch()
-        stopped = (
-            set(on_epoch(epoch, [model.best_value for model in out]) or ()) if on_epoch else ()
-        )
-        for numbers, stack in zip(groups.values(), stacks, strict=True):
-            stack.release([p for p, m in enumerate(stack.alive) if numbers[m] in stopped])
+        if on_epoch and on_epoch(epoch, [model.best_value for model in out]):
+            break
     for stack in stacks:
         stack.finish()
     return out
 
 
 def _stack_key(spec: TrainingSpec) -> tuple[object, ...]:
-    """Models with the same key have parameters and batches of the same shapes."""
-    shape, recipe = spec.shape, spec.recipe
+    """Models with the same key take the same steps, over parameters of the same shapes."""
+    dims = spec.shape.dims
     return (
-        recipe.head,
-        tuple(shape.dims.items()),
-        tuple(shape.modality[view] for view in shape.dims),
-        shape.num_classes,
-        shape.hidden_dim,
-        recipe.batch_size,
-        recipe.grad_accumulation_steps,
+        spec.recipe,
+        tuple((view, dim, spec.train.modality[view]) for view, dim in dims.items()),
+        spec.num_classes,
+        spec.steps,
+        spec.soft_labels is None,
     )
 
 
 def build_network(model: FittedModel) -> FusionNetwork:
-    """The trained network, as a stack of one."""
-    network = FusionNetwork(model.recipe.head, model.shape, [0])
+    """The trained network."""
+    network = FusionNetwork(model.recipe.head, model.shape)
     network.load_state_dict(
-        {name: torch.from_numpy(values)[None] for name, values in model.parameters.items()}
+        {name: torch.from_numpy(values) for name, values in model.parameters.items()}
     )
     return network.eval()
 
@@ -147,27 +151,25 @@ def build_network(model: FittedModel) -> FusionNetwork:
 def predict_logits(model: FittedModel, rows: Views) -> Floats:
     """Logits for scaled rows, shape (N, C); a row's logits do not depend on the other rows."""
     network = build_network(model)
-    if is_token_head(model.recipe.head):
-        targets = np.zeros(len(rows), np.int64)
-        bank = TokenBank([(rows, targets)], model.shape.dims, _CPU, again=False)
-        pieces = torch.split(torch.arange(len(rows))[None], TOKEN_ROWS, dim=1)
-        with torch.inference_mode():
-            logits = torch.cat([_token_logits(network, bank, piece) for piece in pieces], dim=1)
-        found: Floats = logits[0].numpy()
-        return found
     with torch.inference_mode():
-        logits = network(
-            {view: torch.from_numpy(values)[None] for view, values in rows.features.items()},
-            {view: torch.from_numpy(present)[None] for view, present in rows.present.items()},
-        )
-    out: Floats = logits[0].numpy()
+        if is_token_head(model.recipe.head):
+            pieces = torch.split(torch.arange(len(rows)), TOKEN_ROWS)
+            logits = torch.cat([network(*_tokens(rows, piece.numpy())) for piece in pieces])
+        else:
+            logits = network(
+                {view: torch.from_numpy(values) for view, values in rows.features.items()},
+                {view: torch.from_numpy(present) for view, present in rows.present.items()},
+            )
+    out: Floats = logits.numpy()
     return out
 
 
-def _token_logits(network: FusionNetwork, bank: TokenBank, place: Tensor) -> Tensor:
-    tokens, present, _ = bank.take([0], place)
-    logits: Tensor = network(tokens, bank.masks(present))
-    return logits
+def _tokens(rows: Views, chosen: Ints) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    read = {view: read_tokens(t, rows.present[view], chosen) for view, t in rows.tokens.items()}
+    return (
+        {view: values for view, (values, _) in read.items()},
+        {view: mask for view, (_, mask) in read.items()},
+    )
 
 
 class _Stack:
@@ -177,116 +179,121 @@ class _Stack:
         self.specs = list(specs)
         self.device = torch.device(device)
         self.alive = list(range(len(specs)))
-        self.epoch = 0
+        self.epoch = self.step = 0
         self.fitted = [FittedModel(spec.shape, spec.recipe, {}) for spec in specs]
-        head = specs[0].recipe.head
-        shape = specs[0].shape
-        self.network = FusionNetwork(head, shape, [spec.seed for spec in specs]).to(self.device)
+        self.recipe = recipe = specs[0].recipe
+        networks = [
+            FusionNetwork(recipe.head, spec.shape, seed=spec.seed).to(self.device) for spec in specs
+        ]
+        for view in specs[0].shape.dims:
+            for network in networks:
+                network.missing[safe(view)].requires_grad_(_may_lack(view, specs))
+        self.network = networks[0]  # its parameters are replaced in each call
+        self.parameters, _ = stack_module_state(networks)
+        self.best = {name: values.detach().clone() for name, values in self.parameters.items()}
+        self.trained = [values for values in self.parameters.values() if values.requires_grad]
         self.optimiser = StackedAdamW(
-            {n: p for n, p in self.network.named_parameters() if p.requires_grad},
-            decay=[spec.recipe.weight_decay for spec in specs],
-            clip=[spec.recipe.max_grad_norm for spec in specs],
+            self.trained,
+            weight_decay=recipe.weight_decay,
+            max_grad_norm=recipe.max_grad_norm,
         )
-        self.best = self.optimiser.values.clone()  # (M, n), of all specs
+        self.generator = _default_generator(self.device)
         self.order = [torch.Generator().manual_seed(spec.seed + 1) for spec in specs]
-        rates = torch.tensor([spec.recipe.dropout for spec in specs], device=self.device)
-        self.drop = Dropout(rates, specs[0].recipe.batch_size)
-        losses = torch.tensor([spec.recipe.modality_dropout for spec in specs], device=self.device)
-        modality = {view: shape.modality[view] for view in shape.dims}
-        self.lose = ModalityDropout(losses, [spec.train.dims for spec in specs], modality)
-        train, val = (
-            [(spec.train, spec.targets) for spec in specs],
-            [(spec.val, spec.val_targets) for spec in specs],
-        )
-        bank = TokenBank if is_token_head(head) else RowBank
-        self.rows = bank(train, shape.dims, self.device)
-        self.val = bank(val, shape.dims, self.device)
-        soft = [spec.soft_labels for spec in specs if spec.soft_labels is not None]
-        self.soft = SoftLabelBank(soft, self.device) if soft else None
+        self.reads_tokens = is_token_head(recipe.head)
+        bank = TokenBank if self.reads_tokens else RowBank
+        self.rows = bank([spec.train for spec in specs], self.device)
+        self.val = bank([spec.val for spec in specs], self.device)
+        soft_labels = [spec.soft_labels for spec in specs]
+        self.targets = TargetBank([spec.targets for spec in specs], soft_labels, self.device)
+        self.val_targets = TargetBank([spec.val_targets for spec in specs], [], self.device)
         self.weights = torch.stack([_weights(spec) for spec in specs]).to(self.device)  # (M, C)
-        smoothing = [spec.recipe.label_smoothing for spec in specs]
-        self.smoothing = torch.tensor(smoothing, device=self.device)[:, None]  # (M, 1)
-        self.step = [0] * len(specs)
-        self.reads_tokens = is_token_head(head)
 
     def run_epoch(self) -> None:
         """One pass of every model over its own rows, then validation, stopping, snapshots."""
         self.epoch += 1
-        batch = self.specs[0].recipe.batch_size
-        counts = [self.rows.counts[m] for m in self.alive]
-        plan = batches(counts, batch, [self.order[m] for m in self.alive])  # (steps, M, B)
-        places = plan.to(self.device)
-        steps = [math.ceil(count / batch) for count in counts]
-        rates = self._rates(steps).to(self.device)  # (steps, M)
+        counts = [self.targets.counts[model] for model in self.alive]
+        order = [self.order[model] for model in self.alive]
+        plan = batches(counts, self.recipe.batch_size, order).to(self.device)  # (steps, M, B)
         classes = self.specs[0].num_classes
         train_loss = torch.zeros(len(self.alive), device=self.device)
         size = len(self.alive), classes * classes
         cells = torch.zeros(size, dtype=torch.int64, device=self.device)
         self.network.train()
-        for number, place in enumerate(places):
-            self.drop.begin(self.epoch, number)
-            self.lose.begin(self.epoch, number)
-            loss, seen = self._step(place, rates[number])
-            train_loss += loss
-            cells += seen
-        seen_rows = torch.tensor(counts, device=self.device)
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for number, place in enumerate(plan):
+                # What dropout drops follows from epoch and step: it is shared by all models of the
+                # stack, which is cheap and leaves each of them the same in any company.
+                self.generator.manual_seed(self.epoch * 1_000_003 + number)
+                loss, seen = self._step(place)
+                train_loss += loss
+                cells += seen
+        rows = torch.tensor(counts, device=self.device)
         confusion = cells.reshape(-1, classes, classes)
         self._validate(
             {
-                "train_loss": (train_loss / seen_rows).tolist(),
-                "train_accuracy": (_hits(confusion) / seen_rows).tolist(),
+                "train_loss": (train_loss / rows).tolist(),
+                "train_accuracy": (_hits(confusion) / rows).tolist(),
                 "train_macro_f1": _macro_f1(confusion).tolist(),
             }
         )
 
-    def _step(self, place: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
-        """One update of each model that has rows left; summed loss (M,), confusion (M, C * C)."""
-        real = (place >= 0).sum(dim=1)  # (M,)
-        losses = torch.zeros(len(place), device=self.device)
-        size = len(place), self.specs[0].num_classes ** 2
-        cells = torch.zeros(size, dtype=torch.int64, device=self.device)
-        pieces = self.specs[0].recipe.grad_accumulation_steps
-        drawn = self.lose.draw(place.shape[1]).chunk(pieces)
-        for piece, uniform in zip(place.chunk(pieces, dim=1), drawn, strict=True):
+    def _step(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """One update of each model; summed loss (M,), confusion (M, C * C)."""
+        recipe, total = self.recipe, self.recipe.epochs * self.specs[0].steps
+        rows = (place >= 0).sum(dim=1)  # (M,)
+        pieces = recipe.grad_accumulation_steps
+        drawn = torch.rand(place.shape[1], 2, device=self.device)
+        losses, cells, gradients = [], [], []
+        for piece, uniform in zip(place.chunk(pieces, dim=1), drawn.chunk(pieces), strict=True):
             loss, seen = self._loss(piece, uniform)
-            self.optimiser.backward((loss / real.clamp(min=1)).sum())
-            losses += loss.detach()
-            cells += seen
-        self.optimiser.step(rates, real > 0)
-        return losses, cells
+            mean = (loss / rows).sum()
+            gradients.append(
+                torch.autograd.grad(
+                    mean,
+                    self.trained,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+            )
+            losses.append(loss.detach())
+            cells.append(seen)
+        lr = recipe.lr * _schedule(self.step, total, recipe.warmup_ratio)
+        self.optimiser.step([reduce(torch.add, each) for each in zip(*gradients, strict=True)], lr)
+        self.step += 1
+        return torch.stack(losses).sum(dim=0), torch.stack(cells).sum(dim=0)
 
     def _loss(self, place: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        mask = place >= 0
-        views, present, targets = self.rows.take(self.alive, place.clamp(min=0))
-        left = self.lose(present, uniform)
+        """Weighted loss of a batch (M,), confusion (M, C * C)."""
+        is_row, place = place >= 0, place.clamp(min=0)
+        views, present = self.rows.take(self.alive, place)
+        if self.recipe.modality_dropout:
+            present = drop_modalities(
+                present, self.specs[0].train.modality, uniform, rate=self.recipe.modality_dropout
+            )
+        logits = self._logits(views, present)
+        targets, classes, shares = self.targets.take(self.alive, place)
+        loss = _smoothed_loss(logits, classes, shares, self.recipe.label_smoothing)  # (M, B)
+        loss = loss * (self.weights.gather(1, targets) * is_row)
+        return loss.sum(dim=1), _confusion(targets, logits.argmax(dim=-1), is_row, logits.shape[-1])
+
+    def _logits(self, views: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """Each model's logits for its own rows, (M, B, C)."""
+
+        def forward(parameters: dict[str, Tensor], *inputs: Mapping[str, Tensor]) -> Tensor:
+            logits: Tensor = functional_call(self.network, parameters, inputs)
+            return logits
+
         cuda = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=cuda):
-            logits = self.network(views, self.rows.masks(left), self.drop)
-        classes, shares = targets[..., None], None
-        if self.soft:
-            classes, shares = self.soft.take(self.alive, place.clamp(min=0))
-        loss = _smoothed_loss(logits.float(), classes, shares, self.smoothing)  # (M, B)
-        loss = loss * (self.weights.gather(1, targets) * mask)
-        return loss.sum(dim=1), _confusion(targets, logits.argmax(dim=-1), mask, logits.shape[-1])
-
-    def _rates(self, steps: Sequence[int]) -> Tensor:
-        """Learning rate of each model at each step of this epoch, zero where it has none left."""
-        out = torch.zeros(max(steps), len(steps))
-        for place, (model, count) in enumerate(zip(self.alive, steps, strict=True)):
-            recipe = self.specs[model].recipe
-            total = recipe.epochs * count
-            for number in range(count):
-                at = self.step[model] + number
-                out[number, place] = recipe.lr * _schedule(at, total, recipe.warmup_ratio)
-            self.step[model] += count
-        return out
+            logits: Tensor = vmap(forward, randomness="same")(self.parameters, views, present)
+        return logits.float()
 
     def _validate(self, trained_scores: Mapping[str, Sequence[float]]) -> None:
         """Score the validation rows, write history, keep the best, let go of those that stopped."""
         scores = {**trained_scores, **self._score()}
-        better, done = [], []
+        better, stay = [], []
         for place, model in enumerate(self.alive):
-            fitted, recipe = self.fitted[model], self.specs[model].recipe
+            fitted, recipe = self.fitted[model], self.recipe
             row = {name: values[place] for name, values in scores.items()}
             fitted.history.append({"epoch": self.epoch, **row})
             value = row["val_macro_f1"] if recipe.monitor == "macro_f1" else -row["val_loss"]
@@ -294,82 +301,116 @@ class _Stack:
                 fitted.best_value, fitted.best_epoch = value, self.epoch
                 better.append(place)
             waited = self.epoch - fitted.best_epoch
-            if waited >= recipe.patience or self.epoch >= recipe.epochs:
-                done.append(place)
+            if waited < recipe.patience and self.epoch < recipe.epochs:
+                stay.append(place)
         if better:
             numbers = [self.alive[place] for place in better]
-            self.best[numbers] = self.optimiser.values[better]
-        self.release(done)
+            for name, values in self.parameters.items():
+                self.best[name][numbers] = values.detach()[better]
+        if len(stay) < len(self.alive):
+            chosen = torch.tensor(stay, dtype=torch.int64, device=self.device)
+            self.alive = [self.alive[place] for place in stay]
+            for values in self.parameters.values():
+                values.data = values.data[chosen]
+            self.optimiser.select(chosen)
+            self.weights = self.weights[chosen]
 
     def _score(self) -> dict[str, list[float]]:
         """Validation loss, accuracy and macro-F1 of each model."""
-        counts = torch.tensor([self.val.counts[m] for m in self.alive], device=self.device)
+        counts = torch.tensor([self.val_targets.counts[m] for m in self.alive], device=self.device)
         index = torch.arange(int(counts.max()), device=self.device).expand(len(counts), -1)
-        mask = index < counts[:, None]
+        is_row, place = index < counts[:, None], torch.minimum(index, counts[:, None] - 1)
         self.network.eval()
         with torch.inference_mode():
-            place = torch.minimum(index, counts[:, None] - 1)
             most = TOKEN_ROWS if self.reads_tokens else place.shape[1]
-            found = [self._validated(piece) for piece in torch.split(place, most, dim=1)]
-            logits, targets = (torch.cat(part, dim=1) for part in zip(*found, strict=True))
+            pieces = torch.split(place, most, dim=1)
+            logits = torch.cat(
+                [self._logits(*self.val.take(self.alive, piece)) for piece in pieces], dim=1
+            )
+            targets, *_ = self.val_targets.take(self.alive, place)
             loss = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
         classes = logits.shape[-1]
-        confusion = _confusion(targets, logits.argmax(dim=-1), mask, classes)
+        confusion = _confusion(targets, logits.argmax(dim=-1), is_row, classes)
         confusion = confusion.reshape(-1, classes, classes)
         return {
-            "val_loss": ((loss * mask).sum(dim=1) / counts).tolist(),
+            "val_loss": ((loss * is_row).sum(dim=1) / counts).tolist(),
             "val_accuracy": (_hits(confusion) / counts).tolist(),
             "val_macro_f1": _macro_f1(confusion).tolist(),
         }
 
-    def _validated(self, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (M, B, C) and targets (M, B) of validation rows."""
-        views, present, targets = self.val.take(self.alive, place)
-        return self.network(views, self.val.masks(present)).float(), targets
-
-    def release(self, places: Collection[int]) -> None:
-        """Models at these places leave the stack."""
-        if not places:
-            return
-        stay = [place for place in range(len(self.alive)) if place not in places]
-        self.alive = [self.alive[place] for place in stay]
-        chosen = torch.tensor(stay, dtype=torch.int64, device=self.device)
-        self._select_fixed(chosen)
-        self.optimiser.select(chosen)
-        self.drop.select(chosen)
-        self.lose.select(chosen)
-        self.weights, self.smoothing = self.weights[chosen], self.smoothing[chosen]
-
     def finish(self) -> None:
-        """Unpack each model's best parameters; predict the rows that were held_out out."""
-        trained = self.optimiser.windows(self.best)
-        for place, fitted in enumerate(self.fitted):
-            for name, parameter in self.network.named_parameters():
-                if name in trained:
-                    fitted.parameters[name] = trained[name][place].cpu().numpy().copy()
-                else:  # a bias that cancels out
-                    fitted.parameters[name] = np.zeros(parameter.shape[1:], np.float32)
-        for fitted, spec in zip(self.fitted, self.specs, strict=True):
+        """Unpack each model's best parameters; predict the rows that were held out."""
+        for place, (fitted, spec) in enumerate(zip(self.fitted, self.specs, strict=True)):
+            for name, values in self.best.items():
+                fitted.parameters[name] = values[place].cpu().numpy().copy()
             if spec.held_out is not None:
                 fitted.held_out = predict_logits(fitted, spec.held_out)
 
-    def _select_fixed(self, chosen: Tensor) -> None:
-        """Parameters that are not trained are not the optimiser's to select."""
-        for parameter in self.network.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data[chosen]
+
+def _may_lack(view: str, specs: Sequence[TrainingSpec]) -> bool:
+    """Whether a training row may lack this view.
+
+    Where none does, neither the stand-in nor the inputs behind it need a gradient, which saves half
+    of the backward pass.
+    """
+    recipe = specs[0].recipe
+    if recipe.modality_dropout or is_token_head(recipe.head):
+        return True
+    return not all(spec.train.present[view].all() for spec in specs)
 
 
-def _smoothed_loss(
-    logits: Tensor, classes: Tensor, shares: Tensor | None, smoothing: Tensor
-) -> Tensor:
+def _default_generator(device: torch.device) -> torch.Generator:
+    """What layers draw from. `torch.manual_seed` notes a traceback for CUDA at each call."""
+    if device.type == "cuda":
+        number = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[number]
+    return torch.default_generator
+
+
+def drop_modalities(
+    present: Mapping[str, Tensor],
+    modality: Mapping[str, str],
+    uniform: Tensor,
+    *,
+    rate: float,
+) -> dict[str, Tensor]:
+    """Rows of a training step lose a modality by chance, never the only one that they have.
+
+    Args:
+        present: Which rows (M, B), or which tokens (M, B, T), of each view are there.
+        modality: That of each view.
+        uniform: Two numbers in [0, 1) for each row of the batch, (B, 2).
+        rate: The chance of a row to lose one.
+
+    Returns:
+        What is left.
+    """
+    has_view = {
+        view: each.any(dim=2) if each.dim() == 3 else each for view, each in present.items()
+    }  # each (M, B)
+    kinds = sorted({modality[view] for view in present})
+    seen = torch.stack(
+        [
+            torch.stack([has_view[view] for view in present if modality[view] == kind]).any(dim=0)
+            for kind in kinds
+        ]
+    )  # (modalities, M, B)
+    loses = (uniform[:, 0] < rate) & (seen.sum(dim=0) > 1)  # (M, B)
+    chosen = (uniform[:, 1] * len(kinds)).long()  # the number of a modality, (B,)
+    out = {}
+    for view, each in present.items():
+        left = ~(loses & (chosen == kinds.index(modality[view])))
+        out[view] = each & (left[..., None] if each.dim() == 3 else left)
+    return out
+
+
+def _smoothed_loss(logits: Tensor, classes: Tensor, shares: Tensor, smoothing: float) -> Tensor:
     """Cross-entropy with label smoothing (Szegedy et al. 2016), shape (M, B).
 
-    Rows are of their `classes` (M, B, A) by these shares, or of one each.
+    Rows are of their `classes` (M, B, A) by these shares.
     """
     logs = functional.log_softmax(logits, dim=-1)
-    right = logs.gather(-1, classes)  # (M, B, A)
-    right = right[..., 0] if shares is None else (right * shares).sum(dim=-1)
+    right = (logs.gather(-1, classes) * shares).sum(dim=-1)  # (M, B)
     return -(1 - smoothing) * right - smoothing * logs.mean(dim=-1)
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.overrides import TorchFunctionMode
 
 from pairfuse.arrays import Floats, Ints
 from pairfuse.errors import ConfigError
@@ -211,9 +210,7 @@ class _Crossing:
         }
         texts = {view: both[view] for view in scaled.of("text")}
         images = {view: both[view] for view in scaled.of("image")}
-        network = build_network(member.model)
-        assert isinstance(network, FusionNetwork)  # `emap` refuses heads that read tokens
-        return cls(network, texts, images)
+        return cls(build_network(member.model), texts, images)
 
     def probabilities(self, texts: Tensor, images: Tensor) -> Tensor:
         """Of each of these rows' texts with each of these rows' images, (T, I, C).
@@ -225,30 +222,15 @@ class _Crossing:
 
         def pair(text: Any, image: Any) -> Tensor:
             own = {**text[1], **image[1]}
-            features = {view: own[view][0][None, None] for view in sorted(own)}  # (1, 1, D)
-            present = {view: own[view][1][None, None] for view in features}
-            return torch.softmax(self.network(features, present)[0, 0], dim=-1)
+            features = {view: values[None] for view, (values, _) in own.items()}  # (1, D)
+            present = {view: there[None] for view, (_, there) in own.items()}  # (1,)
+            return torch.softmax(self.network(features, present)[0], dim=-1)
 
-        with torch.inference_mode(), _SharedWeights():
+        with torch.inference_mode():
             crossed: Tensor = vmap(vmap(pair, in_dims=(None, 0)), in_dims=(0, None))(
                 (texts, _taken(self.texts, texts)), (images, _taken(self.images, images))
             )
         return crossed
-
-
-class _SharedWeights(TorchFunctionMode):
-    """Multiplies by weights without their axis of models, which is of size 1.
-
-    Under vmap a product with the axis is done pair by pair, one without as one matrix product.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func is torch.baddbmm:
-            bias, values, weight = args
-            return bias + torch.matmul(values, weight[0])
-        return func(*args, **(kwargs or {}))
 
 
 def _taken(

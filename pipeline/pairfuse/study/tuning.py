@@ -278,7 +278,7 @@ def _train_round(
     prepared: Sequence[ScaledRowSet],
     search: SearchSpec,
 ) -> list[tuple[optuna.Trial, float | None]]:
-    """Train all recipes together; the mean metric of each, None where it was pruned."""
+    """Train each recipe; the mean metric of each, None where it was pruned."""
     from optuna.exceptions import UpdateFinishedTrialError
 
     trials, recipes = zip(*asked, strict=True)
