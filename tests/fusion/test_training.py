@@ -13,6 +13,7 @@ from pairfuse.features.views import Views
 from pairfuse.fusion.training import (
     FittedModel,
     TrainingSpec,
+    _confusion,
     drop_modalities,
     predict_logits,
     train_stack,
@@ -361,3 +362,11 @@ def test_steps_are_counted_for_each_model_by_its_own_rows() -> None:
     stack = [task(short, rows=40), task(short, rows=200)]
     for model, given in zip(train_stack(stack), stack, strict=True):
         assert farthest(model, _alone(given)) < 1e-5
+
+
+def test_confusion_is_counted_in_whole_numbers() -> None:
+    """A float32 count stands still at 16,777,216."""
+    rows, mask = torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[True, True, False]])
+    found = _confusion(rows, rows, mask, 2)
+    assert found.dtype == torch.int64
+    assert found.tolist() == [[2, 0, 0, 0]]

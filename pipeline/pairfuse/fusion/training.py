@@ -216,7 +216,8 @@ class _Stack:
         plan = batches(counts, self.recipe.batch_size, order).to(self.device)  # (steps, M, B)
         classes = self.specs[0].num_classes
         train_loss = torch.zeros(len(self.alive), device=self.device)
-        cells = torch.zeros(len(self.alive), classes * classes, device=self.device)
+        size = len(self.alive), classes * classes
+        cells = torch.zeros(size, dtype=torch.int64, device=self.device)
         self.network.train()
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             for number, place in enumerate(plan):
@@ -415,8 +416,9 @@ def _smoothed_loss(logits: Tensor, classes: Tensor, shares: Tensor, smoothing: f
 
 def _confusion(targets: Tensor, y_pred: Tensor, mask: Tensor, num_classes: int) -> Tensor:
     """Counts of (target, prediction) over the rows in the mask, shape (M, C * C)."""
-    cells = torch.zeros(len(targets), num_classes**2, device=targets.device)
-    return cells.scatter_add_(1, targets * num_classes + y_pred, mask.float())
+    size = len(targets), num_classes**2
+    cells = torch.zeros(size, dtype=torch.int64, device=targets.device)
+    return cells.scatter_add_(1, targets * num_classes + y_pred, mask.long())
 
 
 def _hits(confusion: Tensor) -> Tensor:
