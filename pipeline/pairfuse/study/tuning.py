@@ -250,7 +250,7 @@ def _train_round(
     prepared: Sequence[ScaledRowSet],
     search: SearchSpec,
 ) -> list[tuple[optuna.Trial, float | None]]:
-    """Train each recipe; the mean metric of each, None where it was pruned."""
+    """Train all recipes together; the mean metric of each, None where it was pruned."""
     trials, recipes = zip(*asked, strict=True)
     pruned: set[int] = set()
 
