@@ -59,8 +59,9 @@ def test_every_text_has_the_features_of_the_plain_path(tables: dict[str, Table])
 def test_out_of_fold_scores_are_those_of_the_plain_path(tables: dict[str, Table]) -> None:
     arms = {}
     for name, table in tables.items():
+        # Of one model a fold the seed alone moves the score by 0.02: more than the interval says.
         rows = make_folds(
-            *(table.targets, table.groups, table.labels), folds=5, repeats=2, n_models=1, seed=0
+            table.targets, table.groups, table.labels, folds=5, repeats=2, n_models=4, seed=0
         )
         prepared = prepare_rows(table.views, rows, seed=0)
         arms[name] = cross_fit(table, prepared, [Recipe()], seed=0)[0].probabilities

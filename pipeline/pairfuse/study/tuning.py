@@ -392,6 +392,11 @@ def open_storage(storage: str) -> Any:
     lock: Any = _JournalLock(Path(storage))
     try:
         _cut_torn_line(Path(storage), lock)
+    except IsADirectoryError as error:
+        raise ConfigError(
+            f"the study's storage {storage} cannot be opened: it is a folder; name a file or a URL "
+            "with --storage"
+        ) from error
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
