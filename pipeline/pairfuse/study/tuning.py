@@ -99,7 +99,7 @@ def build_search(config: Config, *, device: str) -> SearchSpec:
         base=config.recipe,
         storage=study.storage or str(config.run_folder / "study.log"),
         n_trials=study.n_trials,
-        lock=str(config.run_folder / "study.lock") if "://" in study.storage else "",
+        lock=str(config.run_folder / "study.leader") if "://" in study.storage else "",
         seed=study.seed,
         device=device,
         heads=study.heads or SEARCHED_HEADS,
@@ -416,7 +416,9 @@ def _leading(search: SearchSpec) -> Iterator[None]:
     elif not search.lock:
         yield
         return
-    lock = Path(search.lock or f"{search.storage}.lock")
+    # `<journal>.lock` is what Optuna's own journal lock is called: whoever opens the journal with it
+    # would wait for ours, 30 s long.
+    lock = Path(search.lock or f"{search.storage}.leader")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock, on_wait=lambda: note(f"tune      waits for another search in {lock.parent}")):
         yield
