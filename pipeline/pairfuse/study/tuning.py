@@ -416,7 +416,7 @@ def _leading(search: SearchSpec) -> Iterator[None]:
     elif not search.lock:
         yield
         return
-    # `<journal>.lock` is what Optuna's own journal lock is called: whoever opens the journal with it
+    # `<journal>.lock` is the name of Optuna's own journal lock: whoever opens the journal with that
     # would wait for ours, 30 s long.
     lock = Path(search.lock or f"{search.storage}.leader")
     lock.parent.mkdir(parents=True, exist_ok=True)
