@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "cache" / "runs" / "demo" / "report.html"
 PICTURE = ROOT / "pipeline" / "pairfuse" / "guides" / "report.png"
 #: The verdict and its four numbers; at twice the size the picture is sharp on every screen.
-WIDTH, HEIGHT, SCALE = 1180, 620, 2
+WIDTH, HEIGHT, SCALE = 1180, 650, 2
 #: A page of few colours: a palette of 128 is a third of the size and looks the same.
 COLOURS = 128
 

@@ -62,7 +62,7 @@ details[open]>summary{margin-bottom:.5rem}
 details .scroll{max-height:34rem}
 table{border-collapse:collapse;font-size:.875rem;line-height:1.4;min-width:min(100%,24rem)}
 details table{font-size:.8rem;min-width:0}
-th,td{padding:.45rem 1rem .45rem 0;text-align:left;vertical-align:top;
+th,td{padding:.45rem .75rem .45rem 0;text-align:left;vertical-align:top;
 border-bottom:1px solid var(--grid)}
 th:last-child,td:last-child{padding-right:.3rem}
 thead th{position:sticky;top:0;background:var(--paper);color:var(--muted);font-weight:500;
