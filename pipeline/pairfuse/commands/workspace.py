@@ -256,11 +256,11 @@ class Workspace:
 
         What was measured while the machine was busy is measured anew once it is not.
         """
-        from pairfuse.study.cost import machine_load, measure_encoders
+        from pairfuse.study.cost import BUSY, machine_load, measure_encoders
 
         wanted = encoders or self.encoders
         known = {encoder.name: self._known_cost(encoder) for encoder in wanted}
-        is_calm = machine_load() <= 1
+        is_calm = machine_load() <= BUSY
         unknown = [
             encoder
             for encoder in wanted

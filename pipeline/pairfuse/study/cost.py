@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Contents that are encoded in each of the rounds, and inputs whose operations are counted.
 SAMPLE, ROUNDS, COUNTED = 32, 5, 4
+#: Load on each core above which others are at work: a command's own training alone makes it 1.
+BUSY = 1.5
 #: An encoder that takes longer to measure is given up.
 SECONDS = 300.0
 
@@ -68,7 +70,7 @@ class EncoderCost:
     @property
     def is_disturbed(self) -> bool:
         """Whether other work took cores away while it was measured."""
-        return self.load > 1
+        return self.load > BUSY
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
