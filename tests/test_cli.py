@@ -90,11 +90,8 @@ WRONG: list[tuple[list[str], str]] = [
     (["tune", "--set", "recipe.epochs=many"], "expected a whole number"),
     (["tune", "--set", "recipe.dropout=2"], "dropout is 2"),
     (["tune", "--set", "recipe.balance=luck"], "no balance 'luck'"),
-    (
-        ["matrix", "--heads", "gated stacking"],
-        "two other heads or more, found gated",
-    ),
-    (["ablate", "--nested", "--set", "study.ensemble=stacking"], "which cannot be stacked"),
+    (["matrix", "--heads", "gated luck"], "no head 'luck'"),
+    (["ablate", "--set", "study.ensemble=luck"], "no ensemble 'luck'"),
     (["tune", "--folds", "1"], "folds is 1; use 2 to 100"),
     (["tune", "--folds", "2", "--encoders", "ngram"], "has 2 different pairs"),
     (["train", "--config", "no-such.toml"], "no-such.toml cannot be read"),

@@ -255,16 +255,11 @@ def test_a_metric_that_is_not_known_is_refused() -> None:
         load_config(None, {"study.metric": "f1"})
 
 
-def test_an_ensemble_averages_or_stacks(tmp_path: Path) -> None:
-    assert load(tmp_path, "").study.ensemble == "average"
-    assert load(tmp_path, "[study]\nensemble = 'stacking'").study.ensemble == "stacking"
-    with pytest.raises(ConfigError, match="no ensemble 'luck'; choose one of average, stacking"):
+def test_an_ensemble_is_a_mixture_or_an_average(tmp_path: Path) -> None:
+    assert load(tmp_path, "").study.ensemble == "mixture"
+    assert load(tmp_path, "[study]\nensemble = 'average'").study.ensemble == "average"
+    with pytest.raises(ConfigError, match="no ensemble 'luck'; choose one of mixture, average"):
         load_config(None, {"study.ensemble": "luck"})
-
-
-def test_a_nested_search_cannot_be_stacked() -> None:
-    with pytest.raises(ConfigError, match="cannot be stacked; leave out --nested"):
-        load_config(None, {"study.nested": True, "study.ensemble": "stacking"})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pairfuse.config import METRIC_NAMES, StudyConfig
+from pairfuse.config import METRIC_NAMES, Ensembling, StudyConfig
 from pairfuse.console import log
 from pairfuse.data.duplicates import duplicate_groups
 from pairfuse.data.image_facts import image_facts_file, mark_unreadable
@@ -402,7 +402,7 @@ class AblationStudy:
             evidence=self.evidence,
             predictions={arm.name: self._predictions(arm) for arm in self.arms},
             pairs={pair.guid: pair for pair in self.data.pairs},
-            history=[member.model.history for member in fit.ensemble.members] if fit else [],
+            history=list(fit.histories) if fit else [],
             trials=trials,
             metric=METRIC_NAMES[self.table.metric],
             importances=importances,
@@ -436,7 +436,7 @@ def ablate(
     n_models: int = 2,
     metric: str = "",
     heads: Sequence[str] = (),
-    ensemble: str = "average",
+    ensemble: Ensembling = "mixture",
     nested: bool = False,
     coverage: float = 0.9,
     recipe: Recipe | None = None,
@@ -456,7 +456,8 @@ def ablate(
         n_models: Models for each fold.
         metric: What the search maximises; none is what the data set's publishers score by.
         heads: Heads to search; none is the usual ones.
-        ensemble: "average" or "stacking" of the best recipes.
+        ensemble: "mixture" selects among the best heads and the baselines, "average" joins the
+            heads alone.
         nested: Search inside each fold, so that no reported score was searched for.
         coverage: How often a conformal prediction set is to hold the true label.
         recipe: Where the search begins; None takes the defaults.
@@ -510,8 +511,7 @@ def ablate(
         repeats=repeats,
     )
     prepared = prepare_rows(X, folds, seed=seed)
-    needs_inner = nested or ensemble == "stacking"
-    inner = prepare_inner(table, prepared, seed=seed) if needs_inner else []
+    inner = prepare_inner(table, prepared, seed=seed) if nested else []
     run = data.cache / "runs" / data.dataset.root.stem
     search = SearchSpec(
         base=recipe or Recipe(),
@@ -522,7 +522,7 @@ def ablate(
         heads=tuple(heads) or SEARCHED_HEADS,
     )
     arms = run_arms(
-        FoldedTable(table, prepared, inner), search, nested=nested, stacking=ensemble == "stacking"
+        FoldedTable(table, prepared, inner), search, nested=nested, ensemble=study.ensemble
     )
     costs = _encoder_costs(data, X, encoders, device=search.device)
     texts = [pair.text for pair in data.pairs]

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pairfuse.errors import ConfigError, shown
 from pairfuse.files import MAX_FILE_BYTES
@@ -15,8 +15,9 @@ from pairfuse.recipe import Recipe
 
 #: Encoders that come with the installation: no download, no network.
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
-#: How the probabilities of an arm's best recipes become one.
-ENSEMBLES = ("average", "stacking")
+#: How an arm's models become one: selected among heads and baselines, or the heads' plain mean.
+Ensembling = Literal["mixture", "average"]
+ENSEMBLES: tuple[Ensembling, ...] = ("mixture", "average")
 #: What is done with labels that have too few different pairs for the folds.
 RARE = ("refuse", "drop", "merge", "keep")
 #: Above twice its own limit Pillow refuses a picture, whatever our bound says.
@@ -89,8 +90,8 @@ class StudyConfig:
     """How models are compared: folds, their repeats, models per fold, trials per arm.
 
     `metric` is what a search maximises, none for what the data set's publishers score by; `heads`
-    are those to search, none for the usual six; `ensemble` averages the probabilities of the best
-    recipes ("average") or stacks them under a linear model ("stacking"); `nested` searches inside
+    are those to search, none for the usual six; `ensemble` selects among the best heads and the baselines
+    what predicts best together ("mixture") or averages the heads alone ("average"); `nested` searches inside
     each fold, so that no reported score was searched for; `coverage` is how often a conformal
     prediction set is to hold the true label.
     """
@@ -101,7 +102,7 @@ class StudyConfig:
     n_trials: int = 20
     metric: str = ""
     heads: tuple[str, ...] = ()
-    ensemble: str = "average"
+    ensemble: Ensembling = "mixture"
     nested: bool = False
     coverage: float = 0.9
     seed: int = 0
@@ -124,11 +125,6 @@ class StudyConfig:
         if self.ensemble not in ENSEMBLES:
             raise ConfigError(
                 f"no ensemble {shown(self.ensemble)}; choose one of {', '.join(ENSEMBLES)}"
-            )
-        if self.nested and self.ensemble == "stacking":
-            raise ConfigError(
-                "a nested search finds other recipes in each fold, which cannot be stacked; "
-                "leave out --nested or use --set study.ensemble=average"
             )
 
 

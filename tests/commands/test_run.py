@@ -72,16 +72,18 @@ def test_a_joint_encoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "toy" / "report.html").is_file()
 
 
-def test_a_stack_goes_the_whole_way(root: Path, own: Path) -> None:
-    stack = ("--set", "study.ensemble=stacking", "--heads", "concat linear")
+def test_a_mixture_goes_the_whole_way(root: Path, own: Path) -> None:
     for name in ("tune", "train", "ablate"):
-        assert run_command(name, root, own, *stack) == 0
+        assert run_command(name, root, own, "--heads", "concat linear") == 0
     folder = own / "runs" / "toy"
     found = read_evidence(folder)
-    assert found.design.ensemble == "stacking"
+    assert found.design.ensemble == "mixture"
+    assert sum(found.arms[0].shares.values()) == pytest.approx(1)
+    names = [arm.name for arm in found.arms]
+    assert names[-len(BASELINES) - 2 :] == [*BASELINES, "prior", "majority"]
     kept = json.loads((folder / "scores.json").read_text("utf-8"))
     assert asdict(found.arms[0].scores.macro_f1) == kept["macro_f1"]
-    models = [load_checkpoint(folder / name).ensemble for name in ("model", "text-only")]
-    assert all(model.final_estimator is not None for model in models)
+    for name in ("model", "text-only"):
+        assert sum(load_checkpoint(folder / name).ensemble.weights) == pytest.approx(1)
     assert run_command("predict", root, own) == 0
     assert run_command("predict", root, own, "--cascade") == 0

@@ -105,7 +105,7 @@ def test_keep_trains_on_them_with_a_warning(root: Path) -> None:
     assert held == list(range(31))
 
 
-@pytest.mark.parametrize("more", [[], ["--set", "study.ensemble=stacking"]])
+@pytest.mark.parametrize("more", [[], ["--set", "study.ensemble=average"]])
 def test_a_study_with_kept_labels_comes_to_its_end(root: Path, more: list[str]) -> None:
     quick = ["--encoders", "ngram", "--trials", "2", "--repeats", "1", "--n-models", "1"]
     where = ["--data", str(root), "--cache", str(root.parent / "cache"), "--rare", "keep"]

@@ -16,7 +16,7 @@ import pytest
 
 from pairfuse.errors import CheckpointError
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.baselines import BASELINES, fit_baseline
 from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.study.crossfit import cross_fit
 from pairfuse.study.folds import make_folds
@@ -32,13 +32,20 @@ def _trained(head: str = "concat", **changes: object) -> Checkpoint:
     return Checkpoint(fit.ensemble, {"words": "ab12", "look": "cd34"}, options, {"accuracy": 0.5})
 
 
-def _blended(heads: int = 2) -> Checkpoint:
-    """Its four members under a final_estimator of so many heads."""
-    plain = _trained()
-    random = np.random.default_rng(0)
-    weights = random.normal(size=(3 * heads, 3)).astype(np.float32)
-    final_estimator = FinalEstimator(weights, random.normal(size=3).astype(np.float32))
-    return replace(plain, ensemble=replace(plain.ensemble, final_estimator=final_estimator))
+def _mixed() -> Checkpoint:
+    """Heads and every baseline in one ensemble, some with more weight than others."""
+    views, targets = told_by_words(80)
+    heads = _trained()
+    plain = [
+        fit_baseline(
+            baseline, views, targets, 3, train=np.arange(70), val=np.arange(70, 80), seed=0
+        )
+        for baseline in BASELINES.values()
+    ]
+    members = (*heads.ensemble.members, *plain)
+    weights = np.arange(1, len(members) + 1) / np.arange(1, len(members) + 1).sum()
+    mixed = replace(heads.ensemble, members=members, weights=tuple(weights.tolist()))
+    return replace(heads, ensemble=mixed)
 
 
 @pytest.fixture(scope="module")
@@ -87,31 +94,22 @@ def test_what_was_saved_predicts_bit_for_bit(head: str, tmp_path: Path) -> None:
     assert after.scores == before.scores
 
 
-def test_a_blend_comes_back_and_answers_bit_for_bit(tmp_path: Path) -> None:
-    before = _blended()
+def test_a_mixture_with_baselines_comes_back(tmp_path: Path) -> None:
+    before = _mixed()
     save_checkpoint(tmp_path / "m", before)
     after = load_checkpoint(tmp_path / "m").ensemble
     views = without(without(noise(30, seed=5), "look", [1, 2]), "words", [2, 3])
-    assert np.array_equal(before.ensemble.predict_proba(views), after.predict_proba(views))
-    assert not np.allclose(after.predict_proba(views), _trained().ensemble.predict_proba(views))
+    found = after.predict_proba(views)
+    assert found == pytest.approx(before.ensemble.predict_proba(views), abs=1e-4)
+    assert not np.allclose(found, _trained().ensemble.predict_proba(views), atol=1e-2)
+    assert len(list(tmp_path.rglob("*"))) == 3  # the folder, weights, description: no pickle
 
 
-@pytest.mark.parametrize("heads", [0, 3, 5])
-def test_a_blend_of_other_heads_than_there_are_members_is_refused(
-    heads: int, tmp_path: Path
-) -> None:
-    save_checkpoint(tmp_path / "m", _blended(heads))
-    with pytest.raises(
-        CheckpointError, match=f"a final_estimator of {heads} heads does not fit 4 members"
-    ):
-        load_checkpoint(tmp_path / "m")
-
-
-def test_a_blend_is_not_left_out_in_silence(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "m", _blended())
-    _describe(tmp_path / "m", lambda d: d.update(ensemble="average"))
-    with pytest.raises(CheckpointError, match="not that of its weights"):
-        load_checkpoint(tmp_path / "m")
+@pytest.mark.parametrize("weights", [[0.5, 0.5], [0.3] * 4, [1.0, 0.0, 0.0, 0.0], [2, -1, 0.5, -0.5]])
+def test_weights_that_are_no_shares_are_refused(weights: list[float], model: Path) -> None:
+    _describe(model, lambda d: d.update(weights=weights))
+    with pytest.raises(CheckpointError, match="its weights"):
+        load_checkpoint(model)
 
 
 def test_a_model_of_one_view_comes_back(tmp_path: Path) -> None:
@@ -164,17 +162,16 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "dropout is 7",
     ),
     "strange key": (
-        lambda f: _describe(f, lambda d: d["recipes"][0].update(hat=1)),
+        lambda f: _describe(f, lambda d: d["members"][0].update(hat=1)),
         "does not fit",
     ),
-    "no recipe": (lambda f: _describe(f, lambda d: d.pop("recipes")), "does not fit"),
+    "no members": (lambda f: _describe(f, lambda d: d.pop("members")), "does not fit"),
+    "odd member": (
+        lambda f: _describe(f, lambda d: d["members"][0].update({"is": "luck"})),
+        "neither a head nor a baseline",
+    ),
     "dims a list": (lambda f: _describe(f, lambda d: d.update(dims=["words"])), "does not fit"),
     "labels a number": (lambda f: _describe(f, lambda d: d.update(labels=3)), "does not fit"),
-    "odd ensemble": (lambda f: _describe(f, lambda d: d.update(ensemble="luck")), "not fit"),
-    "stacking without its estimator": (
-        lambda f: _describe(f, lambda d: d.update(ensemble="stacking")),
-        "not that of its weights",
-    ),
     "no fingerprints": (lambda f: _describe(f, lambda d: d.update(fingerprints=0)), "not fit"),
 }
 

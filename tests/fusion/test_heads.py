@@ -148,8 +148,6 @@ def test_other_views_than_it_was_built_for_are_refused(head: str, views: Views) 
 def test_an_unknown_head_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=", ".join(HEADS)):
         FusionNetwork("mystery", HeadShape(DIMS, {}, 2, 8))
-    with pytest.raises(ConfigError, match="name it beside two of them in `pairfuse matrix`"):
-        FusionNetwork("stacking", HeadShape(DIMS, {}, 2, 8))
 
 
 @every_head

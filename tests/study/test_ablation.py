@@ -10,13 +10,21 @@ import pytest
 
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
+from pairfuse.fusion.baselines import BASELINES
 from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
 from pairfuse.stats.metrics import macro_f1
 from pairfuse.study import ablation
-from pairfuse.study.ablation import Arm, arm_views, baselines, run_arm
+from pairfuse.study.ablation import (
+    Arm,
+    KnownFits,
+    arm_views,
+    baseline_arms,
+    baseline_candidates,
+    dummies,
+    run_arm,
+)
 from pairfuse.study.crossfit import FoldedTable, Table
 from pairfuse.study.folds import make_folds
-from pairfuse.study.nested import prepare_inner
 from pairfuse.study.tuning import SearchSpec
 from toys.fusion import PLAIN, noise, table, told_by_words
 
@@ -92,32 +100,39 @@ def test_an_arm_does_not_depend_on_the_views_of_others(
     assert np.array_equal(arms[name].probabilities, after.probabilities)
 
 
-def test_stacked_arms_differ_from_averaged_ones_in_the_vote_alone(
-    given: Table, tmp_path: Path
+def test_a_mixture_takes_the_baseline_that_sees_what_the_heads_do_not(
+    given: Table, arms: dict[str, Arm], tmp_path: Path
 ) -> None:
-    prepared = _prepared(given)
-    inner = prepare_inner(given, prepared, seed=0)
-    data = FoldedTable(given, prepared, inner).only(["words"])
-    search = SearchSpec(
-        base=replace(BASE, epochs=2),
-        storage=str(tmp_path / "log"),
-        n_trials=2,
-        heads=("concat", "linear"),
-    )
-    mean, stacked = (
-        run_arm("text-only", data, search, stacking=stacking) for stacking in (False, True)
-    )
-    assert mean.fit is not None
-    assert stacked.fit is not None
-    assert stacked.recipes == mean.recipes
-    assert len(stacked.recipes) == 2
-    assert len(stacked.fit.final_estimators) == 2 * 2
-    assert stacked.fit.ensemble.final_estimator is not None
-    assert stacked.fit.ensemble.final_estimator.weights.shape == (2 * 3, 3)
-    assert mean.fit.ensemble.final_estimator is None
-    one, other = (arm.fit.ensemble.members[3] for arm in (mean, stacked))
-    assert np.array_equal(one.predict_proba(given.views), other.predict_proba(given.views))
-    assert not np.allclose(mean.probabilities, stacked.probabilities, atol=1e-3)
+    search = SearchSpec(base=BASE, storage=str(tmp_path / "log"), n_trials=1)
+    data = FoldedTable(given, _prepared(given)).only(["look"])
+    assert arms["text-only"].fit is not None
+    told = {"told": arms["text-only"].fit}
+    mixed = run_arm("image-only", data, search, candidates=told)
+    assert mixed.shares["told"] > 0.9
+    assert mixed.probabilities == pytest.approx(arms["text-only"].probabilities, abs=0.2)
+
+
+def test_baselines_are_arms_on_the_same_folds(given: Table) -> None:
+    found = {arm.name: arm for arm in baseline_arms(FoldedTable(given, _prepared(given)), seed=0)}
+    assert list(found) == list(BASELINES)
+    assert set(found["linear-text"].views) == {"words"}
+    assert set(found["linear-image"].views) == {"look"}
+    assert found["linear-fused"].probabilities.shape == (2, 150, 3)
+    f1 = {
+        name: macro_f1(given.targets, arm.probabilities.mean(axis=0).argmax(axis=1), 3)
+        for name, arm in found.items()
+    }
+    assert min(f1["linear-text"], f1["linear-fused"]) > 0.8  # words tell the label
+    assert f1["linear-image"] < 0.5
+
+
+def test_an_arm_mixes_baselines_that_read_what_it_reads_alone(given: Table) -> None:
+    data = FoldedTable(given, _prepared(given))
+    plain = baseline_arms(data, seed=0)
+    for name in ("text-only", "image-only"):
+        found = baseline_candidates(name, data, plain, seed=0)
+        assert {view for fit in found.values() for view in fit.ensemble.dims} == set(ARMS[name])
+    assert list(baseline_candidates("fused", data, plain, seed=0)) == list(BASELINES)
 
 
 def test_the_arm_that_sees_the_telling_view_wins(given: Table, arms: dict[str, Arm]) -> None:
@@ -135,10 +150,11 @@ def test_a_fit_that_is_known_is_not_made_again(
     text = arms["text-only"]
     assert text.fit is not None
     monkeypatch.setattr(ablation, "fit_recipes", None)
+    known = KnownFits(text.recipes, {"concat": text.fit}, ())
     data = FoldedTable(given, _prepared(given)).only(["words"])
     search = SearchSpec(base=BASE, storage=str(tmp_path / "log"), n_trials=1)
-    again = run_arm("text-only", data, search, known={text.recipes: text.fit})
-    assert again.fit is text.fit
+    again = run_arm("text-only", data, search, known=known)
+    assert np.allclose(again.probabilities, text.probabilities, atol=1e-6)
 
 
 def test_every_row_has_a_probability_in_every_repeat(given: Table, arms: dict[str, Arm]) -> None:
@@ -150,7 +166,7 @@ def test_every_row_has_a_probability_in_every_repeat(given: Table, arms: dict[st
 
 def test_the_prior_of_a_row_is_that_of_rows_outside_its_fold(given: Table) -> None:
     prepared = _prepared(given)
-    prior, majority = baselines(given, prepared)
+    prior, majority = dummies(given, prepared)
     rows = prepared[0].rows
     outside = np.setdiff1d(np.arange(len(given.targets)), rows.held_out)
     wanted = np.bincount(given.targets[outside], minlength=3) / len(outside)

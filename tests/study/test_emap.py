@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +12,9 @@ import pytest
 from pairfuse.arrays import Ints
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
+from pairfuse.fusion.baselines import BASELINES, fit_baseline
 from pairfuse.fusion.blocks import HeadShape
-from pairfuse.fusion.ensemble import Member, softmax
-from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.ensemble import Ensemble, Member, equal_weights, softmax
 from pairfuse.fusion.fitting import RowSet, ScaledRowSet, prepare_rows
 from pairfuse.fusion.heads import FusionNetwork
 from pairfuse.fusion.scaling import fit_scaling
@@ -44,9 +46,20 @@ def _member(head: str, views: Views, *, seed: int = 0) -> Member:
     return Member(FittedModel(shape, Recipe(head=head, hidden_dim=8), parameters), scaling)
 
 
-def _by_hand(
-    views: Views, members: list[Member], rows: Ints, final_estimator: FinalEstimator | None = None
-) -> object:
+def _joined(members: Sequence[Member], weights: Sequence[float] = ()) -> Ensemble:
+    """An ensemble of these members."""
+    views = {view for member in members for view in member.views}
+    return Ensemble(
+        members=tuple(members),
+        weights=tuple(weights) or equal_weights(len(members)),
+        labels=("a", "b", "c"),
+        prior=np.full(3, 1 / 3, dtype=np.float32),
+        modality={view: toys.MODALITY.get(view, "text") for view in views},
+        dims={view: len(part.mean) for m in members for view, part in m.scaling.items()},
+    )
+
+
+def _by_hand(views: Views, ensemble: Ensemble, rows: Ints) -> object:
     """The projection by its definition, pair by pair."""
     text, image = (each.ravel() for each in np.meshgrid(rows, rows, indexing="ij"))
     index = {"text": text, "image": image}
@@ -55,9 +68,11 @@ def _by_hand(
         {view: x[index[views.modality[view]]] for view, x in views.present.items()},
         views.modality,
     )
-    each = np.stack([member.predict_proba(crossed) for member in members])
-    mean = each.mean(axis=0) if final_estimator is None else softmax(final_estimator.logits(each))
-    f = np.log(mean).reshape(len(rows), len(rows), -1)
+    each = [
+        weight * member.predict_proba(crossed)
+        for member, weight in zip(ensemble.members, ensemble.weights, strict=True)
+    ]
+    f = np.log(np.sum(each, axis=0)).reshape(len(rows), len(rows), -1)
     return f.mean(axis=1) + f.mean(axis=0) - f.mean(axis=(0, 1))
 
 
@@ -65,49 +80,62 @@ def _by_hand(
 def test_the_projection_is_what_its_definition_says(head: str) -> None:
     views = toys.noise(40, dims={"words": 4, "more": 3, "look": 5})
     views = toys.without(toys.without(views, "look", [1, 7]), "words", [3, 7])
-    members = [_member(head, views, seed=seed) for seed in range(2)]
-    found = additive_logits(views, members, ROWS, seed=0)
-    assert found == pytest.approx(_by_hand(views, members, ROWS), abs=1e-5)
+    ensemble = _joined([_member(head, views, seed=seed) for seed in range(2)])
+    found = additive_logits(views, ensemble, seed=0)
+    assert found == pytest.approx(_by_hand(views, ensemble, ROWS), abs=1e-5)
 
 
-def test_the_projection_of_blended_members_is_that_of_what_the_blend_says() -> None:
+def test_the_projection_of_a_mixture_weighs_its_members() -> None:
     views = toys.without(toys.noise(40), "look", [1, 7])
     members = [_member(head, views) for head in ("linear", "bilinear")]
-    weights = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    final_estimator = FinalEstimator(weights, np.ones(3, dtype=np.float32))
-    found = additive_logits(views, members, ROWS, final_estimator=final_estimator, seed=0)
-    assert found == pytest.approx(_by_hand(views, members, ROWS, final_estimator), abs=1e-4)
-    assert found != pytest.approx(_by_hand(views, members, ROWS), abs=0.1)
+    found = additive_logits(views, _joined(members, [0.9, 0.1]), seed=0)
+    assert found == pytest.approx(_by_hand(views, _joined(members, [0.9, 0.1]), ROWS), abs=1e-5)
+    assert found != pytest.approx(_by_hand(views, _joined(members), ROWS), abs=0.01)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_projection_of_a_baseline_is_what_its_definition_says(name: str) -> None:
+    views, targets = toys.told_by_words(60)
+    fitted = fit_baseline(
+        BASELINES[name], views, targets, 3, train=np.arange(50), val=np.arange(50, 60), seed=0
+    )
+    ensemble = replace(
+        _joined([_member("linear", views)]), members=(fitted,), weights=(1.0,)
+    )
+    found = additive_logits(views.rows(ROWS), ensemble, seed=0)
+    assert softmax(found) == pytest.approx(
+        softmax(_by_hand(views, ensemble, ROWS)), abs=1e-4  # type: ignore[arg-type]
+    )
 
 
 def test_an_additive_model_is_its_own_projection() -> None:
     views = toys.noise(40)
     member = _member("linear", views)
-    found = softmax(additive_logits(views, [member], ROWS, seed=0))
+    found = softmax(additive_logits(views, _joined([member]), seed=0))
     assert found == pytest.approx(member.predict_proba(views), abs=1e-5)
 
 
 def test_drawn_partners_do_not_matter_to_an_additive_model() -> None:
     views = toys.noise(40)
     member = _member("linear", views)
-    found = softmax(additive_logits(views, [member], ROWS, partners=5, seed=0))
+    found = softmax(additive_logits(views, _joined([member]), partners=5, seed=0))
     assert found == pytest.approx(member.predict_proba(views), abs=1e-5)
 
 
 def test_drawn_partners_come_close_to_all() -> None:
     views = toys.noise(400)
-    members = [_member("projected", views, seed=1)]
-    exact = additive_logits(views, members, np.arange(400), partners=400, seed=0)
-    drawn = additive_logits(views, members, np.arange(400), seed=0)
+    ensemble = _joined([_member("projected", views, seed=1)])
+    exact = additive_logits(views, ensemble, partners=400, seed=0)
+    drawn = additive_logits(views, ensemble, seed=0)
     assert np.abs(exact - drawn).max() < 0.1 * exact.std(axis=0).min()
     assert not np.array_equal(exact, drawn)
 
 
 def test_same_seed_same_partners() -> None:
     views = toys.noise(60)
-    members = [_member("concat", views)]
+    ensemble = _joined([_member("concat", views)])
     first, again, other = (
-        additive_logits(views, members, np.arange(60), partners=9, seed=seed) for seed in (0, 0, 1)
+        additive_logits(views, ensemble, partners=9, seed=seed) for seed in (0, 0, 1)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -117,7 +145,7 @@ def test_same_seed_same_partners() -> None:
 def test_a_model_of_one_modality_is_its_own_projection(view: str) -> None:
     views = toys.noise(40)
     member = _member("concat", views.only([view]))
-    found = softmax(additive_logits(views, [member], ROWS, partners=7, seed=0))
+    found = softmax(additive_logits(views, _joined([member]), partners=7, seed=0))
     assert found == pytest.approx(member.predict_proba(views), abs=1e-5)
 
 
@@ -137,7 +165,7 @@ def test_a_joint_view_cannot_be_crossed() -> None:
     views = Views(drawn.features, drawn.present, {**drawn.modality, "look": "joint"})
     fit, prepared = _fitted(views, targets, toys.PLAIN)
     with pytest.raises(ConfigError, match="cannot be told from look, which saw both"):
-        emap(views, fit.ensemble, prepared, seed=0)
+        emap(views, fit.folds, prepared, seed=0)
 
 
 def _fitted(views: Views, targets: Ints, recipe: Recipe) -> tuple[CrossFit, list[ScaledRowSet]]:
@@ -155,7 +183,7 @@ XOR = Recipe(
 def test_an_exclusive_or_is_lost_in_the_projection() -> None:
     views, targets = toys.told_by_both(300)
     fit, prepared = _fitted(views, targets, XOR)
-    projection = emap(views, fit.ensemble, prepared, seed=0)
+    projection = emap(views, fit.folds, prepared, seed=0)
     found = interaction(projection, targets, draw_groups(np.arange(300), seed=0, resamples=500))
     assert found.fused.value > 0.85
     assert found.additive.value < 0.62
@@ -165,7 +193,7 @@ def test_an_exclusive_or_is_lost_in_the_projection() -> None:
 def test_what_the_text_tells_is_kept_and_no_interaction_is_claimed() -> None:
     views, targets = toys.told_by_words(300)
     fit, prepared = _fitted(views, targets, toys.PLAIN)
-    projection = emap(views, fit.ensemble, prepared, seed=0)
+    projection = emap(views, fit.folds, prepared, seed=0)
     found = interaction(projection, targets, draw_groups(np.arange(300), seed=0, resamples=500))
     assert found.additive.value > found.fused.value - 0.05
     assert not found.is_there
@@ -176,7 +204,7 @@ def test_the_fused_side_is_what_cross_fitting_gave() -> None:
     views, targets = toys.told_by_words(150)
     views = toys.without(toys.without(views, "words", [4, 9]), "look", [9])
     fit, prepared = _fitted(views, targets, toys.PLAIN)
-    projection = emap(views, fit.ensemble, prepared, seed=0)
+    projection = emap(views, fit.folds, prepared, seed=0)
     assert projection.fused == pytest.approx(fit.probabilities, abs=1e-5)
     assert projection.additive[:, 9] == pytest.approx(np.tile(fit.ensemble.prior, (2, 1)))
 
@@ -184,10 +212,12 @@ def test_the_fused_side_is_what_cross_fitting_gave() -> None:
 def test_rows_are_projected_by_members_that_held_them_out() -> None:
     views, targets = toys.told_by_words(90)
     fit, prepared = _fitted(views, targets, toys.PLAIN)
-    projection = emap(views, fit.ensemble, prepared, seed=0)
+    projection = emap(views, fit.folds, prepared, seed=0)
     fold = outer_folds(prepared)[4]
+    held = views.rows(fold.held_out)
+    wanted = softmax(additive_logits(held, fit.folds[4], seed=0))
     members = [fit.ensemble.members[place] for place in fold.sets]
-    wanted = softmax(additive_logits(views, members, fold.held_out, seed=0))
+    assert list(fit.folds[4].members) == members
     assert len(fold.held_out) < PARTNERS  # exact, whatever the seed
     assert projection.additive[fold.repeat, fold.held_out] == pytest.approx(wanted, abs=1e-6)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
@@ -12,11 +11,8 @@ from pairfuse.console import say
 
 if TYPE_CHECKING:
     from pairfuse.commands.workspace import Workspace
-    from pairfuse.recipe import Recipe
-    from pairfuse.study.crossfit import CrossFit
+    from pairfuse.study.ablation import KnownFits
     from pairfuse.study.evidence import Evidence
-
-    Fits = Mapping[tuple[Recipe, ...], CrossFit]
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -30,11 +26,11 @@ def run(parsed: argparse.Namespace) -> None:
     ablate(workspace_of(parsed))
 
 
-def ablate(workspace: Workspace, *, known: Fits | None = None) -> Evidence:
+def ablate(workspace: Workspace, *, known: KnownFits | None = None) -> Evidence:
     """Compare all arms under the same folds and the same budget; say whether the image helps.
 
     Args:
-        known: Fits of recipes on the whole table, which the fused arm does not repeat.
+        known: What training fitted on the whole table, which is not repeated.
     """
     from pairfuse.commands.run_folder import (
         drop_evidence,
@@ -55,7 +51,7 @@ def ablate(workspace: Workspace, *, known: Fits | None = None) -> Evidence:
         workspace.folded,
         workspace.search,
         nested=workspace.config.study.nested,
-        stacking=workspace.stacks,
+        ensemble=workspace.config.study.ensemble,
         known=known,
     )
     found = gather(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,23 +49,25 @@ def matrix(workspace: Workspace, *, cost_only: Sequence[str] = ()) -> list[Matri
         workspace: Its encoders are those that are combined, its study's heads join them.
         cost_only: Encoders of which only the cost is measured.
     """
+    from pairfuse.fusion.heads import check_head
     from pairfuse.stats.bootstrap import draw_groups, in_words
     from pairfuse.stats.metrics import score
     from pairfuse.study.crossfit import FoldedTable
-    from pairfuse.study.matrix import matrix_rows, models, order_heads, run_models
+    from pairfuse.study.matrix import baseline_results, matrix_rows, models, run_models
 
     search, folder = workspace.search, workspace.folder
-    heads = order_heads(search.heads)
+    heads = list(dict.fromkeys(search.heads))
+    for head in heads:
+        check_head(head)
     workspace.begin()
     table = workspace.table
     chosen = models(table.views, heads)
     say(f"matrix    {len(chosen)} models, {search.n_trials} trials each, rows as they finish")
     results: list[ModelResult] = []
     draws = draw_groups(table.groups, seed=search.seed)
-    data = FoldedTable(
-        table, workspace.prepared
-    )  # inner folds are made only where heads are stacked
-    for result in run_models(chosen, data, search, folder / "matrix"):
+    data = FoldedTable(table, workspace.prepared)
+    own = run_models(chosen, data, search, folder / "matrix")
+    for result in chain(own, baseline_results(data, seed=search.seed)):
         results.append(result)
         found = score(table.targets, result.probabilities, table.labels, draws)
         say(f"          {result.model.name:<44}macro-F1 {in_words(found.macro_f1)}")

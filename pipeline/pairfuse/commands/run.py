@@ -53,7 +53,7 @@ def run_pipeline(workspace: Workspace) -> RunResult:
     workspace = workspace.with_dataset(extracted.dataset)
     tune(workspace)
     trained = train(workspace)
-    found = ablate(workspace, known={trained.recipes: trained.fit})
+    found = ablate(workspace, known=trained.known)
     labels = predict(workspace)
     page = report(workspace)
     say("")

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from pairfuse.fusion.checkpoint import Checkpoint
     from pairfuse.recipe import Recipe
     from pairfuse.stats.metrics import Scores
+    from pairfuse.study.ablation import KnownFits
     from pairfuse.study.crossfit import CrossFit
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The recipes that were fitted, the models with their out-of-fold probabilities, the scores."""
+    """What was fitted, the mixture of it with its out-of-fold probabilities, the scores."""
 
-    recipes: tuple[Recipe, ...]
+    known: KnownFits
     fit: CrossFit
     scores: Scores
 
@@ -40,7 +41,7 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def train(workspace: Workspace) -> TrainResult:
-    """Fit the best recipes on all folds and keep the fold models as one ensemble."""
+    """Fit the best recipes and the baselines on all folds; keep the best mixture of them."""
     from pairfuse.commands.run_folder import write_history
     from pairfuse.files import write_json
     from pairfuse.fusion.checkpoint import drop_checkpoint, save_checkpoint
@@ -48,23 +49,29 @@ def train(workspace: Workspace) -> TrainResult:
     from pairfuse.report.curves import plot_history
     from pairfuse.stats.bootstrap import draw_groups, in_words
     from pairfuse.stats.metrics import score
-    from pairfuse.study.ablation import fit_recipes
+    from pairfuse.study.ablation import (
+        FUSED,
+        KnownFits,
+        baseline_arms,
+        baseline_candidates,
+        fit_recipes,
+        mix_heads,
+    )
     from pairfuse.study.objective import objective_estimate
 
     workspace.begin()
     folder, metric, table = workspace.folder, workspace.metric, workspace.table
+    data, seed = workspace.folded, workspace.config.study.seed
     recipes = _best_recipes(workspace)
-    fit = fit_recipes(
-        workspace.folded,
-        recipes,
-        seed=workspace.config.study.seed,
-        device=workspace.device,
-        stacking=workspace.stacks,
-    )
-    draws = draw_groups(table.groups, seed=workspace.config.study.seed)
+    heads = fit_recipes(data, recipes, seed=seed, device=workspace.device)
+    baselines = baseline_arms(data, seed=seed)
+    mixes = workspace.config.study.ensemble == "mixture"
+    candidates = baseline_candidates(FUSED, data, baselines, seed=seed) if mixes else {}
+    fit, shares = mix_heads(data, heads, candidates)
+    draws = draw_groups(table.groups, seed=seed)
     scores = score(table.targets, fit.probabilities, table.labels, draws)
     own = objective_estimate(table, fit.probabilities, scores, draws)
-    histories = [member.model.history for member in fit.ensemble.members]
+    histories = list(fit.histories)
     drop_checkpoint(folder / "model")  # scores of one training never lie beside another's model
     write_history(folder / "history.csv", histories)
     save_png(plot_history(histories), folder / "history.png")
@@ -73,12 +80,18 @@ def train(workspace: Workspace) -> TrainResult:
     save_checkpoint(folder / "model", build_checkpoint(workspace, fit, kept))
     other = metric not in ("macro_f1", "accuracy")
     also = f", {METRIC_NAMES[metric]} {in_words(own)}" if other else ""
-    kind = "stacked ensemble" if fit.ensemble.final_estimator else "ensemble"
+    say(f"train     kept as one ensemble: {in_shares(shares)}")
     say(
-        f"train     {len(histories)} models kept as one {kind}; out-of-fold "
+        "train     out-of-fold "
         f"macro-F1 {in_words(scores.macro_f1)}, accuracy {scores.accuracy.value:.3f}{also}"
     )
-    return TrainResult(recipes=recipes, fit=fit, scores=scores)
+    return TrainResult(known=KnownFits(recipes, heads, baselines), fit=fit, scores=scores)
+
+
+def in_shares(shares: Mapping[str, float]) -> str:
+    """Each model with its share of the mixture, the largest first."""
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {share:.0%}" for name, share in ordered)
 
 
 def build_checkpoint(workspace: Workspace, fit: CrossFit, scores: Mapping[str, Any]) -> Checkpoint:

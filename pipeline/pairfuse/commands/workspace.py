@@ -228,7 +228,7 @@ class Workspace:
 
     @cached_property
     def inner(self) -> list[InnerFolds]:
-        """The folds inside each fold, for nested searches and stacking."""
+        """The folds inside each fold, for nested searches."""
         from pairfuse.study.nested import prepare_inner
 
         return prepare_inner(
@@ -238,18 +238,13 @@ class Workspace:
             keep_rare=self._keeps_rare,
         )
 
-    @property
-    def stacks(self) -> bool:
-        """Whether the best recipes are stacked, not averaged."""
-        return self.config.study.ensemble == "stacking"
-
     @cached_property
     def folded(self) -> FoldedTable:
         """The table with its folds; with those inside each fold where the study needs them."""
         from pairfuse.study.crossfit import FoldedTable
 
-        needs_inner = self.config.study.nested or self.stacks
-        return FoldedTable(self.table, self.prepared, self.inner if needs_inner else [])
+        inner = self.inner if self.config.study.nested else []
+        return FoldedTable(self.table, self.prepared, inner)
 
     def encoder_costs(self, encoders: Sequence[Encoder] = ()) -> list[EncoderCost]:
         """What these, or the workspace's own encoders take on this machine; measured once.

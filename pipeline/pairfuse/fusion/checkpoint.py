@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,22 @@ from pairfuse import __version__
 from pairfuse.errors import CheckpointError, ConfigError, shown
 from pairfuse.files import write_bytes, write_json
 from pairfuse.fusion.blocks import HeadShape
-from pairfuse.fusion.ensemble import Ensemble, Member
-from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.baselines import FittedBaseline, load_baseline
+from pairfuse.fusion.ensemble import Ensemble, Member, Predictor
 from pairfuse.fusion.heads import is_token_head
 from pairfuse.fusion.scaling import ViewScaling
 from pairfuse.fusion.training import FittedModel, build_network
 from pairfuse.recipe import Recipe
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
 #: What rebuilding raises from a description that lacks something or is of other types.
 _MISFITS = (
     *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
     *(MemoryError, ConfigError),
 )
-#: How members answer together, and whether the checkpoint then holds a final estimator.
-_ENSEMBLES = {"average": False, "stacking": True}
+#: What a member's description says that it is.
+_HEAD, _BASELINE = "head", "baseline"
 #: What `build_encoders` takes, with the type of each.
 _OPTIONS = {"encoders": list, "pooling": str, "max_length": int, "precision": str}
 _OPTIONS |= {"truncation": str, "tokens": bool}
@@ -65,7 +65,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     weights = save(_tensors(ensemble))
     drop_checkpoint(folder)
     write_bytes(folder / WEIGHTS, weights)
-    recipes = [asdict(member.model.recipe) for member in ensemble.members]
     write_json(
         folder / DESCRIPTION,
         {
@@ -75,8 +74,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             "prior": ensemble.prior.tolist(),
             "modality": dict(ensemble.modality),
             "dims": dict(ensemble.dims),
-            "recipes": recipes,
-            "ensemble": "average" if ensemble.final_estimator is None else "stacking",
+            "members": [_described(member) for member in ensemble.members],
+            "weights": list(ensemble.weights),
             "fingerprints": dict(checkpoint.fingerprints),
             "encoder_options": dict(checkpoint.encoder_options),
             "scores": dict(checkpoint.scores),
@@ -141,36 +140,47 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return dict(description)
 
 
+def _described(member: Predictor) -> dict[str, Any]:
+    """All of a member but its arrays."""
+    if isinstance(member, Member):
+        return {"is": _HEAD, "reads": list(member.views), **asdict(member.model.recipe)}
+    assert isinstance(member, FittedBaseline)
+    return {"is": _BASELINE, **member.description()}
+
+
 def _tensors(ensemble: Ensemble) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for number, member in enumerate(ensemble.members):
-        for name, values in member.model.parameters.items():
-            out[f"{number}/model/{name}"] = np.ascontiguousarray(values)
-        for view, part in member.scaling.items():
-            out[f"{number}/mean/{view}"] = np.ascontiguousarray(part.mean)
-            out[f"{number}/axes/{view}"] = np.ascontiguousarray(part.axes)
-            out[f"{number}/deviation/{view}"] = np.ascontiguousarray(part.deviation)
-    if ensemble.final_estimator is not None:
-        out["final_estimator/weights"] = np.ascontiguousarray(ensemble.final_estimator.weights)
-        out["final_estimator/bias"] = np.ascontiguousarray(ensemble.final_estimator.bias)
+        if isinstance(member, Member):
+            own = {f"model/{name}": values for name, values in member.model.parameters.items()}
+            for view, part in member.scaling.items():
+                own[f"mean/{view}"] = part.mean
+                own[f"axes/{view}"] = part.axes
+                own[f"deviation/{view}"] = part.deviation
+        else:
+            assert isinstance(member, FittedBaseline)
+            own = member.arrays()
+        out |= {f"{number}/{name}": np.ascontiguousarray(each) for name, each in own.items()}
     return out
 
 
 def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Checkpoint:
-    recipes = [Recipe(**{**each, "views": tuple(each["views"])}) for each in description["recipes"]]
     labels = tuple(str(label) for label in description["labels"])
+    members = tuple(
+        _member(number, each, description, tensors)
+        for number, each in enumerate(description["members"])
+    )
     ensemble = Ensemble(
-        members=tuple(
-            _member(number, description, tensors, recipe) for number, recipe in enumerate(recipes)
-        ),
+        members=members,
+        weights=tuple(float(weight) for weight in description["weights"]),
         labels=labels,
         prior=np.asarray(description["prior"], dtype=np.float32),
         modality=dict(description["modality"]),
         dims={view: int(dim) for view, dim in description["dims"].items()},
-        final_estimator=_final_estimator(description, tensors),
     )
-    if ensemble.prior.shape != (len(labels),) or not ensemble.members:
+    if ensemble.prior.shape != (len(labels),) or not members:
         raise ValueError("labels, prior and members do not agree")
+    _check_members(ensemble)
     if not all(np.isfinite(values).all() for values in (ensemble.prior, *tensors.values())):
         raise ValueError("a weight is no number")
     _check_encoders(description)
@@ -190,23 +200,20 @@ def _rebuild(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Chec
     )
 
 
-def _final_estimator(
-    description: Mapping[str, Any], tensors: Mapping[str, Any]
-) -> FinalEstimator | None:
-    """What makes one prediction of the members'; none where they are averaged."""
-    is_stacked = _ENSEMBLES[description["ensemble"]]
-    if is_stacked != ("final_estimator/weights" in tensors):
-        raise ValueError("its ensemble is not that of its weights")
-    if not is_stacked:
-        return None
-    weights, bias = tensors["final_estimator/weights"], tensors["final_estimator/bias"]
-    members, classes = len(description["recipes"]), len(description["labels"])
-    heads = len(weights) // classes
-    if weights.shape != (heads * classes, classes) or bias.shape != (classes,):
-        raise ValueError("its final_estimator is of another shape than its labels")
-    if not heads or members % heads:
-        raise ValueError(f"a final_estimator of {heads} heads does not fit {members} members")
-    return FinalEstimator(weights, bias)
+def _check_members(ensemble: Ensemble) -> None:
+    """Refuse weights that are no shares, and a baseline of other views or labels."""
+    weights = ensemble.weights
+    if len(weights) != len(ensemble.members) or not all(0 < w <= 1 for w in weights):
+        raise ValueError("its weights are not those of its members")
+    if abs(sum(weights) - 1) > 1e-6:
+        raise ValueError(f"its weights sum to {sum(weights):.3f}, not to 1")
+    for member in ensemble.members:
+        if not isinstance(member, FittedBaseline):
+            continue
+        if member.num_classes != len(ensemble.labels):
+            raise ValueError(f"a baseline knows {member.num_classes} labels")
+        if any(ensemble.dims.get(view) != dim for view, dim in member.dims.items()):
+            raise ValueError("a baseline reads views of another width")
 
 
 def _check_encoders(description: Mapping[str, Any]) -> None:
@@ -222,15 +229,38 @@ def _check_encoders(description: Mapping[str, Any]) -> None:
 
 
 def _member(
-    number: int, description: Mapping[str, Any], tensors: Mapping[str, Any], recipe: Recipe
+    number: int,
+    own: Mapping[str, Any],
+    description: Mapping[str, Any],
+    tensors: Mapping[str, Any],
+) -> Predictor:
+    start, named = f"{number}/", {k: own[k] for k in own if k not in ("is", "reads")}
+    arrays = {
+        name.removeprefix(start): values
+        for name, values in tensors.items()
+        if name.startswith(start)
+    }
+    if own["is"] == _BASELINE:
+        return load_baseline(named, arrays)
+    if own["is"] != _HEAD:
+        raise ValueError(f"member {number} is neither a head nor a baseline")
+    recipe = Recipe(**{**named, "views": tuple(named["views"])})
+    return _head(recipe, own["reads"], description, arrays)
+
+
+def _head(
+    recipe: Recipe,
+    views: Sequence[str],
+    description: Mapping[str, Any],
+    arrays: Mapping[str, Any],
 ) -> Member:
     scaling = {
         view: ViewScaling(
-            tensors[f"{number}/mean/{view}"],
-            tensors[f"{number}/axes/{view}"],
-            tensors[f"{number}/deviation/{view}"],
+            arrays[f"mean/{view}"],
+            arrays[f"axes/{view}"],
+            arrays[f"deviation/{view}"],
         )
-        for view in recipe.views or description["dims"]
+        for view in views
     }
     for view, part in scaling.items():
         width, axes = int(description["dims"][view]), part.axes.shape[1]
@@ -247,11 +277,10 @@ def _member(
         recipe.hidden_dim,
         recipe.dropout,
     )
-    start = f"{number}/model/"
     parameters = {
-        name.removeprefix(start): values
-        for name, values in tensors.items()
-        if name.startswith(start)
+        name.removeprefix("model/"): values
+        for name, values in arrays.items()
+        if name.startswith("model/")
     }
     if recipe.head != "linear" and not any(
         recipe.hidden_dim in p.shape for p in parameters.values()

@@ -36,7 +36,7 @@ from pairfuse.fusion.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from pairfuse.fusion.ensemble import Ensemble, class_prior
+from pairfuse.fusion.ensemble import Ensemble, class_prior, equal_weights
 from pairfuse.fusion.fitting import RowSet, fit_members, prepare_rows
 from pairfuse.recipe import Balance, Recipe
 from pairfuse.stats.calibration import apply_temperature
@@ -359,6 +359,7 @@ class FusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.temperature_ = 1.0
         self.ensemble_ = Ensemble(
             members=tuple(members),
+            weights=equal_weights(len(members)),
             labels=tuple(str(label) for label in self.classes_.tolist()),
             prior=class_prior(targets, classes),
             modality=dict(views.modality),
@@ -479,7 +480,7 @@ def _group_classes(targets: Ints, groups: Ints) -> Ints:
 def _read_description(path: Path, ensemble: Ensemble) -> Mapping[str, Any]:
     """What `save` wrote beside the checkpoint, or what stands for it."""
     if not path.is_file():
-        recipe = asdict(ensemble.members[0].model.recipe)
+        recipe = asdict(ensemble.heads[0].model.recipe if ensemble.heads else Recipe())
         return {"params": recipe, "classes": list(ensemble.labels), "feature_names": None}
     try:
         found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))

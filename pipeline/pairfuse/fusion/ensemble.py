@@ -1,17 +1,17 @@
-"""Ensemble: trained models with their scalings and the label vocabulary, and what they predict."""
+"""Ensemble: models with their weights and the label vocabulary, and what they predict together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from pairfuse.arrays import Floats, Ints
+from pairfuse.arrays import Bools, Floats, Ints
 from pairfuse.data.pairs import Modality
 from pairfuse.errors import CheckpointError
 from pairfuse.features.views import Views
-from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.fusion.heads import is_token_head
 from pairfuse.fusion.scaling import ViewScaling, scale, scale_tokens
 from pairfuse.fusion.training import FittedModel, predict_logits
@@ -27,6 +27,21 @@ class Member:
     model: FittedModel
     scaling: Mapping[str, ViewScaling]
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views that it reads."""
+        return tuple(self.scaling)
+
+    @property
+    def reads_texts(self) -> bool:
+        """No head reads raw texts."""
+        return False
+
+    @property
+    def size(self) -> int:
+        """Number of its parameters."""
+        return sum(values.size for values in self.model.parameters.values())
+
     def predict_proba(self, views: Views) -> Floats:
         """Class probabilities, shape (N, C); other views than its own are not looked at."""
         own = views.only(list(self.scaling))
@@ -38,20 +53,53 @@ class Member:
         return np.concatenate(chunks)
 
 
+class Predictor(Protocol):
+    """What an ensemble is made of: a trained head with its scaling, or a fitted baseline."""
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views that it reads."""
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it reads the raw texts beside the views."""
+
+    @property
+    def size(self) -> int:
+        """Number of fitted numbers."""
+
+    def predict_proba(self, rows: Views, /) -> Floats:
+        """Class probabilities, shape (N, C)."""
+
+
 @dataclass(frozen=True)
 class Ensemble:
-    """Trained members: the mean of their probabilities, or a final estimator over them.
+    """Members and their weights; its probabilities are the weighted mean of theirs.
 
-    A row without any view gets the `prior`. With a final estimator the members lie recipe by
-    recipe, as many for each.
+    For a row without anything that a member reads, the member says the `prior`.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[Predictor, ...]
+    weights: tuple[float, ...]  # M, their sum is 1
     labels: tuple[str, ...]
     prior: Floats  # (C,), class frequencies in training
     modality: Mapping[str, Modality]
     dims: Mapping[str, int]
-    final_estimator: FinalEstimator | None = None
+
+    @property
+    def heads(self) -> list[Member]:
+        """The members that are trained heads."""
+        return [member for member in self.members if isinstance(member, Member)]
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether a member reads the raw texts."""
+        return any(member.reads_texts for member in self.members)
+
+    @property
+    def size(self) -> int:
+        """Fitted numbers of all members."""
+        return sum(member.size for member in self.members)
 
     def predict_proba(self, views: Views) -> Floats:
         """Class probabilities, shape (N, C).
@@ -65,33 +113,44 @@ class Ensemble:
                 f"the model was trained on views {dict(self.dims)}, found {views.dims}; "
                 "name the same encoders as in training"
             )
-        chosen = views.only(list(self.dims))
-        probabilities = ensemble_proba(
-            self.members, chosen, prior=self.prior, final_estimator=self.final_estimator
-        )
-        lost = ~np.any(list(chosen.present.values()), axis=0)
-        probabilities[lost] = self.prior
-        return probabilities
+        total = np.zeros((len(views), len(self.labels)))
+        for member, weight in zip(self.members, self.weights, strict=True):
+            probabilities = member.predict_proba(views)
+            probabilities[nothing_to_read(member, views)] = self.prior
+            total += weight * probabilities
+        return np.asarray(total, dtype=np.float32)
 
 
-def ensemble_proba(
-    members: Sequence[Member],
-    views: Views,
-    *,
-    prior: Floats,
-    final_estimator: FinalEstimator | None,
-) -> Floats:
-    """Mean of the members' probabilities, or the final estimator's of them, shape (N, C).
+def nothing_to_read(member: Predictor, views: Views) -> Bools:
+    """Rows without anything that the member reads, shape (N,)."""
+    there = [views.present[view] for view in member.views]
+    if member.reads_texts and views.texts is not None:
+        there.append(views.texts.present)
+    return np.asarray(~np.any(there, axis=0) if there else np.ones(len(views), dtype=bool))
 
-    A member that sees no view of a row gives the final estimator the prior, as when that was
-    fitted.
+
+def mix(ensembles: Sequence[Ensemble], weights: Sequence[float]) -> Ensemble:
+    """One ensemble of several, each with its weight; those of weight 0 are left out.
+
+    Args:
+        ensembles: At least one has a weight above 0.
+        weights: As many; only their proportions matter.
     """
-    each = np.stack([member.predict_proba(views) for member in members])  # (M, N, C)
-    if final_estimator is None:
-        return np.asarray(each.mean(axis=0), dtype=np.float32)
-    for member, probabilities in zip(members, each, strict=True):
-        probabilities[~np.any([views.present[view] for view in member.scaling], axis=0)] = prior
-    return softmax(final_estimator.logits(each))
+    total = sum(weights)
+    kept = [(each, weight / total) for each, weight in zip(ensembles, weights, strict=True) if weight]
+    return Ensemble(
+        members=tuple(member for each, _ in kept for member in each.members),
+        weights=tuple(weight * own for each, weight in kept for own in each.weights),
+        labels=ensembles[0].labels,
+        prior=ensembles[0].prior,
+        modality={view: kind for each, _ in kept for view, kind in each.modality.items()},
+        dims={view: dim for each, _ in kept for view, dim in each.dims.items()},
+    )
+
+
+def equal_weights(members: int) -> tuple[float, ...]:
+    """Weights of members that count alike."""
+    return (1 / members,) * members
 
 
 def class_prior(targets: Ints, num_classes: int) -> Floats:

@@ -326,11 +326,6 @@ def check_head(name: str, *, has_tokens: bool = False) -> None:
     Raises:
         ConfigError: Says which, and what to choose.
     """
-    if name == "stacking":
-        raise ConfigError(
-            "stacking joins other heads: name it beside two of them in `pairfuse matrix`, or use "
-            "--set study.ensemble=stacking"
-        )
     if name not in HEADS:
         usable = [head for head in HEADS if has_tokens or not is_token_head(head)]
         raise ConfigError(f"no head {name!r}; choose one of {', '.join(usable)}")

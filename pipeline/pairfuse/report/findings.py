@@ -25,7 +25,7 @@ from pairfuse.report.markup import (
 )
 from pairfuse.stats.paired import Comparison
 from pairfuse.study.ablation import FUSED, TEXT_ONLY
-from pairfuse.study.evidence import ArmResult, Evidence
+from pairfuse.study.evidence import ArmResult, Evidence, arm_shares, best_baseline
 from pairfuse.study.missing_modality import NOTHING
 from pairfuse.study.strata import Agreement, Stratum
 from pairfuse.study.verdict import find
@@ -63,15 +63,15 @@ def verdict(found: ReportInput) -> Markup:
 
 
 def _headline_facts(evidence: Evidence) -> list[tuple[str, str, str]]:
-    against = evidence.verdict.against
+    best, against = evidence.verdict.best, evidence.verdict.against
     out = []
-    for name in (FUSED, against):
+    for name in (best, against):
         if arm := evidence.arm(name):
             f1 = arm.scores.macro_f1
             out.append((f"macro-F1, {name}", number(f1.value), _bounds(f1.low, f1.high)))
-    gap = find(evidence.comparisons, FUSED, against)
+    gap = find(evidence.comparisons, best, against)
     bounds = f"{signed(gap.low)} to {signed(gap.high)}"
-    out.append((f"{FUSED} {MINUS} {against}", signed(gap.value), f"95 % interval {bounds}"))
+    out.append((f"{best} {MINUS} {against}", signed(gap.value), f"95 % interval {bounds}"))
     rows = f"judged on {number(evidence.design.rows)} pairs"
     return [*out, ("use", evidence.verdict.advice, rows)]
 
@@ -99,13 +99,20 @@ def arms(found: ReportInput) -> Section | None:
         return None
     rows = [[arm.name, *_scores(arm)] for arm in every]
     made = [
-        [arm.name, " + ".join(arm.views) or "none", " + ".join(arm.heads) or "none"]
+        [
+            arm.name,
+            " + ".join(arm.views) or "none",
+            " + ".join(arm.heads) or "none",
+            arm_shares(found.evidence, arm.name) or "itself",
+        ]
         for arm in every
     ]
     times = "once" if design.repeats == 1 else f"{design.repeats} times"
     models = (
         "fused reads text and image, text-only and image-only one of them; a model named after an "
-        "encoder reads what that encoder gives; prior and majority are baselines that read neither."
+        "encoder reads what that encoder gives. Each is a mixture of trained heads and baselines, "
+        "selected on the other folds. The baselines stand alone too: linear models on TF-IDF and on "
+        "the features, nearest neighbours, boosted trees; prior and majority read nothing."
     )
     said = (
         f"Each model is judged by {design.folds}-fold cross-validation, {times}: no pair is scored "
@@ -114,12 +121,30 @@ def arms(found: ReportInput) -> Section | None:
     )
     parts = [
         words(models, said),
+        *_over_baseline(found.evidence),
         show([plot_arms(every, "macro_f1"), plot_arms(every, "accuracy")], "two"),
         table(("model", *SCORES.values()), rows, first=FUSED),
-        fold("what each model is made of", table(("model", "encoders", "heads"), made)),
+        fold("what each model is made of", table(("model", "encoders", "heads", "mixture"), made)),
         *_missing_modality(found.evidence),
     ]
     return Section("arms", "Models", join(parts))
+
+
+def _over_baseline(evidence: Evidence) -> list[Markup]:
+    """What the mixture adds to the best of the baselines."""
+    best = best_baseline(evidence)
+    if best is None:
+        return []
+    gap = next(c for c in evidence.comparisons if {c.first, c.second} == {FUSED, best.name})
+    found = find(evidence.comparisons, FUSED, best.name)
+    row = [
+        f"{FUSED} {MINUS} {best.name}",
+        interval(best.scores.macro_f1),
+        interval(found, sign=True),
+        p_value(gap.p_holm),
+    ]
+    heading = ("what the mixture adds", "best baseline, macro-F1", "difference", "Holm-adjusted p")
+    return [table(heading, [row])]
 
 
 def _scores(arm: ArmResult) -> list[str]:

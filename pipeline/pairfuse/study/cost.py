@@ -18,7 +18,7 @@ from datetime import datetime
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pairfuse.data.images import open_image
 from pairfuse.data.pairs import Modality
@@ -29,9 +29,6 @@ from pairfuse.errors import DataError, EncoderError, PairfuseError
 from pairfuse.features.prefetch import Content
 from pairfuse.files import read_bytes
 from pairfuse.memory import keep_memory
-
-if TYPE_CHECKING:
-    from pairfuse.fusion.ensemble import Member
 
 #: Contents that are encoded in each of the rounds, and inputs whose operations are counted.
 SAMPLE, ROUNDS, COUNTED = 32, 5, 4
@@ -180,11 +177,6 @@ def measure(encoder: Encoder, sample: Sequence[Content], *, device: str) -> Enco
         parameters=parameters,
         gflops=gflops,
     )
-
-
-def head_parameters(members: Sequence[Member]) -> int:
-    """Trained numbers in all heads of an ensemble."""
-    return sum(values.size for member in members for values in member.model.parameters.values())
 
 
 def arm_costs(

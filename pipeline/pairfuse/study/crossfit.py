@@ -15,11 +15,11 @@ import numpy as np
 from pairfuse.arrays import Floats, Ints
 from pairfuse.data.soft_labels import SoftLabels
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Ensemble, class_prior, softmax
-from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.baselines import Baseline, fit_baseline
+from pairfuse.fusion.ensemble import Ensemble, Member, class_prior, equal_weights, mix, softmax
 from pairfuse.fusion.fitting import RecipeCallback, ScaledRowSet, fit_members
 from pairfuse.recipe import Recipe
-from pairfuse.study.folds import count_repeats
+from pairfuse.study.folds import Fold, count_repeats, outer_folds
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,20 @@ class FoldedTable:
     """A table with its folds: what every arm, search and model of a study shares.
 
     `prepared` are the row sets with the scalings fitted on their training rows; `inner` the folds
-    inside each fold, empty where nothing is nested or stacked.
+    inside each fold, empty where nothing is nested.
     """
 
     table: Table
     prepared: Sequence[ScaledRowSet]
     inner: Sequence[InnerFolds] = ()
 
-    def only(self, views: Sequence[str]) -> FoldedTable:
-        """The same rows and folds with these views alone."""
+    def only(self, views: Sequence[str], *, texts: bool = False) -> FoldedTable:
+        """The same rows and folds with these views alone, and with the raw texts if asked for."""
+        chosen = self.table.views.only(views)
+        if not texts:
+            chosen = replace(chosen, texts=None)
         return FoldedTable(
-            table=replace(self.table, views=self.table.views.only(views)),
+            table=replace(self.table, views=chosen),
             prepared=_only_scalings(self.prepared, views),
             inner=[
                 replace(fold, prepared=tuple(_only_scalings(fold.prepared, views)))
@@ -90,17 +93,21 @@ class FoldedTable:
 
 @dataclass(frozen=True)
 class CrossFit:
-    """All members, and the probabilities of rows that none of their makers saw.
+    """Models of all folds, and the probabilities of rows that none of their makers saw.
 
-    The members of the ensemble lie recipe by recipe, for each recipe row set by row set;
-    `seconds` is the time that fitting them took. Where the recipes are stacked, `final_estimators`
-    are those that gave the probabilities, one for each fold of each repeat.
+    Attributes:
+        ensemble: Predicts new pairs.
+        folds: Of each fold of each repeat the ensemble that held its rows out.
+        probabilities: Shape (R, N, C), out-of-fold, of each repeat of the folds.
+        histories: Epochs of each head that was trained for it.
+        seconds: Time that fitting took.
     """
 
     ensemble: Ensemble
-    probabilities: Floats  # (R, N, C), out-of-fold, of each repeat of the folds
+    folds: tuple[Ensemble, ...]
+    probabilities: Floats
+    histories: tuple[list[dict[str, float]], ...] = ()
     seconds: float = 0.0
-    final_estimators: tuple[FinalEstimator, ...] = ()
 
     @property
     def mean(self) -> Floats:
@@ -152,48 +159,124 @@ def cross_fit(
     out = []
     for recipe, members in zip(recipes, fitted, strict=True):
         chosen = table.views.only(sorted(recipe.views or table.views.features))
-        ensemble = Ensemble(
-            members=tuple(members),
-            labels=table.labels,
-            prior=prior,
-            modality=dict(chosen.modality),
-            dims=chosen.dims,
+
+        def joined(some: Sequence[Member], views: Views = chosen) -> Ensemble:
+            return Ensemble(
+                members=tuple(some),
+                weights=equal_weights(len(some)),
+                labels=table.labels,
+                prior=prior,
+                modality=dict(views.modality),
+                dims=views.dims,
+            )
+
+        out.append(
+            CrossFit(
+                ensemble=joined(members),
+                folds=tuple(
+                    joined([members[number] for number in fold.sets])
+                    for fold in outer_folds(prepared)
+                ),
+                probabilities=_out_of_fold(chosen, members, prepared, prior),
+                histories=tuple(member.model.history for member in members),
+                seconds=seconds,
+            )
         )
-        out.append(CrossFit(ensemble, _out_of_fold(chosen, ensemble, prepared), seconds))
     return out
 
 
-def combine(fits: Sequence[CrossFit]) -> CrossFit:
-    """One ensemble of several recipes' members; each recipe has the same weight in the mean."""
-    mean = np.mean([fit.probabilities for fit in fits], axis=0)
+def cross_fit_baseline(
+    baseline: Baseline, table: Table, prepared: Sequence[ScaledRowSet], *, seed: int
+) -> CrossFit:
+    """Fit a baseline in every fold, and once more on all rows for new pairs.
+
+    Args:
+        baseline: A row of `BASELINES`.
+        table: Labelled rows; what the baseline reads of them is up to it.
+        prepared: Row sets; the first of a fold says which rows choose the settings.
+        seed: Of what is drawn.
+    """
+    start = time.perf_counter()
+    classes, views = len(table.labels), table.views
+    prior = class_prior(table.targets, classes)
+
+    def fitted(train: Ints, val: Ints) -> Ensemble:
+        member = fit_baseline(
+            baseline, views, table.targets, classes, train=train, val=val, seed=seed
+        )
+        return Ensemble(
+            members=(member,),
+            weights=(1.0,),
+            labels=table.labels,
+            prior=prior,
+            modality={view: views.modality[view] for view in member.views},
+            dims={view: views.dims[view] for view in member.views},
+        )
+
+    folds, ensembles = outer_folds(prepared), []
+    probabilities = np.zeros((count_repeats(prepared), len(views), classes), dtype=np.float32)
+    for fold in folds:
+        own = prepared[fold.sets[0]].rows
+        ensembles.append(fitted(own.train, own.val))
+        held = views.rows(fold.held_out)
+        probabilities[fold.repeat, fold.held_out] = ensembles[-1].predict_proba(held)
+    val = prepared[folds[0].sets[0]].rows.val
+    train = np.setdiff1d(np.arange(len(views)), val)
     return CrossFit(
-        ensemble=join([fit.ensemble for fit in fits]),
-        probabilities=np.asarray(mean, dtype=np.float32),
+        ensemble=fitted(train, val),
+        folds=tuple(ensembles),
+        probabilities=probabilities,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def combine(
+    fits: Sequence[CrossFit],
+    weights: Sequence[float] | None = None,
+    fold_weights: Sequence[Sequence[float]] | None = None,
+    *,
+    folds: Sequence[Fold],
+) -> CrossFit:
+    """One fit of several.
+
+    Args:
+        fits: K fits on the same rows and folds.
+        weights: Of each in the ensemble for new pairs, (K,); none for equal ones.
+        fold_weights: Of each in the ensemble of each fold, (F, K); none for `weights`.
+        folds: The F folds of all repeats.
+    """
+    weights = weights or [1.0] * len(fits)
+    fold_weights = fold_weights or [weights] * len(folds)
+    probabilities = np.zeros_like(fits[0].probabilities)
+    for fold, own in zip(folds, fold_weights, strict=True):
+        shares = np.asarray(own) / np.sum(own)
+        each = np.stack([fit.probabilities[fold.repeat, fold.held_out] for fit in fits])
+        probabilities[fold.repeat, fold.held_out] = np.tensordot(shares, each, axes=1)
+    return CrossFit(
+        ensemble=mix([fit.ensemble for fit in fits], weights),
+        folds=tuple(
+            mix([fit.folds[number] for fit in fits], own)
+            for number, own in enumerate(fold_weights)
+        ),
+        probabilities=probabilities,
+        histories=tuple(history for fit in fits for history in fit.histories),
         seconds=sum(fit.seconds for fit in fits),
     )
 
 
-def join(ensembles: Sequence[Ensemble]) -> Ensemble:
-    """All members of these ensembles, in order, over all their views."""
-    return replace(
-        ensembles[0],
-        members=tuple(member for each in ensembles for member in each.members),
-        modality={view: kind for each in ensembles for view, kind in each.modality.items()},
-        dims={view: dim for each in ensembles for view, dim in each.dims.items()},
-    )
-
-
-def _out_of_fold(views: Views, ensemble: Ensemble, prepared: Sequence[ScaledRowSet]) -> Floats:
+def _out_of_fold(
+    views: Views, members: Sequence[Member], prepared: Sequence[ScaledRowSet], prior: Floats
+) -> Floats:
     """Mean over the members that held a row out, shape (R, N, C), zero where none did.
 
     Rows without any view get the prior.
     """
-    total = np.zeros((count_repeats(prepared), len(views), len(ensemble.labels)))
-    for member, part in zip(ensemble.members, prepared, strict=True):
+    total = np.zeros((count_repeats(prepared), len(views), len(prior)))
+    for member, part in zip(members, prepared, strict=True):
         if member.model.held_out is not None:
             total[part.rows.repeat, part.rows.held_out] += softmax(member.model.held_out)
     is_empty = ~np.any(list(views.present.values()), axis=0)  # (N,)
-    total[:, is_empty] = ensemble.prior
+    total[:, is_empty] = prior
     # Dividing by the sum, not by a count, keeps rows that no member held out at zero.
     mean = total / np.maximum(total.sum(axis=2, keepdims=True), 1e-12)
     return np.asarray(mean, dtype=np.float32)

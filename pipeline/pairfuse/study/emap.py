@@ -19,15 +19,15 @@ from torch.func import vmap
 from pairfuse.arrays import Floats, Ints
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Ensemble, Member, ensemble_proba, softmax
-from pairfuse.fusion.final_estimator import FinalEstimator
+from pairfuse.fusion.baselines import FittedBaseline
+from pairfuse.fusion.ensemble import Ensemble, Member, Predictor, nothing_to_read, softmax
 from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.fusion.heads import FusionNetwork, is_token_head
 from pairfuse.fusion.scaling import scale
 from pairfuse.fusion.training import build_network
 from pairfuse.stats.bootstrap import Draws, Estimate, over_repeats
 from pairfuse.stats.metrics import drawn_macro_f1, macro_f1, macro_f1_estimate
-from pairfuse.study.folds import fold_members, outer_folds
+from pairfuse.study.folds import outer_folds
 
 #: Rows that lend their text or image to the others of a fold; all of them where there are fewer.
 PARTNERS = 100
@@ -67,72 +67,63 @@ class Interaction:
 
 def emap(
     views: Views,
-    ensemble: Ensemble,
+    ensembles: Sequence[Ensemble],
     prepared: Sequence[ScaledRowSet],
     *,
     partners: int = PARTNERS,
-    final_estimators: Sequence[FinalEstimator] = (),
     seed: int,
 ) -> Projection:
     """Project every fold of every repeat.
 
     Args:
         views: All rows, not scaled.
-        ensemble: Member k was trained on row set `k % len(prepared)`.
+        ensembles: Of each fold the models that held its rows out.
         prepared: Row sets; those of one fold hold the same rows out.
         partners: See `additive_logits`.
-        final_estimators: Of each fold, where the recipes are stacked; else members are averaged.
         seed: Fold number f draws its partners with `seed + f`.
 
     Returns:
-        Rows without any view have the ensemble's prior in both.
+        Rows without anything to read have the prior in both.
 
     Raises:
-        ConfigError: A view of the ensemble is joint: it is known for the pairs that there are, not
+        ConfigError: A view of an ensemble is joint: it is known for the pairs that there are, not
             for the text of one with the image of another.
     """
-    if joint := joint_views(ensemble):
+    if joint := joint_views(ensembles):
         raise ConfigError(
             f"the interaction of text and image cannot be told from {joint[0]}, which saw both "
             "together; leave it out of --encoders"
         )
-    if reads_tokens(ensemble):
+    if reads_tokens(ensembles):
         raise ConfigError(
             "the interaction of text and image is told of heads that read pooled views, and one "
             "of these reads tokens; choose another recipe.head"
         )
     folds = outer_folds(prepared)
-    shape = (1 + max(fold.repeat for fold in folds), len(views), len(ensemble.labels))
+    shape = (1 + max(fold.repeat for fold in folds), len(views), len(ensembles[0].labels))
     fused, additive = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-    for number, fold in enumerate(folds):
-        members = fold_members(ensemble, fold, len(prepared))
-        final_estimator = final_estimators[number] if final_estimators else ensemble.final_estimator
-        fused[fold.repeat, fold.held_out] = ensemble_proba(
-            members,
-            views.rows(fold.held_out),
-            prior=ensemble.prior,
-            final_estimator=final_estimator,
-        )
-        logits = additive_logits(
-            *(views, members, fold.held_out),
-            partners=partners,
-            final_estimator=final_estimator,
-            seed=seed + number,
-        )
+    for number, (fold, ensemble) in enumerate(zip(folds, ensembles, strict=True)):
+        held = views.rows(fold.held_out)
+        fused[fold.repeat, fold.held_out] = ensemble.predict_proba(held)
+        logits = additive_logits(held, ensemble, partners=partners, seed=seed + number)
+        lost = np.all([nothing_to_read(member, held) for member in ensemble.members], axis=0)
         additive[fold.repeat, fold.held_out] = softmax(logits)
-    lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
-    fused[:, lost] = additive[:, lost] = ensemble.prior
+        additive[fold.repeat, fold.held_out[lost]] = ensemble.prior
     return Projection(fused, additive)
 
 
-def joint_views(ensemble: Ensemble) -> list[str]:
-    """Views of an ensemble that saw text and image together."""
-    return [view for view in ensemble.dims if ensemble.modality[view] == "joint"]
+def joint_views(ensembles: Sequence[Ensemble]) -> list[str]:
+    """Views of these ensembles that saw text and image together."""
+    return [
+        view for each in ensembles for view in each.dims if each.modality[view] == "joint"
+    ]
 
 
-def reads_tokens(ensemble: Ensemble) -> bool:
+def reads_tokens(ensembles: Sequence[Ensemble]) -> bool:
     """Whether a member reads tokens, of which there are too many to cross each row with others."""
-    return any(is_token_head(member.model.recipe.head) for member in ensemble.members)
+    return any(
+        is_token_head(member.model.recipe.head) for each in ensembles for member in each.heads
+    )
 
 
 def interaction(projection: Projection, targets: Ints, draws: Draws) -> Interaction:
@@ -154,43 +145,57 @@ def interaction(projection: Projection, targets: Ints, draws: Draws) -> Interact
 
 
 def additive_logits(
-    views: Views,
-    members: Sequence[Member],
-    rows: Ints,
-    *,
-    partners: int = PARTNERS,
-    final_estimator: FinalEstimator | None = None,
-    seed: int,
+    rows: Views, ensemble: Ensemble, *, partners: int = PARTNERS, seed: int
 ) -> Floats:
-    """The best additive stand-in for what the members say together, for these rows.
+    """The best additive stand-in for what an ensemble says, for these rows.
 
-    f(i, j) is the log of the members' joint probability for the text of row i with the image of row
-    j. Row i gets the mean of f(i, .) over images plus the mean of f(., i) over texts, less the mean
+    f(i, j) is the log of the ensemble's probability for the text of row i with the image of row j.
+    Row i gets the mean of f(i, .) over images plus the mean of f(., i) over texts, less the mean
     of f over both. What a row lacks is lacking in its pairs too.
 
     Args:
-        views: All rows, not scaled.
-        members: Models that were not trained on these rows.
-        rows: Shape (n,), rows of one fold.
+        rows: The n rows of one fold, not scaled; the ensemble was not trained on them.
+        ensemble: Its members' probabilities are averaged by their weights.
         partners: Rows that are drawn to average over; exact where n is not larger.
-        final_estimator: What makes one probability of the members'; none for their mean.
         seed: Seed of that draw.
 
     Returns:
-        Shape (n, C), in the order of `rows`.
+        Shape (n, C).
     """
     drawn = np.random.default_rng(seed).permutation(len(rows))[:partners]
-    fold = views.rows(rows)
-    crossings = [_Crossing.of(member, fold) for member in members]
+    crossings = [_crossing(member, rows) for member in ensemble.members]
     everyone, partner = torch.arange(len(rows)), torch.from_numpy(np.sort(drawn))
-    over_images = _log_votes(crossings, final_estimator, everyone, partner)  # (n, P, C)
+
+    def log_votes(texts: Tensor, images: Tensor) -> Tensor:  # (T, I, C)
+        parts = []
+        for block in torch.split(texts, max(1, _CHUNK // len(images))):
+            each = zip(crossings, ensemble.weights, strict=True)
+            total = sum(weight * crossing(block, images) for crossing, weight in each)
+            parts.append(torch.as_tensor(total).clamp_min(_LEAST).log())
+        return torch.cat(parts)
+
+    over_images = log_votes(everyone, partner)  # (n, P, C)
     if len(partner) == len(rows):
         over_texts = over_images.transpose(0, 1)
     else:
-        over_texts = _log_votes(crossings, final_estimator, partner, everyone).transpose(0, 1)
+        over_texts = log_votes(partner, everyone).transpose(0, 1)
     overall = over_images[partner].mean(dim=(0, 1))
-    out: Floats = (over_images.mean(dim=1) + over_texts.mean(dim=1) - overall).numpy()
+    out: Floats = (over_images.mean(dim=1) + over_texts.mean(dim=1) - overall).float().numpy()
     return out
+
+
+def _crossing(member: Predictor, rows: Views) -> Callable[[Tensor, Tensor], Tensor]:
+    """What gives the probabilities (T, I, C) of the texts of some rows with images of others."""
+    if isinstance(member, Member):
+        return _Crossing.of(member, rows).probabilities
+    assert isinstance(member, FittedBaseline)
+    baseline = member
+
+    def probabilities(texts: Tensor, images: Tensor) -> Tensor:
+        crossed = baseline.crossed(rows.rows(texts.numpy()), rows.rows(images.numpy()))
+        return torch.from_numpy(crossed)
+
+    return probabilities
 
 
 @dataclass(frozen=True)
@@ -237,24 +242,3 @@ def _taken(
     views: Mapping[str, tuple[Tensor, Tensor]], rows: Tensor
 ) -> dict[str, tuple[Tensor, Tensor]]:
     return {view: (values[rows], present[rows]) for view, (values, present) in views.items()}
-
-
-def _log_votes(
-    crossings: Sequence[_Crossing],
-    final_estimator: FinalEstimator | None,
-    texts: Tensor,
-    images: Tensor,
-) -> Tensor:
-    """Log of the members' joint probability of each text with each image, (T, I, C)."""
-    parts = []
-    for block in torch.split(texts, max(1, _CHUNK // len(images))):
-        each = torch.stack([member.probabilities(block, images) for member in crossings])
-        found = each.mean(dim=0) if final_estimator is None else _blended(each, final_estimator)
-        parts.append(found.clamp_min(_LEAST).log())
-    return torch.cat(parts)
-
-
-def _blended(chances: Tensor, final_estimator: FinalEstimator) -> Tensor:
-    """From all members' probabilities, (M, T, I, C), to (T, I, C)."""
-    found = softmax(final_estimator.logits(chances.flatten(1, 2).numpy()))
-    return torch.from_numpy(found).reshape(chances.shape[1:])

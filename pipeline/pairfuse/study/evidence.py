@@ -18,6 +18,7 @@ import numpy as np
 from pairfuse.config import StudyConfig
 from pairfuse.console import columns
 from pairfuse.errors import DataError, shown
+from pairfuse.fusion.baselines import BASELINES
 from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.stats.bootstrap import draw_groups, in_words
 from pairfuse.stats.calibration import Calibration, calibrated, calibration
@@ -27,7 +28,7 @@ from pairfuse.stats.metrics import Scores, score
 from pairfuse.stats.paired import Comparison, compare_all
 from pairfuse.stats.selective import SelectivePoint, selective_curve
 from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY, Arm
-from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs, head_parameters
+from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs
 from pairfuse.study.crossfit import Table
 from pairfuse.study.emap import Interaction, emap, interaction, joint_views, reads_tokens
 from pairfuse.study.folds import fold_numbers, outer_folds
@@ -36,7 +37,7 @@ from pairfuse.study.strata import Agreement, Stratum, agreement, strata
 from pairfuse.study.verdict import Verdict, build_verdict, find
 
 #: Of what `to_dict` writes; another number is refused.
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,16 @@ class Design:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One row of the ablation: the views and heads that it uses, none of a baseline; its scores."""
+    """One row of the ablation: the views and heads that it uses, none of a dummy; its scores.
+
+    `shares` says what each model counts in the arm's mixture; a baseline has none.
+    """
 
     name: str
     views: tuple[str, ...]
     heads: tuple[str, ...]
     scores: Scores
+    shares: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -152,14 +157,8 @@ def gather(
     assert fit is not None
     together = None
     # A joint view is known for the pairs that there are and cannot be crossed; nor can tokens.
-    if not joint_views(fit.ensemble) and not reads_tokens(fit.ensemble):
-        projection = emap(
-            table.views,
-            fit.ensemble,
-            prepared,
-            final_estimators=fit.final_estimators,
-            seed=study.seed,
-        )
+    if not joint_views(fit.folds) and not reads_tokens(fit.folds):
+        projection = emap(table.views, fit.folds, prepared, seed=study.seed)
         together = interaction(projection, targets, draws)
     places = strata(table, texts, (text_only, image_only, fused), draws, seed=study.seed)
     folds = fold_numbers(outer_folds(prepared), len(targets))
@@ -188,6 +187,8 @@ def gather(
             costs=costs,
             cascade=saved,
             text_arms=_text_arms(arms, table),
+            both_arms=_both_arms(arms, table),
+            baselines=[arm.name for arm in arms if arm.name in BASELINES],
             groups=draws.groups,
             with_image=_with_image(table),
         ),
@@ -197,14 +198,13 @@ def gather(
                 views=tuple(arm.views),
                 heads=tuple(sorted({recipe.head for recipe in arm.recipes})),
                 scores=scores[arm.name],
+                shares=dict(arm.shares),
             )
             for arm in arms
         ),
         comparisons=tuple(comparisons),
         emap=together,
-        missing_modality=missing_modality_scores(
-            table, fit.ensemble, prepared, draws, final_estimators=fit.final_estimators
-        ),
+        missing_modality=missing_modality_scores(table, fit, prepared, draws),
         strata=tuple(places),
         agreement=agreement(targets, text_only, image_only),
         cost=tuple(costs),
@@ -226,7 +226,11 @@ def evidence_lines(found: Evidence) -> list[str]:
         rows.append([arm.name, *cells, f"{scores.auroc.value:.3f}", *per_class])
     numbers = {1, *range(3, len(rows[0]))}
     lines = columns(rows, right=numbers)
-    for other in (TEXT_ONLY, IMAGE_ONLY):
+    shares = arm_shares(found)
+    if shares:
+        lines.append(f"{FUSED} is a mixture of {shares}")
+    best = best_baseline(found)
+    for other in (TEXT_ONLY, IMAGE_ONLY, *([best.name] if best else [])):
         gap = find(found.comparisons, FUSED, other)
         clear = "a clear" if gap.low > 0 or gap.high < 0 else "no clear"
         lines.append(
@@ -241,6 +245,19 @@ def evidence_lines(found: Evidence) -> list[str]:
     return [*_beside("ablate", lines), *_beside("verdict", said)]
 
 
+def arm_shares(found: Evidence, name: str = FUSED) -> str:
+    """What an arm's mixture is made of, in words, the largest share first."""
+    arm = found.arm(name)
+    ordered = sorted(arm.shares.items(), key=lambda item: -item[1]) if arm else []
+    return ", ".join(f"{model} {share:.0%}" for model, share in ordered)
+
+
+def best_baseline(found: Evidence) -> ArmResult | None:
+    """The baseline of the highest macro-F1."""
+    plain = [arm for arm in found.arms if arm.name in BASELINES]
+    return max(plain, key=lambda arm: arm.scores.macro_f1.value, default=None)
+
+
 def _beside(title: str, lines: Sequence[str]) -> list[str]:
     """The title before the first line, the others below it."""
     return [f"{'' if at else title:<10}{line}" for at, line in enumerate(lines)]
@@ -249,7 +266,18 @@ def _beside(title: str, lines: Sequence[str]) -> list[str]:
 def _text_arms(arms: Sequence[Arm], table: Table) -> list[str]:
     """Trained arms that may use texts alone."""
     texts = set(table.views.of("text"))
-    return [arm.name for arm in arms if arm.views and set(arm.views) <= texts]
+    return [arm.name for arm in arms if arm.fit and set(arm.views) <= texts]
+
+
+def _both_arms(arms: Sequence[Arm], table: Table) -> list[str]:
+    """Trained arms that may use texts and images."""
+    kinds = table.views.modality
+    return [
+        arm.name
+        for arm in arms
+        if arm.fit
+        and {"text", "image"} <= {kinds[view] for view in arm.views}
+    ]
 
 
 def _with_image(table: Table) -> int:
@@ -262,11 +290,10 @@ def _parts(arm: Arm) -> ArmParts:
     """What a trained arm is made of; only the views that its recipes use have to be encoded."""
     assert arm.fit is not None
     ensemble = arm.fit.ensemble
-    final = ensemble.final_estimator.size if ensemble.final_estimator else 0
     return ArmParts(
         name=arm.name,
         views=tuple(view for view in arm.views if view in ensemble.dims),
-        parameters=head_parameters(ensemble.members) + final,
+        parameters=ensemble.size,
         train_seconds=arm.fit.seconds,
     )
 

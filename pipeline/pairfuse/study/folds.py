@@ -16,7 +16,6 @@ import numpy as np
 from pairfuse.arrays import Doubles, Ints
 from pairfuse.data.rare_labels import check_labels, pairs_needed
 from pairfuse.errors import DataError
-from pairfuse.fusion.ensemble import Ensemble, Member
 from pairfuse.fusion.fitting import RowSet, ScaledRowSet
 
 #: One in eight of the rows that a fold does not hold out decides when to stop: with five folds
@@ -125,11 +124,6 @@ def fold_numbers(folds: Sequence[Fold], rows: int) -> Ints:
     for number, fold in enumerate(folds):
         out[fold.repeat, fold.held_out] = number
     return out
-
-
-def fold_members(ensemble: Ensemble, fold: Fold, sets: int) -> list[Member]:
-    """The members that held the rows of a fold out; member k was trained on row set `k % sets`."""
-    return [member for place, member in enumerate(ensemble.members) if place % sets in fold.sets]
 
 
 def _split(targets: Ints, groups: Ints, parts: int, seed: int) -> list[Ints]:

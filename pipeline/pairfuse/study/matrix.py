@@ -2,8 +2,7 @@
 
 A finished result is kept beside the run's other files, so a matrix that was stopped goes on where
 it was. A result is known by its data, folds, search and head, and is made anew when one of them
-changes. Where heads are stacked, the result is made of those of the same views, and is known by
-what these hold.
+changes. The baselines stand below the models: what does not beat them is not worth its training.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,42 +21,38 @@ from pairfuse.data.pairs import Modality
 from pairfuse.errors import ConfigError
 from pairfuse.features.views import Views
 from pairfuse.files import write_bytes, write_json
-from pairfuse.fusion.heads import check_head
 from pairfuse.recipe import Recipe
 from pairfuse.stats.bootstrap import Draws
 from pairfuse.stats.metrics import Scores, score
 from pairfuse.stats.paired import Comparison, compare_all
-from pairfuse.study.ablation import Arm, run_arm
-from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs, head_parameters
-from pairfuse.study.crossfit import FoldedTable, InnerFolds, Table
-from pairfuse.study.nested import prepare_inner
+from pairfuse.study.ablation import Arm, baseline_arms, run_arm
+from pairfuse.study.cost import ArmCost, ArmParts, EncoderCost, arm_costs
+from pairfuse.study.crossfit import FoldedTable, Table
 from pairfuse.study.search_space import build_space
-from pairfuse.study.stacking import fit_stacking
 from pairfuse.study.tuning import SearchSpec, study_fingerprint
 
 #: The order of views that stand alone.
 MODALITY_ORDER: tuple[Modality, ...] = ("text", "image", "joint")
-#: Named among heads: the others of the same views, stacked under a linear model.
-STACKING = "stacking"
 
 
 @dataclass(frozen=True)
 class Model:
-    """One combination: the views that it sees and the head that joins them."""
+    """One combination: the views that it sees and the head that joins them; or a baseline."""
 
     views: tuple[str, ...]
     head: str
+    baseline: str = ""
 
     @property
     def name(self) -> str:
-        return f"{' + '.join(self.views)}, {self.head}"
+        return self.baseline or f"{' + '.join(self.views)}, {self.head}"
 
 
 @dataclass(frozen=True)
 class ModelResult:
     """A model's out-of-fold probabilities, shape (R, N, C), and what fitting it took.
 
-    `recipe` is the best that was found; stacked heads have none of their own.
+    `recipe` is the best that was found; a baseline has none.
     """
 
     model: Model
@@ -85,25 +79,6 @@ class MatrixRow:
     against: Comparison | None
 
 
-def order_heads(heads: Sequence[str]) -> list[str]:
-    """Each head once, stacking after the heads that it is made of.
-
-    Raises:
-        ConfigError: A head is unknown, or stacking has fewer than two other heads.
-    """
-    own = [head for head in dict.fromkeys(heads) if head != STACKING]
-    for head in own:
-        check_head(head)
-    if STACKING not in heads:
-        return own
-    if len(own) < 2:
-        raise ConfigError(
-            f"stacking needs two other heads or more, found {', '.join(own) or 'none'}; "
-            'name them beside it, as in --heads "concat late stacking"'
-        )
-    return [*own, STACKING]
-
-
 def models(views: Views, heads: Sequence[str]) -> list[Model]:
     """Each text, image and joint view alone, then each text with each image by each head.
 
@@ -121,39 +96,37 @@ def run_models(
     """Tune and fit each model; what `folder` holds already is read from there.
 
     Args:
-        chosen: Models in order; stacked heads after those that they are made of.
+        chosen: Models in order.
         data: Labelled pairs with the views of all models, and their folds.
         search: The same for every model, but for its head.
         folder: Where finished results are kept.
     """
     shape = len(data.table.targets), len(data.table.labels)
-    done: dict[str, ModelResult] = {}  # by their fingerprints
-
-    @cache
-    def inner() -> list[InnerFolds]:  # made once, and only where a stacking is not read from disk
-        return prepare_inner(data.table, data.prepared, seed=search.seed)
-
     for model in chosen:
         # One head and all of the model's views: only the rest of the recipe is searched.
         base = replace(search.base, head=model.head, views=())
         own_search = replace(search, base=base, heads=(model.head,))
-        parts = {key: each for key, each in done.items() if each.model.views == model.views}
-        if model.head == STACKING:
-            key = _stacking_fingerprint(model, parts)
-        else:
-            key = _fingerprint(model, data.only(model.views), own_search)
+        key = _fingerprint(model, data.only(model.views), own_search)
         values, facts = folder / f"{key}.npy", folder / f"{key}.json"
         result = _read(model, values, facts, shape=shape)
         if result is None:
-            if model.head == STACKING:
-                own = replace(data, inner=inner()).only(model.views)
-                result = _stack(model, list(parts.values()), own, search)
-            else:
-                arm = run_arm(model.name, data.only(model.views), own_search)
-                result = _result_of(model, arm)
+            arm = run_arm(model.name, data.only(model.views), own_search)
+            result = _result_of(model, arm)
             _write(result, values, facts)
-        done[key] = result
         yield result
+
+
+def baseline_results(data: FoldedTable, *, seed: int) -> list[ModelResult]:
+    """The baselines on the same rows and folds, as rows of the matrix."""
+    return [
+        ModelResult(
+            model=Model(arm.views, "", baseline=arm.name),
+            probabilities=arm.probabilities,
+            parameters=arm.fit.ensemble.size if arm.fit else 0,
+            seconds=arm.seconds,
+        )
+        for arm in baseline_arms(data, seed=seed)
+    ]
 
 
 def matrix_rows(
@@ -221,47 +194,19 @@ def _fingerprint(model: Model, data: FoldedTable, search: SearchSpec) -> str:
     return _digest(study, model.name, asdict(replace(search, storage="", device="")))
 
 
-def _stacking_fingerprint(model: Model, parts: Mapping[str, ModelResult]) -> str:
-    """What stacked heads are known by: fingerprint, recipe and probabilities of each of them."""
-    below = [
-        [key, part.recipe and asdict(part.recipe), hashlib.sha256(part.values).hexdigest()]
-        for key, part in parts.items()
-    ]
-    return _digest(model.name, below)
-
-
 def _digest(*known_by: object) -> str:
     return hashlib.sha256(json.dumps(known_by).encode()).hexdigest()[:16]
 
 
 def _result_of(model: Model, arm: Arm) -> ModelResult:
-    assert arm.fit is not None  # only baselines have none
+    assert arm.fit is not None  # only dummies have none
     [recipe] = arm.recipes  # the best trial of the one head
     return ModelResult(
         model=model,
         probabilities=arm.probabilities,
-        parameters=head_parameters(arm.fit.ensemble.members),
+        parameters=arm.fit.ensemble.size,
         seconds=arm.fit.seconds,
         recipe=recipe,
-    )
-
-
-def _stack(
-    model: Model, parts: Sequence[ModelResult], data: FoldedTable, search: SearchSpec
-) -> ModelResult:
-    """The heads of these results under one linear model, with what all of it took."""
-    stacking = fit_stacking(
-        data,
-        [part.recipe for part in parts if part.recipe],
-        np.stack([part.probabilities for part in parts]),
-        seed=search.seed,
-        device=search.device,
-    )
-    return ModelResult(
-        model=model,
-        probabilities=stacking.probabilities,
-        parameters=sum(part.parameters for part in parts) + stacking.final_estimators[0].size,
-        seconds=sum(part.seconds for part in parts) + stacking.seconds,
     )
 
 
@@ -285,9 +230,7 @@ def _read(model: Model, values: Path, facts: Path, *, shape: tuple[int, int]) ->
         found, data = json.loads(facts.read_text("utf-8")), values.read_bytes()
         if hashlib.sha256(data).hexdigest() != found["sha256"]:
             return None
-        recipe = None
-        if model.head != STACKING:
-            recipe = Recipe(**{**found["recipe"], "views": tuple(found["recipe"]["views"])})
+        recipe = Recipe(**{**found["recipe"], "views": tuple(found["recipe"]["views"])})
         result = ModelResult(
             model=model,
             probabilities=np.load(io.BytesIO(data), allow_pickle=False),

@@ -15,77 +15,54 @@ import numpy as np
 from pairfuse.arrays import Floats
 from pairfuse.data.pairs import Modality
 from pairfuse.features.views import Views
-from pairfuse.fusion.ensemble import Ensemble, ensemble_proba
-from pairfuse.fusion.final_estimator import FinalEstimator
 from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.stats.bootstrap import Draws
 from pairfuse.stats.metrics import Scores, score
-from pairfuse.study.crossfit import Table
-from pairfuse.study.folds import fold_members, outer_folds
+from pairfuse.study.crossfit import CrossFit, Table
+from pairfuse.study.folds import count_repeats, outer_folds
 
 #: Names the row of the table in which no modality is missing.
 NOTHING = "nothing"
 
 
 def missing_modality_scores(
-    table: Table,
-    ensemble: Ensemble,
-    prepared: Sequence[ScaledRowSet],
-    draws: Draws,
-    *,
-    final_estimators: Sequence[FinalEstimator] = (),
+    table: Table, fit: CrossFit, prepared: Sequence[ScaledRowSet], draws: Draws
 ) -> dict[str, Scores]:
     """Scores with nothing missing, then with each modality missing, on the same draws of rows.
 
     Args:
-        table: All rows; the ensemble's views are among its own.
-        ensemble: Member k was trained on row set `k % len(prepared)`.
-        prepared: Row sets.
+        table: All rows; the fit's views are among its own.
+        fit: Models of all folds.
+        prepared: Row sets of these folds.
         draws: Bootstrap draws of the table's groups.
-        final_estimators: Of each fold, where the recipes are stacked.
     """
-    kinds = sorted({ensemble.modality[view] for view in ensemble.dims})
-    given = {NOTHING: table.views}
-    for kind in kinds:
-        given[kind] = without(table.views, kind)
+    ensembles = (fit.ensemble, *fit.folds)
+    kinds = {each.modality[view] for each in ensembles for view in each.dims}
+    if any(each.reads_texts for each in ensembles):
+        kinds.add("text")
+    given = {NOTHING: table.views} | {kind: without(table.views, kind) for kind in sorted(kinds)}
     return {
-        name: score(
-            table.targets,
-            held_out(views, ensemble, prepared, final_estimators),
-            table.labels,
-            draws,
-        )
+        name: score(table.targets, held_out(views, fit, prepared), table.labels, draws)
         for name, views in given.items()
     }
 
 
 def without(views: Views, modality: Modality) -> Views:
-    """The same rows with every view of one modality missing."""
+    """The same rows with every view of one modality missing, and with the text its raw texts."""
     features, present = dict(views.features), dict(views.present)
     for view in views.of(modality):
         features[view] = np.zeros_like(features[view])
         present[view] = np.zeros_like(present[view])
-    return replace(views, features=features, present=present)
+    texts = views.texts
+    if texts is not None and modality == "text":
+        texts = texts.blank()
+    return replace(views, features=features, present=present, texts=texts)
 
 
-def held_out(
-    views: Views,
-    ensemble: Ensemble,
-    prepared: Sequence[ScaledRowSet],
-    final_estimators: Sequence[FinalEstimator] = (),
-) -> Floats:
-    """Vote of the members that held a row out, (R, N, C); the prior for rows without any view."""
-    repeats = 1 + max(part.rows.repeat for part in prepared)
-    out = np.zeros((repeats, len(views), len(ensemble.labels)), dtype=np.float32)
-    for number, fold in enumerate(outer_folds(prepared)):
-        out[fold.repeat, fold.held_out] = ensemble_proba(
-            fold_members(ensemble, fold, len(prepared)),
-            views.rows(fold.held_out),
-            prior=ensemble.prior,
-            final_estimator=final_estimators[number]
-            if final_estimators
-            else ensemble.final_estimator,
-        )
-    lost = ~np.any([views.present[view] for view in ensemble.dims], axis=0)
-    out[:, lost] = ensemble.prior
+def held_out(views: Views, fit: CrossFit, prepared: Sequence[ScaledRowSet]) -> Floats:
+    """What the models that held a row out say of it, (R, N, C)."""
+    shape = count_repeats(prepared), len(views), len(fit.ensemble.labels)
+    out = np.zeros(shape, dtype=np.float32)
+    for fold, ensemble in zip(outer_folds(prepared), fit.folds, strict=True):
+        out[fold.repeat, fold.held_out] = ensemble.predict_proba(views.rows(fold.held_out))
     return out

@@ -11,17 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from pairfuse.console import progress
+from pairfuse.fusion.ensemble import mix
 from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
 from pairfuse.recipe import Recipe
-from pairfuse.study.crossfit import (
-    CrossFit,
-    FoldedTable,
-    InnerFolds,
-    Table,
-    combine,
-    cross_fit,
-    join,
-)
+from pairfuse.study.crossfit import CrossFit, FoldedTable, InnerFolds, Table, cross_fit
 from pairfuse.study.folds import count_repeats, make_folds, outer_folds
 from pairfuse.study.tuning import SearchSpec, tune
 
@@ -73,7 +66,7 @@ def prepare_inner(
 
 def nested_fit(
     data: FoldedTable, search: SearchSpec, *, name: str
-) -> tuple[tuple[Recipe, ...], CrossFit]:
+) -> tuple[tuple[Recipe, ...], dict[str, CrossFit]]:
     """Tune inside each outer fold, fit the recipes found there, predict the rows held out.
 
     Args:
@@ -82,27 +75,36 @@ def nested_fit(
         name: Begins the names of the studies.
 
     Returns:
-        The recipes of all folds, and a fit as `cross_fit` and `combine` make it.
+        The recipes of all folds; and a fit of each fold's best recipe, of each one's second best,
+        and so on, as many as all folds have.
     """
-    table = data.table
-    shape = count_repeats(data.prepared), len(table.targets), len(table.labels)
-    probabilities = np.zeros(shape, dtype=np.float32)
     found: list[tuple[Recipe, ...]] = []
     fits: list[list[CrossFit]] = []
     for fold in data.inner:
-        best = tune(table.rows(fold.rows), fold.prepared, search, name=f"{name}-nested")
+        inside = data.table.rows(fold.rows)
+        best = tune(inside, fold.prepared, search, name=f"{name}-nested")
         own = [data.prepared[number] for number in fold.outer_sets]
         # Seeded by the fold's first row set, so that no two folds start from the same weights.
         seed = search.seed + fold.outer_sets[0]
-        each = cross_fit(table, own, best.recipes, seed=seed, device=search.device)
-        held, repeat = own[0].rows.held_out, own[0].rows.repeat
-        probabilities[repeat, held] = combine(each).probabilities[repeat, held]
+        fits.append(cross_fit(data.table, own, best.recipes, seed=seed, device=search.device))
         found.append(best.recipes)
-        fits.append(each)
-    # Searches may end with different numbers of recipes; what is kept is as many as all have, so
-    # that the ensemble's members lie recipe by recipe, row set by row set.
     fewest = min(len(each) for each in fits)
-    ensemble = join([each[number].ensemble for number in range(fewest) for each in fits])
-    seconds = sum(fit.seconds for each in fits for fit in each)
-    recipes = tuple(dict.fromkeys(recipe for each in found for recipe in each))
-    return recipes, CrossFit(ensemble, probabilities, seconds)
+    ranked = {
+        f"choice {rank + 1}": _joined([each[rank] for each in fits], data) for rank in range(fewest)
+    }
+    return tuple(dict.fromkeys(recipe for each in found for recipe in each)), ranked
+
+
+def _joined(fits: Sequence[CrossFit], data: FoldedTable) -> CrossFit:
+    """One fit of those of the single folds."""
+    shape = count_repeats(data.prepared), len(data.table.targets), len(data.table.labels)
+    probabilities = np.zeros(shape, dtype=np.float32)
+    for fold, fit in zip(outer_folds(data.prepared), fits, strict=True):
+        probabilities[fold.repeat, fold.held_out] = fit.probabilities[fold.repeat, fold.held_out]
+    return CrossFit(
+        ensemble=mix([fit.ensemble for fit in fits], [1.0] * len(fits)),
+        folds=tuple(fit.folds[0] for fit in fits),
+        probabilities=probabilities,
+        histories=tuple(history for fit in fits for history in fit.histories),
+        seconds=sum(fit.seconds for fit in fits),
+    )

@@ -7,6 +7,7 @@ two data sets can be compared.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pairfuse.arrays import Floats, Ints
 from pairfuse.stats.bootstrap import Draws, Estimate, percentile
@@ -22,9 +23,20 @@ def objective(table: Table, rows: Ints, fit: CrossFit) -> float:
         rows: Shape (n,).
         fit: Its probabilities are of all rows.
     """
+    return metric_of(table, rows, fit.mean[rows])
+
+
+def metric_of(table: Table, rows: Ints, probabilities: NDArray[np.floating]) -> float:
+    """The table's metric of these rows.
+
+    Args:
+        table: Labelled rows.
+        rows: Shape (n,).
+        probabilities: Shape (n, C), or such a sum of several models' as ranks the classes alike.
+    """
     if table.metric == "auroc":
-        return auroc(table.targets[rows], fit.mean[None, rows])
-    y_pred = fit.y_pred[rows]
+        return auroc(table.targets[rows], probabilities[None])
+    y_pred = probabilities.argmax(axis=1)
     if table.metric == "macro_f1":
         return macro_f1(table.targets[rows], y_pred, len(table.labels))
     return float(_credit(table, y_pred, rows).mean())

@@ -1,13 +1,14 @@
 """Verdict: fixed rules that turn the evidence into an answer; the README states them too.
 
-1. Fused is compared with the best arm that sees texts alone. The image *helps* if the 95 % interval
-   of the difference of their macro-F1 lies above 0. It *does not help* if even the upper end of the
+1. The best arm that sees texts and images, head or baseline, is compared with the best arm that
+   sees texts alone. The image *helps* if the 95 % interval of the difference of their macro-F1 lies
+   above 0. It *does not help* if even the upper end of the
    interval is below `WORTHWHILE`. Else it *cannot be determined* with this many pairs.
 2. Strata are named where their gain or loss stands after Holm's correction, at most `NAMED`.
 3. Text and image *interact* if the interval of fused minus its additive projection is above 0.
 4. The arm to use is the cheapest of those that the best one does not beat beyond its interval; if
-   the image helps, none that sees texts alone, and if it does not, not fused. Where the answer
-   cannot be determined, both fused and the text arm are shown with score and price, and how many
+   the image helps, none that sees texts alone, and if it does not, none that sees both. Where the
+   answer cannot be determined, both arms of rule 1 are shown with score and price, and how many
    labelled pairs would decide.
 """
 
@@ -43,7 +44,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer, the arm to use, and the text arm that fused was held against.
+    """The answer, the arm to use, and the two arms of rule 1: of text and image, and of text.
 
     `sentences` give the numbers, the most important first; none repeats the headline.
     """
@@ -51,6 +52,7 @@ class Verdict:
     outcome: Outcome
     sentences: tuple[str, ...]
     use: str
+    best: str
     against: str
 
     @property
@@ -63,7 +65,7 @@ class Verdict:
     def advice(self) -> str:
         """The arm to use, or the two to choose from."""
         if self.outcome == "cannot be determined":
-            return f"{FUSED} or {self.against}"
+            return f"{self.best} or {self.against}"
         return self.use
 
     @property
@@ -76,7 +78,7 @@ class Verdict:
 
 
 def outcome(difference: Estimate) -> Outcome:
-    """Does the image help, by the macro-F1 of fused minus the best of the text arms? Rule 1."""
+    """Does the image help, by the macro-F1 of the best arm of both minus that of texts? Rule 1."""
     if difference.low > 0:
         return "helps"
     return "does not help" if difference.high < WORTHWHILE else "cannot be determined"
@@ -131,6 +133,8 @@ def build_verdict(
     costs: Sequence[ArmCost],
     cascade: Cascade,
     text_arms: Sequence[str],
+    both_arms: Sequence[str],
+    baselines: Sequence[str],
     groups: int,
     with_image: int,
 ) -> Verdict:
@@ -144,31 +148,49 @@ def build_verdict(
         costs: Of each trained arm.
         cascade: What it saves.
         text_arms: Those that see texts alone.
+        both_arms: Those that see texts and images.
+        baselines: Those that are no heads.
         groups: Pairs after joining duplicates.
         with_image: Pairs that have an image.
     """
-    text = max(text_arms, key=lambda name: scores[name].macro_f1.value)
-    gap = find(comparisons, FUSED, text)
+    best, text = (_best(names, scores) for names in (both_arms, text_arms))
+    gap = find(comparisons, best, text)
     found = outcome(gap)
-    excluded = {"helps": tuple(text_arms), "does not help": (FUSED,)}.get(found, ())
+    excluded = {"helps": tuple(text_arms), "does not help": tuple(both_arms)}.get(found, ())
     use = arm_to_use(scores, comparisons, costs, without=excluded)
-    compared = next(c for c in comparisons if {c.first, c.second} == {FUSED, text})
+    compared = next(c for c in comparisons if {c.first, c.second} == {best, text})
     sentences = [
-        _difference(text, scores, gap, groups, with_image),
-        _power(scores[FUSED].rows, compared),
+        _difference(best, text, scores, gap, groups, with_image),
+        _power(scores[best].rows, compared),
+        _over_baseline(_best(baselines, scores), comparisons) if baselines else "",
         _where(strata),
-        _interaction(interaction, found, use),
+        _interaction(interaction, found, use, both_arms),
     ]
     if found == "cannot be determined":
-        sentences += [_both(text, scores, costs), _needed(gap, compared, scores[FUSED].rows)]
+        sentences += [_both(best, text, scores, costs), _needed(gap, compared, scores[best].rows)]
     else:
-        sentences += [_price(costs), _advice(use, cascade)]
+        sentences += [_price(costs), _advice(use, both_arms, cascade)]
     return Verdict(
         outcome=found,
         sentences=tuple(said for said in sentences if said),
         use=use,
+        best=best,
         against=text,
     )
+
+
+def _best(arms: Sequence[str], scores: Mapping[str, Scores]) -> str:
+    return max(arms, key=lambda name: scores[name].macro_f1.value)
+
+
+def _over_baseline(baseline: str, comparisons: Sequence[Comparison]) -> str:
+    gap = find(comparisons, FUSED, baseline)
+    numbers = f"{gap.value:+.3f} macro-F1 (95 % interval {gap.low:+.3f} to {gap.high:+.3f})"
+    if gap.low > 0:
+        return f"The mixture beats the best baseline, {baseline}, by {numbers}."
+    if gap.high < 0:
+        return f"The best baseline, {baseline}, beats the mixture: {numbers} for the mixture."
+    return f"The mixture minus the best baseline, {baseline}, is {numbers}: no clear difference."
 
 
 def _milliseconds(cost: ArmCost) -> float:
@@ -176,18 +198,27 @@ def _milliseconds(cost: ArmCost) -> float:
     return float("inf") if cost.encode_ms is None else cost.encode_ms
 
 
+def _together(arm: str) -> str:
+    return "text and image" if arm == FUSED else f"text and image (by {arm})"
+
+
 def _alone(arm: str) -> str:
     return "the text alone" if arm == TEXT_ONLY else f"the text alone (by {arm})"
 
 
 def _difference(
-    text: str, scores: Mapping[str, Scores], gap: Estimate, groups: int, with_image: int
+    best: str,
+    text: str,
+    scores: Mapping[str, Scores],
+    gap: Estimate,
+    groups: int,
+    with_image: int,
 ) -> str:
-    rows = scores[FUSED].rows
+    rows = scores[best].rows
     images = "all" if with_image == rows else f"{with_image:,}"
     return (
         f"On {rows:,} pairs ({groups:,} after joining duplicates; {images} with an image), "
-        f"macro-F1 is {scores[FUSED].macro_f1.value:.3f} with text and image and "
+        f"macro-F1 is {scores[best].macro_f1.value:.3f} with {_together(best)} and "
         f"{scores[text].macro_f1.value:.3f} with {_alone(text)}: a difference of {gap.value:+.3f} "
         f"(95 % interval {gap.low:+.3f} to {gap.high:+.3f})."
     )
@@ -200,10 +231,10 @@ def _power(rows: int, compared: Comparison) -> str:
     )
 
 
-def _both(text: str, scores: Mapping[str, Scores], costs: Sequence[ArmCost]) -> str:
+def _both(best: str, text: str, scores: Mapping[str, Scores], costs: Sequence[ArmCost]) -> str:
     price = {cost.name: cost for cost in costs}
     parts = []
-    for arm, named in ((text, _alone(text)), (FUSED, "text and image")):
+    for arm, named in ((text, _alone(text)), (best, _together(best))):
         said = f"{named} with macro-F1 {in_words(scores[arm].macro_f1)}"
         if price[arm].encode_ms is not None:
             said += f" for {price[arm].encode_ms:.1f} ms a pair (on {price[arm].device})"
@@ -239,7 +270,9 @@ def _listed(strata: Sequence[Stratum]) -> str:
     return " and ".join(f"{where(s)} ({s.difference.value:+.2f} accuracy)" for s in strata)
 
 
-def _interaction(found: Interaction | None, answer: Outcome, use: str) -> str:
+def _interaction(
+    found: Interaction | None, answer: Outcome, use: str, both_arms: Sequence[str]
+) -> str:
     if found is None:
         return (
             "Whether text and image interact cannot be determined: the fused model reads tokens, "
@@ -254,7 +287,7 @@ def _interaction(found: Interaction | None, answer: Outcome, use: str) -> str:
                 f"Text and image interact: {beats}. Whether that makes it better than the text "
                 "alone is what cannot be determined."
             )
-        if use != FUSED:
+        if use not in both_arms:
             return f"Though {beats}, this is no certain gain over {_named(use)} alone."
         return f"Text and image interact: {beats}."
     return (
@@ -278,15 +311,15 @@ def _named(arm: str) -> str:
     return {TEXT_ONLY: "the text", IMAGE_ONLY: "the image"}.get(arm, arm)
 
 
-def _advice(use: str, cascade: Cascade) -> str:
-    if use != FUSED:
+def _advice(use: str, both_arms: Sequence[str], cascade: Cascade) -> str:
+    if use not in both_arms:
         return (
             f"Use {_named(use)} alone: no cheaper model is as good, and no model is clearly better."
         )
-    if cascade.saved > 0:
+    if cascade.saved > 0 and use == FUSED:
         return (
             "Use text and image; `pairfuse predict --cascade` looks at the image only where the "
             f"text-only model is unsure, which saves {100 * cascade.saved:.0f} % of the image "
             f"encoding at macro-F1 {cascade.macro_f1.value:.3f}."
         )
-    return "Use text and image: no cheaper model is as good."
+    return f"Use {_together(use)}: no cheaper model is as good."
