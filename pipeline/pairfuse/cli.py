@@ -32,6 +32,7 @@ from pairfuse.commands import (
 from pairfuse.commands.flags import Subparsers
 from pairfuse.console import log, note, start_logging
 from pairfuse.errors import PairfuseError
+from pairfuse.threads import sleep_while_waiting
 
 
 class Command(Protocol):
@@ -132,12 +133,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _prepare_process() -> None:
-    """Settings of this process, and of those it starts: quiet libraries.
+    """Settings of this process, and of those it starts: quiet libraries, threads that sleep.
 
     What Pillow warns of is counted by what becomes of the picture: it is read, or has a reason.
     """
     import warnings
 
+    sleep_while_waiting()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
