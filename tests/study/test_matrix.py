@@ -268,3 +268,18 @@ def test_inner_folds_are_made_once_and_for_stacking_alone(
         "letters + look, stacking",
     ]
     assert len(dealt) == 1
+
+
+def test_a_stacking_keeps_rare_classes_where_it_is_asked_to(tmp_path: Path) -> None:
+    targets = np.arange(60) % 2
+    targets[:2] = 2  # a class of two pairs, fewer than there are folds inside each fold
+    given = table(noise(60), targets)
+    rows = make_folds(
+        targets, given.groups, given.labels, folds=3, n_models=1, seed=0, keep_rare=True
+    )
+    data = FoldedTable(given, prepare_rows(given.views, rows, seed=0))
+    search = SearchSpec(base=BASE, storage=str(tmp_path / "log"), n_trials=1)
+    chosen = models(given.views, STACKED)
+    found = list(run_models(chosen, data, search, tmp_path / "rows", keep_rare=True))
+    assert found[-1].model.head == "stacking"
+    np.testing.assert_allclose(found[-1].probabilities.sum(axis=-1), 1, atol=1e-5)

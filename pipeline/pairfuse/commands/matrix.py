@@ -64,7 +64,8 @@ def matrix(workspace: Workspace, *, cost_only: Sequence[str] = ()) -> list[Matri
     data = FoldedTable(
         table, workspace.prepared
     )  # inner folds are made only where heads are stacked
-    for result in run_models(chosen, data, search, folder / "matrix"):
+    keep_rare = workspace.config.data.rare == "keep"
+    for result in run_models(chosen, data, search, folder / "matrix", keep_rare=keep_rare):
         results.append(result)
         found = score(table.targets, result.probabilities, table.labels, draws)
         say(f"          {result.model.name:<44}macro-F1 {in_words(found.macro_f1)}")

@@ -116,7 +116,12 @@ def models(views: Views, heads: Sequence[str]) -> list[Model]:
 
 
 def run_models(
-    chosen: Sequence[Model], data: FoldedTable, search: SearchSpec, folder: Path
+    chosen: Sequence[Model],
+    data: FoldedTable,
+    search: SearchSpec,
+    folder: Path,
+    *,
+    keep_rare: bool = False,
 ) -> Iterator[ModelResult]:
     """Tune and fit each model; what `folder` holds already is read from there.
 
@@ -125,13 +130,14 @@ def run_models(
         data: Labelled pairs with the views of all models, and their folds.
         search: The same for every model, but for its head.
         folder: Where finished results are kept.
+        keep_rare: As in `make_folds`, for the folds inside each fold.
     """
     shape = len(data.table.targets), len(data.table.labels)
     done: dict[str, ModelResult] = {}  # by their fingerprints
 
     @cache
     def inner() -> list[InnerFolds]:  # made once, and only where a stacking is not read from disk
-        return prepare_inner(data.table, data.prepared, seed=search.seed)
+        return prepare_inner(data.table, data.prepared, seed=search.seed, keep_rare=keep_rare)
 
     for model in chosen:
         # One head and all of the model's views: only the rest of the recipe is searched.
