@@ -4,7 +4,7 @@ The threads of one operation wait for each other at its end. OpenMP lets them sp
 takes the core from whoever has work to do on it. Measured on two cores with two to three other
 programs, medians of five: MiniLM took 1.8 s for 128 texts with one thread, 4.7 s with two that spin
 and 1.4 s with two that sleep; EfficientNet-Lite0 2.5, 5.6 and 2.5 s for 32 images. NumPy's BLAS
-cannot be told to sleep, so it has one thread: with two a small `tune` took 85 s in place of 48.
+cannot be told to sleep, so it has one thread.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 #: What OpenMP and the BLAS libraries read when they are loaded, here and in processes started here.
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-#: Multiplications of a training step below which one thread computes it: a step of five models on
-#: 112 rows each has 9 million and is no faster with two.
+#: Multiplications of a step of training, or of a scaling, below which one thread computes it: a
+#: step of five models on 256 rows each has 80 million and was no faster with two.
 SMALL = 200_000_000
 
 
@@ -43,7 +43,7 @@ def set_threads(count: int) -> None:
 
 @contextmanager
 def threads_for(multiplications: int) -> Iterator[None]:
-    """Inside, one thread computes where a step is small; a number that was set stays as it is."""
+    """Inside, one thread computes what is small; a number that was set stays as it is."""
     import torch
 
     before = torch.get_num_threads()
