@@ -99,6 +99,11 @@ class Workspace:
         return self._load() if self.known is None else self.known
 
     @property
+    def every_pair(self) -> Dataset:
+        """The files as they are, also the pairs whose label is too rare for the folds."""
+        return self._load({})
+
+    @property
     def dataset(self) -> Dataset:
         """The data set after extraction of its labelled pairs, which it waits for."""
         return self.labelled.dataset
