@@ -213,8 +213,8 @@ class _Stack:
     @property
     def multiplications(self) -> int:
         """About how many a step takes: each row meets each parameter, of tokens each token does."""
-        numbers = sum(values[0].numel() for values in self.trained)
-        rows = min(self.recipe.batch_size, max(self.targets.counts))
+        numbers: int = sum(values[0].numel() for values in self.trained)
+        rows: int = min(self.recipe.batch_size, max(self.targets.counts))
         return len(self.specs) * rows * numbers * (TOKEN_ROWS if self.reads_tokens else 1)
 
     def run_epoch(self) -> None:

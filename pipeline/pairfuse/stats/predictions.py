@@ -81,10 +81,13 @@ def load_predictions(path: Path, truth: Path | None = None) -> Predictions:
     if columns:
         probabilities = _probabilities(path, guids, [table[name] for name in columns.values()])
     known: dict[str, list[str]] = {
-        part: table[parts[part]] for part in ("truth", "group") if part in parts
+        part: table[parts[part]]
+        for part in ("truth", "group")
+        if part in parts and any(table[parts[part]])  # of pairs without a label it is empty
     }
-    if truth is not None and len(known) < 2:
-        known = _known_elsewhere(path, truth, guids) | known
+    if truth is not None:
+        whole = {part: cells for part, cells in known.items() if all(cells)}
+        known |= _known_elsewhere(path, truth, guids) | whole if len(whole) < 2 else {}
     if "truth" not in known:
         raise DataError(
             f"{path} has no column 'truth'; add it, or name a table of guid and tag with the true "
