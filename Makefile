@@ -12,7 +12,8 @@ place = --data "$(DATA)" $(if $(CACHE),--cache "$(CACHE)") $(if $(RUN),--run "$(
   $(if $(CONFIG),--config "$(CONFIG)") $(if $(ENCODING),--encoding "$(ENCODING)") $(ARGS)
 encode = $(if $(ENCODERS),--encoders "$(ENCODERS)") $(if $(DEVICE),--device "$(DEVICE)") \
   $(if $(POOLING),--pooling "$(POOLING)") $(if $(MAX_LENGTH),--max-length "$(MAX_LENGTH)") \
-  $(if $(PRECISION),--precision "$(PRECISION)") $(if $(BATCH_SIZE),--batch-size "$(BATCH_SIZE)")
+  $(if $(PRECISION),--precision "$(PRECISION)") $(if $(BATCH_SIZE),--batch-size "$(BATCH_SIZE)") \
+  $(if $(THREADS),--threads "$(THREADS)")
 study = $(if $(TRIALS),--trials "$(TRIALS)") $(if $(FOLDS),--folds "$(FOLDS)") \
   $(if $(REPEATS),--repeats "$(REPEATS)") $(if $(SEED),--seed "$(SEED)") $(if $(NESTED),--nested) $(if $(HEADS),--heads "$(HEADS)") \
   $(if $(METRIC),--metric "$(METRIC)")
@@ -33,7 +34,7 @@ help: ## list targets and variables
 	@echo "  RUN         name of the run folder  (the data set's name)"
 	@echo "  TRIALS      trials for each arm, those of earlier runs included  (20)"
 	@echo "  DEVICE      auto, cpu, cuda, mps, or several: cuda:0,cuda:1  (auto)"
-	@echo "  FOLDS REPEATS SEED HEADS METRIC NESTED CASCADE POOLING MAX_LENGTH PRECISION BATCH_SIZE ENCODING CONFIG OUT  (see pairfuse --help)"
+	@echo "  FOLDS REPEATS SEED HEADS METRIC NESTED CASCADE POOLING MAX_LENGTH PRECISION BATCH_SIZE THREADS ENCODING CONFIG OUT  (see pairfuse --help)"
 	@echo "  ARGS        any other flags of the command"
 
 run: $(STAMP) ## install, draw the demo data if needed, then the whole pipeline

@@ -25,6 +25,7 @@ from pairfuse.data.demo import draw_demo
 from pairfuse.errors import ConfigError, DataError
 from pairfuse.features import extraction
 from pairfuse.recipe import Recipe
+from toys.data import picture, saved
 
 ENCODERS = ["ngram", "efficientnet-lite0"]
 GUIDES = Path(pf.__file__).parent / "guides"
@@ -285,3 +286,27 @@ def test_a_notebook_runs_from_first_cell_to_last(
     for source in cells:
         exec(compile(source, notebook.name, "exec"), names)
     assert (tmp_path / "report.html").is_file()
+
+
+def test_rare_labels_image_root_and_split_file_are_keywords_of_loading(tmp_path: Path) -> None:
+    labels = ["a"] * 8 + ["b"] * 8 + ["c"]
+    rows = [f"{n},{n} words {n * 7919},{n}.png,{label}" for n, label in enumerate(labels)]
+    (tmp_path / "set.csv").write_text("\n".join(["id,text,image,label", *rows]))
+    (tmp_path / "split.csv").write_text("id,split\n" + "\n".join(f"{n},train" for n in range(17)))
+    (tmp_path / "pictures").mkdir()
+    for n in range(17):
+        (tmp_path / "pictures" / f"{n}.png").write_bytes(saved(picture(n)))
+    found = pf.load_dataset(
+        tmp_path / "set.csv",
+        image_root=tmp_path / "pictures",
+        split_file=tmp_path / "split.csv",
+        rare="drop",
+        cache=tmp_path / "cache",
+    )
+    assert (found.labels, len(found)) == (("a", "b"), 16)
+    assert all(pair.image is not None for pair in found.pairs)
+
+
+def test_an_unknown_way_with_rare_labels_is_refused(place: Path) -> None:
+    with pytest.raises(ConfigError, match="use refuse, drop or merge"):
+        pf.load_dataset(place / "data" / "demo", rare="forget")

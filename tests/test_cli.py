@@ -11,6 +11,7 @@ import pytest
 from pairfuse import __version__
 from pairfuse.cli import COMMANDS, main
 from pairfuse.commands.flags import FLAGS
+from pairfuse.data.readers import READERS
 
 #: Groups of flags that the commands take beside `data` and `run`.
 GROUPS: dict[str, list[str]] = {
@@ -134,3 +135,16 @@ def test_what_pillow_warns_of_is_not_shown(capfd: pytest.CaptureFixture[str]) ->
     code = f"import warnings, pairfuse.cli as c; c._prepare_process(); {warn}"
     assert subprocess.run([sys.executable, "-c", code], check=True).returncode == 0
     assert capfd.readouterr().err == ""
+
+
+def test_the_readers_of_the_help_are_those_of_the_table() -> None:
+    [words] = [options["help"] for flag, _, options in FLAGS["data"] if flag == "--reader"]
+    assert words.removeprefix("auto, or a layout: ").split(", ") == list(READERS)
+
+
+def test_a_loop_of_links_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert main(["cache", "ls", "--cache", str(loop)]) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"error: cannot read or write {loop}")

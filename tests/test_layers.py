@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: From low to high; a room imports from itself and from lower rooms. Rooms of one row are level.
 ROOMS = (
     ("", "errors"),
-    ("arrays", "files", "console", "memory"),
+    ("arrays", "files", "console", "memory", "threads"),
     ("recipe",),
     ("config",),
     ("stats", "data"),

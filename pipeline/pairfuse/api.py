@@ -24,10 +24,11 @@ from pairfuse.data.image_facts import image_facts_file, mark_unreadable
 from pairfuse.data.loading import load_dataset as load
 from pairfuse.data.pairs import Dataset, Pair, Split
 from pairfuse.data.profile import profile, summary
+from pairfuse.data.rare_labels import change_labels, pairs_needed, rare_changes
 from pairfuse.data.readers import DEFAULT_METRIC
 from pairfuse.data.soft_labels import soft_labels_of
 from pairfuse.encoders import Encoder, build_encoders, resolve_device
-from pairfuse.errors import DataError, PairfuseError
+from pairfuse.errors import ConfigError, DataError, PairfuseError, shown
 from pairfuse.features.extraction import Extraction, contents, extract
 from pairfuse.features.store import FeatureStore, open_store
 from pairfuse.features.views import Views, load_views, targets_of
@@ -131,6 +132,10 @@ def load_dataset(
     strict: bool = False,
     missing_labels: Sequence[str] = (),
     follow_links: bool = False,
+    image_root: str | Path | None = None,
+    split_file: str | Path | None = None,
+    rare: str = "refuse",
+    folds: int = 5,
     cache: str | Path = "cache",
 ) -> Pairs:
     """Read a data set and give its labelled pairs.
@@ -144,10 +149,17 @@ def load_dataset(
         strict: A missing or unreadable modality is an error.
         missing_labels: Words that stand for no label.
         follow_links: Symbolic links may lead out of the data set's folder.
+        image_root: Base folder of the paths of images in a table; None takes the table's own.
+        split_file: A table of the split of each pair, which replaces the reader's own; folds that
+            it names are for the command line alone.
+        rare: Labels with too few different pairs for the folds: "drop" leaves their pairs out,
+            "merge" makes them one class, "refuse" leaves them to what deals the folds.
+        folds: How many folds there will be, which says what is rare.
         cache: Folder of everything derived; safe to delete.
 
     Raises:
         DataError: Rows that cannot be used, all of them named.
+        ConfigError: An option is not one of those above.
 
     >>> data = load_dataset("data/demo")
     >>> data
@@ -155,6 +167,10 @@ def load_dataset(
     >>> data.y.shape, data.groups.shape, len(data.texts), len(data.split("test"))
     ((60,), (60,), 60, 10)
     """
+    if rare not in ("refuse", "drop", "merge"):
+        raise ConfigError(f"rare is {shown(rare)}; use refuse, drop or merge")
+    if folds < 2:
+        raise ConfigError(f"folds is {shown(folds)}; use 2 or more")
     cache = Path(cache)
     dataset = load(
         Path(root),
@@ -165,8 +181,11 @@ def load_dataset(
         strict=strict,
         missing_labels=missing_labels,
         follow_links=follow_links,
+        image_root=None if image_root is None else Path(image_root),
+        split_file=None if split_file is None else Path(split_file),
         facts_file=image_facts_file(cache),
     )
+    dataset = change_labels(dataset, rare_changes(dataset, rare, folds), pairs_needed(folds))
     return Pairs(dataset, dataset.split("train", "val"), cache)
 
 

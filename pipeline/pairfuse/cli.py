@@ -32,6 +32,7 @@ from pairfuse.commands import (
 from pairfuse.commands.flags import Subparsers
 from pairfuse.console import log, note, start_logging
 from pairfuse.errors import PairfuseError
+from pairfuse.threads import sleep_while_waiting
 
 
 class Command(Protocol):
@@ -62,11 +63,11 @@ COMMANDS: dict[str, Command] = {
     "help": help,
 }
 
-#: A full or closed disk is no bug: it gets one line, no traceback.
+#: What a user can mend: a full or closed disk, or a name that cannot be.
 UNWRITABLE = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-        *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+        *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
     }
 )
 
@@ -108,8 +109,8 @@ def _system_words(error: OSError) -> str:
     reason = f"{error.strerror}, {errno.errorcode.get(error.errno or 0, error.errno)}"
     if error.errno in UNWRITABLE:
         return (
-            f"cannot write {error.filename or 'to the disk'} ({reason}); make room or name another "
-            "place with --cache, then run again to resume"
+            f"cannot read or write {error.filename or 'the disk'} ({reason}); make room, see to "
+            "its rights or name another place with --cache, then run again to resume"
         )
     return (
         f"the system failed at {error.filename or 'a file'} ({reason}); nothing was removed: run "
@@ -132,12 +133,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _prepare_process() -> None:
-    """Settings of this process, and of those it starts: quiet libraries.
+    """Settings of this process, and of those it starts: quiet libraries, threads that sleep.
 
     What Pillow warns of is counted by what becomes of the picture: it is read, or has a reason.
     """
     import warnings
 
+    sleep_while_waiting()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)

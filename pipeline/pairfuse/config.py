@@ -64,7 +64,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class FeaturesConfig:
-    """Which encoders, and how they run; 0 lets batch_size and workers be chosen.
+    """Which encoders, and how they run; 0 lets batch_size, workers and threads be chosen.
 
     With `tokens` the sequence that an encoder gives is kept beside its pooled vector.
     """
@@ -77,10 +77,16 @@ class FeaturesConfig:
     device: str = "auto"
     batch_size: int = 0
     workers: int = 0
+    threads: int = 0
     tokens: bool = False
 
     def __post_init__(self) -> None:
-        for name, high in (("batch_size", 1_000_000), ("workers", 1024), ("max_length", 1_000_000)):
+        for name, high in (
+            ("batch_size", 1_000_000),
+            ("workers", 1024),
+            ("threads", 1024),
+            ("max_length", 1_000_000),
+        ):
             if not 0 <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} is {shown(getattr(self, name))}; use 0 to {high}")
 

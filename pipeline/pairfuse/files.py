@@ -35,6 +35,14 @@ MAX_FILE_BYTES = 4 * 2**30
 NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 #: A lock file cannot be made on a cache that is only read: nothing there needs the lock.
 _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+#: What is wrong with a file itself or its name, and stays so; every other answer of the system may
+#: pass (a failing disk, too many open files), and nothing follows from it about the file.
+_FILES_OWN = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ),
+        *(errno.EACCES, errno.EPERM, errno.EINVAL, errno.EFBIG, errno.ENXIO),
+    }
+)
 _OWNER = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{8})-([1-9][0-9]*)-[0-9a-f]{8}")
 
 
@@ -42,7 +50,7 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of a plain file; a pipe or a device might never end and is not opened.
 
     Raises:
-        OSError: It cannot be read; `strerror` says why.
+        OSError: It cannot be read; `strerror` says why, `filename` which.
     """
     try:
         found = path.stat()
@@ -53,6 +61,17 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except ValueError as error:  # a null character or a lone surrogate
         raise OSError(errno.EINVAL, "no file can have this name") from error
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a read that fails does not say where
+        raise
+
+
+def is_files_own(error: OSError) -> bool:
+    """Whether the fault is the file's own, so that it can be called missing or unreadable.
+
+    A permission that is refused is the file's: it is refused again by the next try.
+    """
+    return error.errno in _FILES_OWN
 
 
 def write_bytes(path: Path, *data: bytes | memoryview) -> None:

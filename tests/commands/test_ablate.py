@@ -28,7 +28,7 @@ def test_out_of_fold_guesses_give_the_scores_of_the_ablation(root: Path, cache: 
     rows = read_rows(run / "out_of_fold.csv")
     assert sorted(row["guid"] for row in rows) == sorted(guids(root, "train.txt"))
     for arm in read_rows(run / "ablation.csv"):
-        right = np.mean([row["tag"] == row[arm["arm"]] for row in rows])
+        right = np.mean([row["truth"] == row[arm["arm"]] for row in rows])
         assert right == pytest.approx(float(arm["accuracy"]), abs=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -54,3 +55,42 @@ def test_a_damaged_store_is_found_repaired_and_removed(
 def test_an_empty_cache_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "ls", "--cache", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"no features in {tmp_path}\n"
+
+
+def test_gc_keeps_the_rows_of_every_run_and_end_of_input_means_no(
+    root: Path, own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own)  # no data/ here: only the run says what is in use
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    where = ["--cache", str(own)]
+    assert main(["cache", "gc", *where]) == 0
+    assert "nothing to drop" in capsys.readouterr().out
+    [encoder] = build_encoders(["ngram"], device="cpu")
+    open_store(own, encoder).add([b"x" * 32], np.ones((1, encoder.dim), dtype=np.float32))
+    assert main(["cache", "gc", *where]) == 1
+    assert "nothing dropped: there are 1 rows" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["cache", "gc", "--yes", *where]) == 0
+    assert "dropped 1 rows" in capsys.readouterr().out
+    assert main(["features", "--data", str(root), "--encoders", "ngram", *where]) == 0
+    assert "nothing computed" in capsys.readouterr().out
+
+
+def test_gc_stops_at_a_run_whose_data_are_gone(
+    own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own)
+    place = own / "runs" / "toy" / "data.json"
+    place.write_text(json.dumps({"root": "/no/such/set", "digest": ""}))
+    assert main(["cache", "gc", "--yes", "--cache", str(own)]) == 1
+    assert "is a run of /no/such/set, which is not there" in capsys.readouterr().err
+
+
+def test_an_exported_store_is_imported_whole(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [folder] = (store / "features").iterdir()
+    packed, other = tmp_path / "x.tar", tmp_path / "other"
+    assert main(["cache", "export", folder.name, str(packed), "--cache", str(store)]) == 0
+    assert main(["cache", "import", str(packed), "--cache", str(other)]) == 0
+    assert f"imported 3 rows into {folder.name}" in capsys.readouterr().out
+    assert main(["cache", "verify", "--cache", str(other)]) == 0

@@ -144,7 +144,7 @@ def test_the_bound_on_pixels_is_the_one_that_was_configured(
     assert bounds == {100_000_000}
 
 
-@pytest.mark.parametrize("command", ["tune", "train", "ablate", "predict", "report"])
+@pytest.mark.parametrize("command", ["check-data", "tune", "train", "ablate", "predict", "report"])
 def test_a_run_of_other_data_is_refused(
     command: str, root: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,9 +154,22 @@ def test_a_run_of_other_data_is_refused(
     before = (own / "runs" / "toy" / "config.toml").read_bytes()
     assert run_command(command, other, own) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert f"is the run of other data ({root})" in last
+    assert f"is the run of other data ({root}) than these ({other})" in last
     assert "--run toy-2" in last
     assert (own / "runs" / "toy" / "config.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["", '{"root": ', "[]", '{"root": 1, "digest": null}'])
+def test_a_run_whose_data_are_not_known_for_damage_is_no_new_run(
+    damage: str, root: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = own / "runs" / "toy" / "data.json"
+    place.write_text(damage)
+    assert run_command("train", root, own) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"{place}, which says of which data the run is, is damaged" in last
+    assert "--run toy-2" in last
+    assert place.read_text() == damage
 
 
 def test_data_that_were_moved_keep_their_run_and_a_named_run_predicts_any(

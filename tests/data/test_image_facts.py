@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageFile
 
 from pairfuse.data import image_facts
 from pairfuse.data.image_facts import load_facts, mark_unreadable, read_image_facts
@@ -136,3 +139,29 @@ def test_a_broken_picture_is_decoded_once_too(tmp_path: Path, looked: list[bytes
         [facts] = read_image_facts([tmp_path / "broken.jpg"], tmp_path / "notes")
         assert "not a JPEG" in facts.error
     assert len(looked) == 1
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ESTALE])
+def test_a_passing_error_of_the_system_is_no_unreadable_image(
+    code: int, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path) -> bytes:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(OSError, match=os.strerror(code)) as raised:
+        read_image_facts(paths, tmp_path / "notes")
+    assert raised.value.filename == str(paths[0])
+    assert not (tmp_path / "notes").exists()
+
+
+def test_memory_that_runs_out_is_no_damaged_image(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(image: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", failing)
+    with pytest.raises(MemoryError):
+        read_image_facts(paths, tmp_path / "notes")
+    assert not (tmp_path / "notes").exists()

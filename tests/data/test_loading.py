@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -346,3 +348,20 @@ def test_an_image_file_over_the_bound_on_bytes_is_missing_with_its_reason(root: 
     reason = "the file is over the bound of 0.004 MB (0.0 MB)"
     assert reasons(dataset) == [("1", "image", reason)]
     assert profile(dataset).problems == {"image: the file is over the bound of 0.004 MB": 1}
+
+
+@pytest.mark.parametrize("name", ["train.txt", "data/1.txt"])
+def test_a_passing_error_of_the_system_makes_no_text_missing_and_no_table_wrong(
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path == root / name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        load_dataset(root)
+    assert raised.value.filename == str(root / name)

@@ -7,7 +7,14 @@ import pytest
 from scipy import sparse
 
 from pairfuse.arrays import Ints
-from pairfuse.stats.bootstrap import Estimate, draw_groups, draw_swaps, indicator, percentile
+from pairfuse.stats.bootstrap import (
+    Estimate,
+    draw_groups,
+    draw_swaps,
+    in_words,
+    indicator,
+    percentile,
+)
 
 DRAWINGS = (draw_groups, draw_swaps)
 every_drawing = pytest.mark.parametrize("draw", DRAWINGS)
@@ -112,3 +119,9 @@ def test_an_interval_is_moved_and_still_holds_its_value() -> None:
     drawn = np.arange(0, 1001.0)
     assert percentile(500, drawn, shift=10) == Estimate(500, 35, 985)
     assert percentile(0, drawn) == Estimate(0, 0, 975)
+
+
+def test_what_rounds_to_zero_is_said_without_a_minus() -> None:
+    tiny = Estimate(-0.0001, -0.0004, 0.0)
+    assert in_words(tiny) == "0.000 (0.000 to 0.000)"
+    assert in_words(tiny, sign=True) == "+0.000 (+0.000 to +0.000)"

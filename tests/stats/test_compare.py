@@ -304,8 +304,24 @@ def test_rows_of_a_group_are_one_in_every_test(tmp_path: Path) -> None:
 def test_without_a_difference_nothing_is_said_of_detecting_it(tmp_path: Path) -> None:
     first, second = _load(tmp_path, PLAIN), _load(tmp_path, PLAIN, "second.csv")
     found = compare_predictions(first, second, seed=0, resamples=50)
-    assert "score the same" in str(found)
+    assert "cannot be determined" in str(found)
+    assert "no resample tells them apart" in str(found)
     assert "power" not in str(found)
+
+
+def test_of_pairs_that_are_all_in_one_group_no_model_is_called_the_same() -> None:
+    truth = ["good", "bad"] * 10
+    found = compare(truth, {"a": truth, "b": ["good"] * 20}, groups=["g"] * 20, resamples=50)
+    assert "cannot be determined: a minus b is +0.667" in str(found)
+    assert "all pairs are in one group" in str(found)
+
+
+def test_a_label_with_a_column_of_probabilities_is_a_label_whatever_it_is_called(
+    tmp_path: Path,
+) -> None:
+    text = "guid,truth,tag,p_None,p_nan\n1,None,None,0.9,0.1\n2,nan,nan,0.2,0.8\n"
+    found = load_predictions(_write(tmp_path, text))
+    assert found.truth == found.y_pred == ("None", "nan")
 
 
 def _models(rows: int = 240, seed: int = 0) -> tuple[Ints, dict[str, Doubles]]:

@@ -6,19 +6,22 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pairfuse.commands.flags import Subparsers, add_command
-from pairfuse.console import columns, say
+from pairfuse.console import columns, note, say
 from pairfuse.errors import StoreError
+
+if TYPE_CHECKING:
+    from pairfuse.config import Config
 
 #: Action and what it does in one line.
 ACTIONS: Mapping[str, str] = {
     "ls": "list stores: rows, width, size, when and by which version they were made",
     "verify": "check every row of every store against its checksum",
-    "gc": "drop the rows that no data set uses; asks first",
+    "gc": "drop the rows that no run and no data set in data/ uses; asks first",
     "export": "pack one store into one file for another machine",
     "import": "add an exported file; every row is verified first",
     "rm": "remove one store",
@@ -40,7 +43,11 @@ def add_parser(commands: Subparsers) -> None:
             )
         if name == "gc":
             action.add_argument(
-                "--keep", nargs="+", metavar="FOLDER", default=[], help="data sets outside data/"
+                "--keep",
+                nargs="+",
+                metavar="FOLDER",
+                default=[],
+                help="other data sets in use",
             )
             action.add_argument("--yes", action="store_true", help="do not ask")
         if name in {"rm", "export"}:
@@ -118,37 +125,78 @@ def _gc(parsed: argparse.Namespace) -> None:
 
     cache, used = Path(parsed.cache), _used_keys(parsed)
     unused = thin_out(cache, used, remove=False)
-    total = sum(unused.values())
-    if not total:
-        _say_or_json(parsed, unused, "every row is used by a data set: nothing to drop")
+    rows = sum(each.rows for each in unused.values())
+    damaged = sum(each.set_aside for each in unused.values())
+    found = {name: asdict(each) for name, each in unused.items()}
+    if not rows and not damaged:
+        _say_or_json(parsed, found, "every row is used by a data set: nothing to drop")
         return
+    size = sum(each.size for each in unused.values()) / 2**20
+    what = f"{rows} rows that no data set uses and {damaged} damaged parts set aside"
     if not parsed.yes:
-        if not sys.stdin.isatty():
-            raise StoreError(f"{total} rows are used by no data set; add --yes to drop them")
-        cells = [(name, str(count), "unused rows") for name, count in unused.items()]
-        say("\n".join(columns(cells, right={1})))
-        if input(f"drop {total} rows? [y/N] ").strip().lower() not in {"y", "yes"}:
+        cells = [
+            (name, f"{each.rows}", "unused rows,", f"{each.set_aside}", "damaged parts set aside")
+            for name, each in unused.items()
+        ]
+        for line in columns(cells, right={1, 3}):
+            note(line)
+        note(f"drop {what}, {size:.1f} MB? [y/N] ")
+        answer = sys.stdin.readline()
+        if not answer:
+            raise StoreError(f"nothing dropped: there are {what}; add --yes to drop them")
+        if answer.strip().lower() not in {"y", "yes"}:
             say("nothing dropped")
             return
     thin_out(cache, used, remove=True)
-    _say_or_json(parsed, unused, f"dropped {total} rows that no data set uses")
+    _say_or_json(parsed, found, f"dropped {what}: {size:.1f} MB are free")
 
 
 def _used_keys(parsed: argparse.Namespace) -> set[bytes]:
-    """Keys of all contents of the data sets in data/ and of those named by --keep."""
-    from pairfuse.data.image_facts import image_facts_file
-    from pairfuse.data.loading import load_dataset
+    """Keys of all contents of the data sets of all runs, of those in data/ and of --keep.
+
+    Raises:
+        PairfuseError: A data set cannot be read, so that what it needs is not known.
+    """
+    from pairfuse.commands.workspace import Workspace
+    from pairfuse.config import load_config
     from pairfuse.data.pairs import Modality
     from pairfuse.features.extraction import contents
+    from pairfuse.files import listed
 
-    data = Path("data")
-    roots = [path for path in data.iterdir() if path.is_dir()] if data.is_dir() else []
+    configs = [_config_of_run(folder) for folder in listed(Path(parsed.cache) / "runs", "*")]
+    known = [config for config in configs if config is not None]
+    roots = {Path(config.data.root).resolve() for config in known}
+    folders = [path for path in listed(Path("data"), "*") if path.is_dir()]
+    known += [
+        load_config(None, {"data.root": str(root)})
+        for root in dict.fromkeys([*folders, *(Path(folder) for folder in parsed.keep)])
+        if root.resolve() not in roots  # a run knows how its data are read
+    ]
     used: set[bytes] = set()
-    for root in [*roots, *(Path(folder) for folder in parsed.keep)]:
-        dataset = load_dataset(root, facts_file=image_facts_file(Path(parsed.cache)))
+    for config in known:
+        dataset = Workspace(replace(config, cache=parsed.cache)).every_pair
+        note(f"in use    {config.data.root}: {len(dataset.pairs)} pairs")
         for modality in get_args(Modality):
             used |= contents(dataset, modality).keys()
     return used
+
+
+def _config_of_run(folder: Path) -> Config | None:
+    """How a run reads its data, which are looked for where they lay; none where there is no run."""
+    from pairfuse.commands.run_data import read_data
+    from pairfuse.config import load_config
+
+    path = folder / "config.toml"
+    if not path.exists():
+        return None
+    config, data = load_config(path, {}), read_data(folder)
+    root = Path(data.root if data else config.data.root)
+    if not root.exists():
+        raise StoreError(
+            f"{folder} is a run of {root}, which is not there, so that it is not known "
+            "which rows it needs; bring it back, or remove the run's folder"
+        )
+    return replace(config, data=replace(config.data, root=str(root)))
 
 
 def _export(parsed: argparse.Namespace) -> None:

@@ -27,11 +27,16 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def check_data(workspace: Workspace) -> Profile:
-    """Say what the data set holds; write the manifest and the plots."""
+    """Say what the data set holds; write the manifest and the plots.
+
+    Raises:
+        ConfigError: The run folder that they would lie in is of other data.
+    """
     from pairfuse.data.profile import profile, summary, write_manifest
     from pairfuse.report.canvas import save_png
     from pairfuse.report.data_check import plot_data_check
 
+    workspace.check_run()
     dataset = workspace.first_look
     found = profile(dataset)
     manifest, plot = workspace.folder / "manifest.csv", workspace.folder / "data.png"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pairfuse.config import load_config, parse_setting
 from pairfuse.errors import ConfigError
+from pairfuse.threads import set_threads
 
 if TYPE_CHECKING:
     from pairfuse.commands.workspace import Workspace
@@ -124,6 +125,11 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             "features.workers",
             {"metavar": "N", "type": int, "help": "threads that read inputs (0: one per core)"},
         ),
+        (
+            "--threads",
+            "features.threads",
+            {"metavar": "N", "type": int, "help": "threads that compute (0: automatic)"},
+        ),
         ("--device", "features.device", {"metavar": "NAMES", "help": "auto, cpu, cuda:0,cuda:1"}),
     ),
     "study": (
@@ -212,8 +218,6 @@ def workspace_of(parsed: argparse.Namespace, changes: Mapping[str, Any] | None =
     Raises:
         ConfigError: The configuration cannot be made, or its run cannot have that name.
     """
-    from pairfuse.commands.workspace import Workspace
-
     flags = {
         name.removeprefix(KEY): value
         for name, value in vars(parsed).items()
@@ -222,7 +226,11 @@ def workspace_of(parsed: argparse.Namespace, changes: Mapping[str, Any] | None =
     if "data.columns" in flags:
         flags["data.columns"] = dict(_column(text) for text in flags["data.columns"])
     settings = dict(parse_setting(text) for text in parsed.set)
-    workspace = Workspace(load_config(parsed.config, {**flags, **(changes or {}), **settings}))
+    config = load_config(parsed.config, {**flags, **(changes or {}), **settings})
+    set_threads(config.features.threads)  # before the workspace imports what computes
+    from pairfuse.commands.workspace import Workspace
+
+    workspace = Workspace(config)
     _ = workspace.folder  # a wrong name of a run is an error before any work
     return workspace
 

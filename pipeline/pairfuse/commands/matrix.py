@@ -90,7 +90,7 @@ def matrix_lines(lines: Sequence[MatrixRow], extra: Sequence[ArmCost]) -> list[s
     for line in sorted(lines, key=lambda line: -line.scores.macro_f1.value):
         scores, against = line.scores, ""
         if line.against is not None:
-            against = f"{line.against.difference.value:+.3f} ({line.against.p_holm:.3f})"
+            against = f"{line.against.difference.value:+z.3f} ({line.against.p_holm:.3f})"
         cells.append(
             (
                 line.model.name,

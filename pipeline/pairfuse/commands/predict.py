@@ -14,7 +14,7 @@ from pairfuse.console import log, say
 if TYPE_CHECKING:
     from pairfuse.arrays import Bools, Floats
     from pairfuse.commands.workspace import Extracted, Workspace
-    from pairfuse.data.pairs import Pair
+    from pairfuse.data.pairs import Dataset, Pair
     from pairfuse.fusion.checkpoint import Checkpoint
 
 #: Arms whose ensemble is kept: by `train`, and by `ablate`.
@@ -69,15 +69,21 @@ def predict(
     found = (predict_cascade if cascade else predict_pairs)(workspace, checkpoint, pairs)
     y_pred = [labels[best] for best in found.probabilities.argmax(axis=1)]
     place = out or workspace.folder / "test_labels.csv"
-    guids = [pair.guid for pair in pairs]
-    write_csv(place, ("guid", "tag"), zip(guids, y_pred, strict=True))
+    groups = _groups(workspace.first_look, pairs)
+    write_csv(place, ("guid", "tag"), [(p.guid, tag) for p, tag in zip(pairs, y_pred, strict=True)])
     write_csv(
         place.with_name("test_probabilities.csv"),
-        ("guid", "tag", *(f"p_{label}" for label in labels), "set", "flags"),
+        (
+            *("guid", "group", "truth", "tag", *(f"p_{label}" for label in labels)),
+            *("set", "flags"),
+        ),
         [
-            (guid, label, *(f"{p:.6f}" for p in row), _set_words(labels, inside), flag)
-            for guid, label, row, inside, flag in zip(
-                guids, y_pred, found.probabilities, found.sets, found.flags, strict=True
+            (
+                *(pair.guid, group, pair.label or "", label, *(f"{p:.6f}" for p in row)),
+                *(_set_words(labels, inside), flag),
+            )
+            for pair, group, label, row, inside, flag in zip(
+                pairs, groups, y_pred, found.probabilities, found.sets, found.flags, strict=True
             )
         ],
     )
@@ -90,6 +96,15 @@ def predict(
     else:
         scores_place.unlink(missing_ok=True)  # of other predictions
     return place
+
+
+def _groups(dataset: Dataset, pairs: Sequence[Pair]) -> list[int]:
+    """Number of each pair's group of duplicates in the data set."""
+    from pairfuse.data.duplicates import duplicate_groups
+
+    known = zip(dataset.pairs, duplicate_groups(dataset).tolist(), strict=True)
+    groups = {pair.guid: group for pair, group in known}
+    return [groups[pair.guid] for pair in pairs]
 
 
 def _score_labelled(

@@ -144,8 +144,8 @@ def write_predictions(folder: Path, arms: Sequence[Arm], table: Table) -> None:
         )
     write_csv(
         folder / "out_of_fold.csv",
-        ("guid", "tag", "group", *(arm.name for arm in arms)),
-        zip(table.guids, truth, groups, *y_pred, strict=True),
+        ("guid", "group", "truth", *(arm.name for arm in arms)),
+        zip(table.guids, groups, truth, *y_pred, strict=True),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pairfuse.arrays import Ints
+from pairfuse.commands.run_data import RunData, check_data, data_of, write_data
 from pairfuse.config import Config, config_toml
 from pairfuse.console import log, note, progress
 from pairfuse.data.duplicates import duplicate_groups
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from pairfuse.study.cost import EncoderCost
     from pairfuse.study.crossfit import FoldedTable, InnerFolds, Table
     from pairfuse.study.tuning import SearchSpec
-
-#: In a run folder: which data it is of.
-DATA = "data.json"
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,11 @@ class Workspace:
     def first_look(self) -> Dataset:
         """The data set before any extraction: a look at each file, no image decoded in full."""
         return self._load() if self.known is None else self.known
+
+    @property
+    def every_pair(self) -> Dataset:
+        """The files as they are, also the pairs whose label is too rare for the folds."""
+        return self._load({})
 
     @property
     def dataset(self) -> Dataset:
@@ -294,52 +296,31 @@ class Workspace:
         return self.cache / "costs" / f"{mark}.json"
 
     def begin(self) -> None:
-        """Write down the resolved configuration, and which data it is of, before any work.
+        """Write down which data the run is of, and the resolved configuration, before any work.
 
         Raises:
-            ConfigError: The run is of another data set.
+            ConfigError: The run is of other data, or what says so is damaged.
         """
         self.check_run()
         try:
+            write_data(self.folder, self._run_data)
             write_text(self.folder / "config.toml", config_toml(self.config))
         except OSError as error:
             raise StoreError(
                 f"cannot write to {self.folder} ({error.strerror}); name another place with --cache"
             ) from error
-        write_json(self.folder / DATA, {"root": self._root, "digest": self._digest})
 
     def check_run(self) -> None:
         """Refuse to mix data sets in one run folder.
 
-        One that was moved, or changed where it lies, is the same; only one that lies elsewhere and
-        has other labelled pairs is another.
-
         Raises:
-            ConfigError: The run is of another data set.
+            ConfigError: The run is of other data, or what says so is damaged.
         """
-        try:
-            known = json.loads((self.folder / DATA).read_text("utf-8"))
-            root, digest = str(known["root"]), known["digest"]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            return  # a new run, or one from before this was written down
-        if root != self._root and digest != self._digest:
-            raise ConfigError(
-                f"{self.folder} is the run of other data ({root}); give this one another name, as "
-                f"in --run {self.folder.name}-2"
-            )
-
-    @property
-    def _root(self) -> str:
-        return str(Path(self.config.data.root).resolve())
+        check_data(self.folder, self._run_data)
 
     @cached_property
-    def _digest(self) -> str:
-        """Of the labelled pairs: names, labels, texts and the bytes of images."""
-        digest, images = hashlib.sha256(), self.first_look.images
-        for pair in self.first_look.split("train", "val"):
-            image = images[pair.guid].digest if pair.guid in images else None
-            digest.update(json.dumps([pair.guid, pair.label, pair.text, image]).encode() + b"\n")
-        return digest.hexdigest()
+    def _run_data(self) -> RunData:
+        return data_of(self.config.data.root, self.first_look)
 
     def extract(self, encoders: Sequence[Encoder], pairs: Sequence[Pair]) -> Extracted:
         """Bring every encoder's store up to these pairs of the first look.

@@ -43,6 +43,9 @@ def read_image_facts(
         file: Where the facts are kept between runs; None keeps nothing.
         max_pixels: Bound on the pixels of a picture.
         max_image_bytes: Bound on the bytes of its file; a larger one is not read.
+
+    Raises:
+        OSError: The system failed to read an image just now; nothing is kept.
     """
     known = load_facts(file, max_pixels)
     with ThreadPoolExecutor(_workers()) as pool, progress("looking at images", len(paths)) as bar:

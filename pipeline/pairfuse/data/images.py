@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pairfuse.data.pairs import ImageFacts
 from pairfuse.errors import DataError
-from pairfuse.files import read_bytes
+from pairfuse.files import is_files_own, read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +28,7 @@ def read_picture(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
 
     Raises:
         DataError: It cannot be read, or is too large.
+        OSError: The system failed just now, which says nothing about the file.
     """
     try:
         size = path.stat().st_size
@@ -40,6 +41,8 @@ def read_picture(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
     try:
         return read_bytes(path)
     except OSError as error:
+        if not is_files_own(error):
+            raise
         raise DataError(f"cannot be read ({error.strerror})") from error
 
 
@@ -54,6 +57,7 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, draft: int = 0) -> 
 
     Raises:
         DataError: Why the picture cannot be used.
+        MemoryError, OSError: The system failed just now (a damaged file's OSError has no errno).
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -70,13 +74,15 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, draft: int = 0) -> 
                 image.draft("RGB", _draft_size(width, height, draft))
             image.load()
             return _to_rgb(_upright(image))
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise DataError("not a JPEG, PNG, WebP or GIF picture") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"more pixels than the bound of {max_pixels / 1e6:g} million") from error
     except Exception as error:  # a damaged file makes Pillow's decoders raise anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise DataError(f"cannot be decoded ({_reason(error)})") from error
 
 

@@ -32,7 +32,7 @@ from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.readers.rows import NO_LABEL, RawRow
 from pairfuse.data.split_file import folds_of, read_split_file, with_splits
 from pairfuse.errors import DataError
-from pairfuse.files import read_bytes, write_bytes
+from pairfuse.files import is_files_own, read_bytes, write_bytes
 
 _SHOWN = 20
 #: Control characters, line ends and lone surrogates: no label is written with them.
@@ -78,6 +78,7 @@ def load_dataset(
 
     Raises:
         DataError: Rows that cannot be used, all of them named.
+        OSError: The system failed to read a file just now; none is taken for missing.
     """
     name = find_reader(root, reader)
     raw_rows = read_rows(root, name, columns or {}, image_root)
@@ -257,7 +258,9 @@ def _images(
 def _bytes_of(path: Path) -> bytes | None:
     try:
         return read_bytes(path)
-    except OSError:
+    except OSError as error:
+        if not is_files_own(error):
+            raise
         return None
 
 

@@ -51,6 +51,15 @@ class StoreFacts:
     set_aside: int = 0
 
 
+@dataclass(frozen=True)
+class Unused:
+    """What a store can do without: rows, damaged parts set aside, and about how many bytes."""
+
+    rows: int
+    set_aside: int
+    size: int
+
+
 def list_stores(cache: Path) -> list[StoreFacts]:
     """Look at the head of every part of every store."""
     return [_facts(folder, prove=False, repair=False) for folder in _folders(cache)]
@@ -83,34 +92,40 @@ def remove_store(cache: Path, name: str) -> None:
     shutil.rmtree(doomed)
 
 
-def thin_out(cache: Path, used: Collection[bytes], *, remove: bool) -> dict[str, int]:
+def thin_out(cache: Path, used: Collection[bytes], *, remove: bool) -> dict[str, Unused]:
     """Count, and with `remove` drop, the rows of every store whose key is not among `used`.
 
     With `remove`, what repairs set aside goes too.
 
     Returns:
-        Unused rows by store.
+        What is not used, by store.
 
     Raises:
         StoreError: A part is damaged.
     """
     out = {}
     for folder in _folders(cache):
-        count = 0
+        count, size = 0, 0.0
         for path in _files(folder):
             with contextlib.suppress(FileNotFoundError):  # joined meanwhile: for the next call
                 part = open_part(path)
                 unused = np.array([key.tobytes() not in used for key in part.keys], dtype=bool)
                 count += int(unused.sum())
+                size += path.stat().st_size * float(unused.mean()) if len(unused) else 0.0
                 if remove and unused.any():
                     _rewrite(part, np.flatnonzero(~unused))
                     path.unlink(missing_ok=True)
-        if remove and (folder / DAMAGED).is_dir():
+        aside = listed(folder / DAMAGED, "*")
+        out[folder.name] = Unused(count, len(aside), int(size + sum(map(_size, aside))))
+        if remove and aside:
             shutil.rmtree(folder / DAMAGED)
-        out[folder.name] = count
         if remove and not _files(folder):
             remove_store(cache, folder.name)
     return out
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def export_store(cache: Path, name: str, target: Path) -> int:

@@ -11,6 +11,7 @@ import torch
 from pairfuse.arrays import Floats
 from pairfuse.errors import DataError
 from pairfuse.features.views import Views
+from pairfuse.threads import threads_for
 
 #: Width that the principal axes are computed for; models take the first few of them.
 MAX_COMPONENTS = 128
@@ -128,7 +129,8 @@ def _fit_view(view: str, values: Floats, components: int, seed: int) -> ViewScal
         )
     mean = values.mean(axis=0, dtype=np.float64).astype(np.float32)
     width = min(components, dim, rows - 1)
-    singular, axes = _axes(values - mean, width, seed)
+    with threads_for(values.size * width):
+        singular, axes = _axes(values - mean, width, seed)
     deviation = np.maximum(singular / np.sqrt(rows - 1), 1e-6).astype(np.float32)
     return ViewScaling(mean, np.ascontiguousarray(axes.T.astype(np.float32)), deviation)
 

@@ -30,6 +30,7 @@ from pairfuse.fusion.optimiser import StackedAdamW
 from pairfuse.fusion.rowbank import RowBank, TargetBank, TokenBank, batches, read_tokens
 from pairfuse.memory import keep_memory
 from pairfuse.recipe import Recipe
+from pairfuse.threads import threads_for
 
 #: Rows whose tokens are in memory at a time, but in training, which has its batches.
 TOKEN_ROWS = 64
@@ -115,15 +116,16 @@ def train_stack(
         for number, model in zip(numbers, stack.fitted, strict=True)
     }
     out, epoch = [fitted[number] for number in range(len(specs))], 0
-    while any(stack.alive for stack in stacks):
-        epoch += 1
+    with threads_for(max(stack.multiplications for stack in stacks)):
+        while any(stack.alive for stack in stacks):
+            epoch += 1
+            for stack in stacks:
+                if stack.alive:
+                    stack.run_epoch()
+            if on_epoch and on_epoch(epoch, [model.best_value for model in out]):
+                break
         for stack in stacks:
-            if stack.alive:
-                stack.run_epoch()
-        if on_epoch and on_epoch(epoch, [model.best_value for model in out]):
-            break
-    for stack in stacks:
-        stack.finish()
+            stack.finish()
     return out
 
 
@@ -207,6 +209,13 @@ class _Stack:
         self.targets = TargetBank([spec.targets for spec in specs], soft_labels, self.device)
         self.val_targets = TargetBank([spec.val_targets for spec in specs], [], self.device)
         self.weights = torch.stack([_weights(spec) for spec in specs]).to(self.device)  # (M, C)
+
+    @property
+    def multiplications(self) -> int:
+        """About how many a step takes: each row meets each parameter, of tokens each token does."""
+        numbers: int = sum(values[0].numel() for values in self.trained)
+        rows: int = min(self.recipe.batch_size, max(self.targets.counts))
+        return len(self.specs) * rows * numbers * (TOKEN_ROWS if self.reads_tokens else 1)
 
     def run_epoch(self) -> None:
         """One pass of every model over its own rows, then validation, stopping, snapshots."""

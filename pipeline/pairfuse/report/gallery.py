@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pairfuse.data.images import open_image
+from pairfuse.data.images import open_image, read_picture
 from pairfuse.data.pairs import one_text
 from pairfuse.errors import DataError
 from pairfuse.report.inputs import ReportInput
@@ -134,7 +134,7 @@ def thumbnail(path: Path) -> bytes:
         DataError: The file holds no usable picture.
         OSError: It cannot be read.
     """
-    picture = open_image(path.read_bytes(), draft=THUMB)
+    picture = open_image(read_picture(path), draft=THUMB)
     picture.thumbnail((THUMB, THUMB))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)

@@ -99,7 +99,7 @@ class Draws:
 
 def in_words(found: Estimate, *, sign: bool = False) -> str:
     """`0.617 (0.598 to 0.635)`; of a difference `+0.053 (+0.038 to +0.068)`."""
-    spec = "+.3f" if sign else ".3f"
+    spec = "+z.3f" if sign else "z.3f"  # z: what rounds to zero has no minus
     return f"{found.value:{spec}} ({found.low:{spec}} to {found.high:{spec}})"
 
 

@@ -106,7 +106,11 @@ class ModelComparison:
             better, other, gap = other, better, Estimate(-gap.value, -gap.high, -gap.low)
         numbers = in_words(gap, sign=True)
         if not found.error:
-            return [f"{better} and {other} score the same: there is nothing to compare."]
+            why = "all pairs are in one group" if gap.value else "no resample tells them apart"
+            return [
+                f"Which of {found.first} and {found.second} is better cannot be determined: "
+                f"{better} minus {other} is {numbers} macro-F1, and {why}."
+            ]
         certain = gap.low > 0 and found.p_holm < LEVEL
         if certain:
             head = f"{better} is better than {other}: its macro-F1 is higher by {numbers}."

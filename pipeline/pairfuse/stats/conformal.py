@@ -35,7 +35,7 @@ def conformal_threshold(
 ) -> float:
     """The least probability at which a label is in the set, so that sets cover the truth.
 
-    One minus the quantile ceil((n + 1) * coverage) / n of 1 - p of the true label (Sadinle et al.
+    Of the falling p of the true labels the one at place ceil((n + 1) * coverage) (Sadinle et al.
     2019, LAC). Each group of duplicates counts as one of the n: its rows share its weight (Dunn et
     al. 2022). Too few groups for such a coverage give 0, every label.
 
@@ -53,11 +53,11 @@ def conformal_threshold(
     needed = math.ceil((count + 1) * coverage - 1e-9)
     if needed > count:
         return 0.0
-    missed = 1 - probabilities[rows, targets].astype(np.float64)
-    order = np.argsort(missed, kind="stable")
+    own = probabilities[rows, targets]
+    order = np.argsort(-own, kind="stable")
     reached = np.cumsum(1 / sizes[index[order]])
     place = int(np.searchsorted(reached, needed - 1e-9))
-    return float(1 - missed[order[min(place, len(order) - 1)]])
+    return float(own[order[min(place, len(order) - 1)]])
 
 
 def prediction_sets(probabilities: Floats, threshold: float) -> Bools:

@@ -37,7 +37,7 @@ PROBABILITY = "p_"
 SUM_TOLERANCE = 0.02
 #: And the tag's so far below the largest.
 TIE_TOLERANCE = 1e-3
-#: Cells that stand for "no label", in lower case.
+#: Cells that stand for "no label", in lower case, unless they have a column of probabilities.
 NO_LABEL = frozenset({"", "null", "none", "nan"})
 
 
@@ -81,18 +81,21 @@ def load_predictions(path: Path, truth: Path | None = None) -> Predictions:
     if columns:
         probabilities = _probabilities(path, guids, [table[name] for name in columns.values()])
     known: dict[str, list[str]] = {
-        part: table[parts[part]] for part in ("truth", "group") if part in parts
+        part: table[parts[part]]
+        for part in ("truth", "group")
+        if part in parts and any(table[parts[part]])  # of pairs without a label it is empty
     }
-    if truth is not None and len(known) < 2:
-        known = _known_elsewhere(path, truth, guids) | known
+    if truth is not None:
+        whole = {part: cells for part, cells in known.items() if all(cells)}
+        known |= _known_elsewhere(path, truth, guids) | whole if len(whole) < 2 else {}
     if "truth" not in known:
         raise DataError(
             f"{path} has no column 'truth'; add it, or name a table of guid and tag with the true "
             "labels"
         )
-    true = _labels_of(path, guids, known["truth"], "truth")
+    true = _labels_of(path, guids, known["truth"], "truth", labels)
     if "y_pred" in parts:
-        y_pred = _labels_of(path, guids, table[parts["y_pred"]], "tag")
+        y_pred = _labels_of(path, guids, table[parts["y_pred"]], "tag", labels)
     else:
         assert probabilities is not None
         y_pred = [labels[at] for at in probabilities.argmax(axis=1).tolist()]
@@ -210,8 +213,14 @@ def _known_elsewhere(path: Path, other: Path, guids: Sequence[str]) -> dict[str,
     return {part: [cells[place[guid]] for guid in guids] for part, cells in columns.items()}
 
 
-def _labels_of(path: Path, guids: Sequence[str], cells: list[str], part: str) -> list[str]:
-    empty = [guid for guid, cell in zip(guids, cells, strict=True) if cell.lower() in NO_LABEL]
+def _labels_of(
+    path: Path, guids: Sequence[str], cells: list[str], part: str, labels: Sequence[str]
+) -> list[str]:
+    empty = [
+        guid
+        for guid, cell in zip(guids, cells, strict=True)
+        if cell.lower() in NO_LABEL and cell not in labels
+    ]
     if empty:
         raise DataError(
             f"{path}: {counted(len(empty))} without a {part}, first guid {shown(empty[0])}; give "

@@ -20,14 +20,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pairfuse.data.images import open_image
+from pairfuse.data.images import open_image, read_picture
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders.base import Encoder, EncoderInput, LoadedEncoder
 from pairfuse.encoders.checkpoint_folder import first_line
 from pairfuse.encoders.token_encoder import TokenEncoder
 from pairfuse.errors import DataError, EncoderError, PairfuseError
 from pairfuse.features.prefetch import Content
-from pairfuse.files import read_bytes
 from pairfuse.memory import keep_memory
 
 #: Contents that are encoded in each of the rounds, and inputs whose operations are counted.
@@ -267,7 +266,7 @@ def _prepared(content: Content, loaded: LoadedEncoder) -> EncoderInput:
     if isinstance(content, str):
         return loaded.prepare(content)
     text, path = content if isinstance(content, tuple) else (None, content)
-    image = open_image(read_bytes(path), draft=getattr(loaded, "draft", 0))
+    image = open_image(read_picture(path), draft=getattr(loaded, "draft", 0))
     return loaded.prepare(image if text is None else (text, image))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pairfuse.arrays import Floats, Ints
+from pairfuse.arrays import Doubles, Floats, Ints
 from pairfuse.stats.bootstrap import Draws, Estimate, percentile
 from pairfuse.stats.metrics import Scores, auroc, macro_f1
 from pairfuse.study.crossfit import CrossFit, Table
@@ -39,7 +39,7 @@ def metric_of(table: Table, rows: Ints, probabilities: NDArray[np.floating]) -> 
     y_pred = probabilities.argmax(axis=1)
     if table.metric == "macro_f1":
         return macro_f1(table.targets[rows], y_pred, len(table.labels))
-    return float(_credit(table, y_pred, rows).mean())
+    return float(_credit(table, y_pred, rows).mean(dtype=np.float64))
 
 
 def objective_estimate(
@@ -64,9 +64,9 @@ def objective_estimate(
     return percentile(float(credit.mean()), sums[:, 0] / sums[:, 1])
 
 
-def _credit(table: Table, y_pred: Ints, rows: Ints) -> Floats:
+def _credit(table: Table, y_pred: Ints, rows: Ints) -> Floats | Doubles:
     """How right each prediction is, 0 to 1, shape (n,): VQA accuracy gives a part of a point."""
     if table.metric == "vqa_accuracy":
         assert table.soft_labels is not None  # the workspace refuses the metric without them
         return table.soft_labels.rows(rows).accuracy_of(y_pred)
-    return np.asarray(y_pred == table.targets[rows], dtype=np.float32)
+    return np.asarray(y_pred == table.targets[rows], dtype=np.float64)

@@ -12,6 +12,7 @@ from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.readers.tables import joined
 from pairfuse.errors import ConfigError, DataError
 from toys.data import picture, saved, write_set
+from toys.fusion import warnings_logged
 from toys.published import NEWS, write_cells, write_jsonl, write_news, write_table
 
 
@@ -164,3 +165,18 @@ def test_a_folder_of_images_is_refused_where_no_paths_are_read(tmp_path: Path) -
     table, _ = table_and_pictures(tmp_path / "t")
     with pytest.raises(DataError, match=r"no folder .*nowhere"):
         load_dataset(table, image_root=tmp_path / "nowhere")
+
+
+def test_columns_that_are_not_recognised_are_asked_for_with_those_that_are_there(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "set.csv"
+    path.write_text("id,question,subject,image\n1,how?,sums,1.png\n2,why?,forms,2.png\n")
+    with warnings_logged() as told:
+        read_rows(path, "table", {})
+    wanted = "no column is taken for the {0}; it has id, question, subject, image; name one: "
+    for part, line in zip(("text", "label"), told, strict=True):
+        assert f"{wanted.format(part)}--columns {part}=..." in line
+    with warnings_logged() as told:
+        read_rows(path, "table", {"label": "subject", "text": "question"})
+    assert not told

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from pairfuse.data.decoding import decode_texts
 from pairfuse.data.pairs import Split
 from pairfuse.errors import DataError
-from pairfuse.files import read_bytes
+from pairfuse.files import is_files_own, read_bytes
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 #: Spellings, lower case, that say "no label" in a file of pairs that are to be predicted.
@@ -181,8 +181,11 @@ def bytes_of(path: Path) -> bytes:
 
     Raises:
         DataError: It cannot be read.
+        OSError: The system failed just now, which says nothing about the file.
     """
     try:
         return read_bytes(path)
     except OSError as error:
+        if not is_files_own(error):
+            raise
         raise DataError(f"{path} cannot be read ({error.strerror})") from error

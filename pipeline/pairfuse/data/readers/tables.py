@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+from pairfuse.console import log
 from pairfuse.data.pairs import BETWEEN, Split, one_text
 from pairfuse.data.readers.rows import SPLITS, RawRow, guid_error, inside, picture_file, text_of
 from pairfuse.errors import ConfigError, DataError
@@ -55,11 +56,14 @@ def read_table(
     number. Without a split column the names of several tables say it (`train.csv`, `dev.csv`,
     `test.csv`); in one table a row with a label is then a training row and one without a test row.
     """
-    return [
+    tables = [(path, split, *_whole(path)) for path, split in table_files(root)]
+    rows = [
         row
-        for path, split in table_files(root)
-        for row in _rows(path, *_whole(path), columns, split, image_root)
+        for path, split, header, records in tables
+        for row in _rows(path, header, records, columns, split, image_root)
     ]
+    _note_columns([(path, header) for path, _, header, _ in tables], columns)
+    return rows
 
 
 def read_news(
@@ -314,6 +318,20 @@ def _tables_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLE_ENDINGS and p.is_file())
+
+
+def _note_columns(
+    headers: Sequence[tuple[Path, Sequence[str]]], columns: Mapping[str, str]
+) -> None:
+    """Say where no column of any table is taken for the text or the label, and how to name one."""
+    path, header = headers[0]
+    names = {name.strip().lower() for _, every in headers for name in every}
+    for part, others in (("text", ("text_file",)), ("label", ())):
+        if not (columns.keys() & {part, *others} or names & {*COLUMNS[part], *others}):
+            log.warning(
+                "%s: no column is taken for the %s; it has %s; name one: --columns %s=...",
+                *(path, part, listed(header), part),
+            )
 
 
 def _column_names(path: Path, header: Sequence[str], named_columns: Mapping[str, str]) -> Names:
