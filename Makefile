@@ -113,6 +113,7 @@ bench: $(STAMP) ## measure against the usual ways (20 minutes; DATA=folder): cac
 	@$(BIN)/python tests/bench/bench_extraction.py $(if $(filter-out data/demo,$(DATA)),--data "$(DATA)")
 	@$(BIN)/python tests/bench/bench_tuning.py $(if $(filter-out data/demo,$(DATA)),--data "$(DATA)")
 	@$(BIN)/python tests/bench/bench_growth.py
+	@$(BIN)/python tests/bench/bench_labels.py $(if $(filter-out data/demo,$(DATA)),--data "$(DATA)")
 
 clean: ## remove .venv and what tools left; data/ and cache/ stay (see pairfuse cache rm)
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build pipeline/*.egg-info
