@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any, cast, get_args
 
@@ -14,6 +14,7 @@ from pairfuse.arrays import Bools, Floats, Ints
 from pairfuse.data.pairs import Dataset, Modality, Pair
 from pairfuse.errors import DataError, StoreError, shown
 from pairfuse.features.store import FeatureStore
+from pairfuse.features.texts import Texts
 from pairfuse.features.token_views import TokenRows, open_tokens
 
 
@@ -22,7 +23,8 @@ class Views:
     """Features of N pairs: `{view: (N, D)}`; where a modality is missing the row is zero and
     `present` says so.
 
-    `tokens` are the sequences of the views whose encoder keeps them; they stay on disk. To
+    `tokens` are the sequences of the views whose encoder keeps them; they stay on disk. `texts` are
+    the raw texts, for models that count words; whoever reads features alone gives none. To
     scikit-learn it is one table of N rows: it has a `shape`, gives the rows that it is indexed by,
     and as an array is all views side by side.
 
@@ -38,6 +40,7 @@ class Views:
     present: Mapping[str, Bools]
     modality: Mapping[str, Modality]
     tokens: Mapping[str, TokenRows] = field(default_factory=dict)
+    texts: Texts | None = None
 
     @classmethod
     def of_arrays(
@@ -45,6 +48,8 @@ class Views:
         arrays: Mapping[str, Any],
         modality: Mapping[str, Modality] | None = None,
         present: Mapping[str, Any] | None = None,
+        *,
+        texts: Sequence[str | None] | None = None,
     ) -> Views:
         """Make a table of arrays that lie in memory.
 
@@ -52,6 +57,7 @@ class Views:
             arrays: For each view an array of shape (N, D).
             modality: Of each view; text if not named.
             present: For each view that has missing rows a mask of shape (N,), False where one is.
+            texts: The N raw texts, None where one is missing.
 
         Raises:
             DataError: The shapes do not agree, or a row that is present holds no finite number.
@@ -76,8 +82,13 @@ class Views:
         for view, mask in masks.items():
             if not mask.all():
                 features[view] = np.where(mask[:, None], features[view], np.float32(0))
+        if texts is not None and len(texts) != count:
+            raise DataError(f"views of {count} rows need as many texts; found {len(texts)}")
         views = cls(
-            features, masks, {view: (modality or {}).get(view, "text") for view in features}
+            features,
+            masks,
+            {view: (modality or {}).get(view, "text") for view in features},
+            texts=None if texts is None else Texts.of(texts),
         )
         views.check_finite()
         return views
@@ -143,12 +154,13 @@ class Views:
         }
 
     def only(self, names: Sequence[str]) -> Views:
-        """The named views alone."""
+        """The named views alone, with the texts."""
         return Views(
             {name: self.features[name] for name in names},
             {name: self.present[name] for name in names},
             {name: self.modality[name] for name in names},
             {name: self.tokens[name] for name in names if name in self.tokens},
+            self.texts,
         )
 
     def rows(self, index: NDArray[np.integer] | Bools) -> Views:
@@ -158,7 +170,12 @@ class Views:
             {name: values[index] for name, values in self.present.items()},
             self.modality,
             {name: values.rows(index) for name, values in self.tokens.items()},
+            None if self.texts is None else self.texts.rows(index),
         )
+
+    def without_texts(self) -> Views:
+        """The same rows, whose raw texts are missing; text views stay as they are."""
+        return self if self.texts is None else replace(self, texts=self.texts.blank())
 
     def of(self, modality: Modality) -> list[str]:
         """Names of the views of one modality."""
@@ -194,7 +211,8 @@ def load_views(dataset: Dataset, pairs: Sequence[Pair], stores: Sequence[Feature
         features[store.encoder], present[store.encoder], modality[store.encoder] = rows, there, kind
         if store.token_dim:
             tokens[store.encoder] = open_tokens(store, keys)
-    return Views(features, present, modality, tokens)
+    texts = Texts.of([pair.text for pair in pairs])
+    return Views(features, present, modality, tokens, texts)
 
 
 def _modality(store: FeatureStore) -> Modality:

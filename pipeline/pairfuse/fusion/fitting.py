@@ -71,7 +71,7 @@ class ScaledRowSet:
         for view in views.features:
             gains = self.scaling[view].gains(recipe.n_components, recipe.whitening)
             features[view] = self.projected.features[view][:, : len(gains)] * gains
-        return Views(features, views.present, views.modality, views.tokens)
+        return replace(views, features=features)
 
     def member(self, model: FittedModel, views: Views) -> Member:
         """The trained model with its scaling."""

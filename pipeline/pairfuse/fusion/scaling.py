@@ -116,7 +116,7 @@ def scale(views: Views, scaling: Mapping[str, ViewScaling]) -> Views:
         view: scaling[view].apply(values) * views.present[view][:, None].astype(np.float32)
         for view, values in views.features.items()
     }
-    return Views(features, views.present, views.modality, views.tokens)
+    return replace(views, features=features)
 
 
 def _fit_view(view: str, values: Floats, components: int, seed: int) -> ViewScaling:
