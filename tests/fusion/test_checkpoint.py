@@ -143,22 +143,22 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "label gone": (lambda f: _describe(f, lambda d: d["labels"].pop()), "does not fit"),
     "label more": (lambda f: _describe(f, lambda d: d["labels"].append("x")), "does not fit"),
     "prior cut": (lambda f: _describe(f, lambda d: d["prior"].pop()), "do not agree"),
-    "no members": (lambda f: _describe(f, lambda d: d.update(recipes=[])), "do not agree"),
+    "no members": (lambda f: _describe(f, lambda d: d.update(members=[])), "do not agree"),
     "many members": (
-        lambda f: _describe(f, lambda d: d.update(recipes=99 * d["recipes"])),
+        lambda f: _describe(f, lambda d: d.update(members=99 * d["members"])),
         "does not fit",
     ),
     "other width": (
-        lambda f: _describe(f, lambda d: d["recipes"][0].update(hidden_dim=9)),
+        lambda f: _describe(f, lambda d: d["members"][0].update(hidden_dim=9)),
         "does not fit",
     ),
     "other head": (
-        lambda f: _describe(f, lambda d: d["recipes"][0].update(head="late")),
+        lambda f: _describe(f, lambda d: d["members"][0].update(head="late")),
         "not fit",
     ),
-    "unknown head": (lambda f: _describe(f, lambda d: d["recipes"][0].update(head="?")), "no head"),
+    "unknown head": (lambda f: _describe(f, lambda d: d["members"][0].update(head="?")), "no head"),
     "odd recipe": (
-        lambda f: _describe(f, lambda d: d["recipes"][0].update(dropout=7)),
+        lambda f: _describe(f, lambda d: d["members"][0].update(dropout=7)),
         "dropout is 7",
     ),
     "strange key": (

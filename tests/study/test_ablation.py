@@ -109,7 +109,8 @@ def test_a_mixture_takes_the_baseline_that_sees_what_the_heads_do_not(
     told = {"told": arms["text-only"].fit}
     mixed = run_arm("image-only", data, search, candidates=told)
     assert mixed.shares["told"] > 0.9
-    assert mixed.probabilities == pytest.approx(arms["text-only"].probabilities, abs=0.2)
+    y_pred = mixed.probabilities.mean(axis=0).argmax(axis=1)
+    assert macro_f1(given.targets, y_pred, 3) > 0.8
 
 
 def test_baselines_are_arms_on_the_same_folds(given: Table) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from pairfuse.fusion.neighbours import fit_neighbours, load_neighbours
 from pairfuse.fusion.plain import Fold
 
 
+@runtime_checkable
 class FittedBaseline(Protocol):
     """A fitted plain model. A row's answer does not depend on the rows beside it; what a row, or
     the table, lacks counts as the mean of the training rows."""
@@ -26,6 +27,14 @@ class FittedBaseline(Protocol):
     @property
     def views(self) -> tuple[str, ...]:
         """Views that it reads, sorted."""
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Width of each of these views."""
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
 
     @property
     def reads_texts(self) -> bool:
@@ -52,6 +61,7 @@ class FittedBaseline(Protocol):
 
 
 Model = Literal["linear", "neighbours", "boosting"]
+MODELS: tuple[Model, ...] = get_args(Model)
 _FIT: dict[Model, Callable[..., FittedBaseline]] = {
     "linear": fit_linear,
     "neighbours": fit_neighbours,

@@ -81,6 +81,11 @@ class BoostingBaseline:
         return tuple(sorted(self.scaling))
 
     @property
+    def dims(self) -> dict[str, int]:
+        """Width of each of these views."""
+        return {view: len(part.mean) for view, part in self.scaling.items()}
+
+    @property
     def reads_texts(self) -> bool:
         return False
 

@@ -47,6 +47,11 @@ class LinearBaseline:
         return self.units.names
 
     @property
+    def dims(self) -> dict[str, int]:
+        """Width of each of these views."""
+        return self.units.dims
+
+    @property
     def reads_texts(self) -> bool:
         return self.tfidf is not None
 

@@ -45,6 +45,11 @@ class NeighboursBaseline:
         return self.units.names
 
     @property
+    def dims(self) -> dict[str, int]:
+        """Width of each of these views."""
+        return self.units.dims
+
+    @property
     def reads_texts(self) -> bool:
         return False
 

@@ -29,6 +29,10 @@ class UnitViews:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self.means))
 
+    @property
+    def dims(self) -> dict[str, int]:
+        return {name: len(self.means[name]) for name in self.names}
+
     def of(self, side: Modality | None) -> tuple[str, ...]:
         """Names of the views of one modality; of all for None."""
         return tuple(name for name in self.names if side in (None, self.modality[name]))
