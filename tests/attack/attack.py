@@ -13,6 +13,7 @@ says that it ended well must have left that already. `make attack` runs all of i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -54,7 +55,7 @@ RANDOM, PAIRS = "random", "pairs"
 ATTACKS = (*ERRORS, RANDOM, *SIGNALS, PAIRS)
 #: With the attack `random` each call fails with this probability (as libfiu does).
 PROBABILITY = 0.005
-ENCODERS = ("--encoders", "ngram efficientnet-lite0", "--batch-size", "4")
+ENCODERS = ("--encoders", "ngram image=vit", "--batch-size", "2")
 STUDY = (
     *("--folds", "2", "--repeats", "1", "--n-models", "1", "--trials", "2"),
     *("--set", "recipe.epochs=2"),
@@ -84,14 +85,6 @@ TIMEOUT = 120.0
 COLUMNS = ("tried", "survived", "one line", "killed", "lost rows", "traceback", "wrong", "hang")
 #: None of these may be counted.
 BAD = COLUMNS[4:]
-#: Imported once, by the process that every command is forked from.
-SLOW = (
-    *("pairfuse.commands.workspace", "pairfuse.commands.run_folder", "pairfuse.study.evidence"),
-    *("pairfuse.report.page", "pairfuse.fusion.checkpoint", "pairfuse.features.upkeep"),
-    *("h5py", "optuna", "torch", "torch.func", "matplotlib.figure", "safetensors.numpy"),
-    *("sklearn.feature_extraction.text", "sklearn.decomposition", "sklearn.model_selection"),
-    *("tomli_w", "PIL.Image"),
-)
 CONTEXT = multiprocessing.get_context("fork")
 
 
@@ -148,7 +141,7 @@ class Running:
         return (self.beside / "stderr").read_text("utf-8", "replace")
 
     @property
-    def calls(self) -> Mapping[str, int]:
+    def calls(self) -> Mapping[str, float]:
         """Calls of each kind, and `hits`: those that were made to fail; none if it was killed."""
         notes = self.beside / "calls"
         return dict(json.loads(notes.read_text())) if notes.exists() else {}
@@ -187,45 +180,71 @@ class Arena:
         self.data = write_set(folder / "data" / "toy", labels, test=("t1", "t2"))
         half = dict(list(labels.items())[:12])  # all that `cache gc` is to keep
         write_set(folder / "half" / "data" / "toy", half)
-        self.before: dict[str, Path] = {}
-        self.after: dict[str, Left] = {}
-        self.seconds: dict[str, float] = {}
-        state = folder / "empty"
-        state.mkdir()
-        for command in STAGES:
-            self.before[command] = state
-            state = self._finish(command)
-            if command == "features":
-                self._prepare_upkeep(state)
+        self.whole: dict[str, Left] = {}
+        self.counted: dict[str, Mapping[str, float]] = {}
+        (folder / "empty").mkdir()
 
-    def _finish(self, command: str) -> Path:
-        """Run a command undisturbed on a copy of its state, which is returned."""
+    def begin(self, command: str) -> Path:
+        """The cache that a command begins with."""
+        if command == "features":
+            self._write_encoder()
+            return self.folder / "empty"
+        if command in STAGES:
+            order = list(STAGES)
+            return self.finish(order[order.index(command) - 1])
+        features = self.finish("features")
+        if command == "import":
+            self._export(features)
+            return self.folder / "empty"
+        return self._damaged(features) if command == "verify" else features
+
+    def finish(self, command: str) -> Path:
+        """What a command leaves that nothing disturbs."""
         cache = self.folder / f"after-{command}"
-        shutil.copytree(self.before[command], cache)
-        start = time.perf_counter()
+        if cache.exists():
+            return cache
+        shutil.copytree(self.begin(command), cache)
         running = self.start(command, cache)
         code = running.end()
-        assert code == 0, f"{command} alone ends with {code}: {running.stderr}"
-        self.seconds[command] = time.perf_counter() - start
-        self.after[command] = left_in(cache)
+        if code != 0:
+            raise RuntimeError(f"{command} alone ends with {code}: {running.stderr}")
+        self.whole[command] = left_in(cache)
+        for module in (running.beside / "modules").read_text().split():
+            with contextlib.suppress(Exception):  # the next command finds it imported
+                importlib.import_module(module)
         return cache
 
-    def _prepare_upkeep(self, state: Path) -> None:
-        name = next(path.name for path in (state / "features").glob("ngram*"))
-        export = ("cache", "export", name, str(self.folder / "store.tar"), "--cache", str(state))
-        assert self._fork(export, self.folder, state, Fault()).end() == 0
+    def _write_encoder(self) -> None:
+        """A tiny image encoder; what `ablate` measures in fresh processes imports this module."""
+        from toys.checkpoints import vit
+
+        if not (self.folder / "vit").exists():
+            vit(self.folder / "vit")
+
+    def _export(self, features: Path) -> None:
+        target = self.folder / "store.tar"
+        if not target.exists():
+            name = next(path.name for path in (features / "features").glob("ngram*"))
+            export = ("cache", "export", name, str(target), "--cache", str(features))
+            self._fork(export, self.folder, features, Fault()).end()
+
+    def _damaged(self, features: Path) -> Path:
+        """A cache of which one row is damaged."""
+        from pairfuse.features.part import open_part
+
         damaged = self.folder / "damaged"
-        shutil.copytree(state, damaged)
-        part = min((damaged / "features" / name / "parts").iterdir())
-        content = bytearray(part.read_bytes())
-        content[-1] ^= 1  # a byte of the last row, where features end the file
-        part.write_bytes(content)
-        self.before |= {"verify": damaged, "gc": state, "import": self.folder / "empty"}
-        for command in UPKEEP:
-            self._finish(command)
+        if not damaged.exists():
+            shutil.copytree(features, damaged)
+            part = min(damaged.glob("features/ngram*/parts/*.h5"))
+            content = bytearray(part.read_bytes())
+            content[open_part(part).offset] ^= 1
+            part.write_bytes(content)
+        return damaged
 
     def start(self, command: str, cache: Path, fault: Fault = Fault()) -> Running:
-        given = [str(self.folder / "store.tar") if a == "store.tar" else a for a in COMMANDS[command]]
+        given = [
+            str(self.folder / "store.tar") if a == "store.tar" else a for a in COMMANDS[command]
+        ]
         if command in STAGES:
             given += ["--data", str(self.data)]
         where = self.folder / "half" if command == "gc" else self.folder
@@ -240,20 +259,25 @@ class Arena:
         return Running(process, beside)
 
     def copy(self, command: str) -> Path:
+        self.finish(command)
         cache = self.folder / "cache"
         shutil.rmtree(cache, ignore_errors=True)
-        shutil.copytree(self.before[command], cache)
+        shutil.copytree(self.begin(command), cache)
+        if command == "ablate":  # encoders are measured once, not in each attack
+            shutil.copytree(self.finish(command) / "costs", cache / "costs")
         return cache
 
-    def calls(self, command: str) -> Mapping[str, int]:
-        """How often an undisturbed run makes each kind of call."""
-        running = self.start(command, self.copy(command))
-        assert running.end() == 0, running.stderr
-        return running.calls
+    def calls(self, command: str) -> Mapping[str, float]:
+        """How often an undisturbed run makes each kind of call, and its `seconds`."""
+        if command not in self.counted:
+            running = self.start(command, self.copy(command))
+            assert running.end() == 0, running.stderr
+            self.counted[command] = running.calls
+        return self.counted[command]
 
     def judge(self, command: str, running: Running, code: int | None, before: Left) -> Outcome:
         """What became of a command, and of the same one run again."""
-        cache, whole = self.folder / "cache", self.after[command]
+        cache, whole = self.folder / "cache", self.whole[command]
         kind, left = running.outcome(code), left_in(cache)
         told = running.stderr if kind in BAD else ""
         keep = before.rows.items() & whole.rows.items()
@@ -283,11 +307,12 @@ class Arena:
 
     def send(self, command: str, name: str, moment: float) -> Outcome:
         """Send a signal after a share of the time that the command takes."""
+        seconds = self.calls(command)["seconds"]
         cache = self.copy(command)
         before = left_in(cache)
         running = self.start(command, cache)
         running.wait_for_start()
-        time.sleep(moment * self.seconds[command])
+        time.sleep(moment * seconds)
         assert running.process.pid is not None
         os.kill(running.process.pid, getattr(signal, name))
         if name == "SIGSTOP":
@@ -310,10 +335,9 @@ class Arena:
         )
         kind = max(kinds, key=COLUMNS.index)
         keep = before.rows.items()
-        if "gc" in (first, second):
-            keep &= self.after["gc"].rows.items()
-        if "verify" in (first, second):
-            keep &= self.after["verify"].rows.items()
+        for command in {first, second} & {"gc", "verify"}:
+            self.finish(command)
+            keep &= self.whole[command].rows.items()
         lost = len(keep - left_in(cache).rows.items())
         last = second if second in STAGES else first
         if last not in STAGES:
@@ -323,15 +347,14 @@ class Arena:
             code = again.end()
             if again.outcome(code) != "survived":
                 return Outcome("wrong", lost, f"{told}\n  {command} then ends: {again.stderr}")
-        left, whole = left_in(cache), self.after[last]
+        self.finish(last)
+        left, whole = left_in(cache), self.whole[last]
         if left.results != whole.results or not whole.rows.items() <= left.rows.items():
             kind, told = "wrong", f"{told}\n  then: {_differences(left, whole)}"
         return Outcome(kind, lost, told)
 
 
-def _child(
-    given: Sequence[str], where: Path, cache: Path, beside: Path, fault: Fault
-) -> None:
+def _child(given: Sequence[str], where: Path, cache: Path, beside: Path, fault: Fault) -> None:
     """One command, with the library awake for as long as it works."""
     import torch
 
@@ -353,12 +376,15 @@ def _child(
         ctypes.c_uint64(fault.seed),
     )
     (beside / "ready").touch()
+    start = time.perf_counter()
     code = main(given)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     library.attack_end()
     kinds = sorted({kind for each in ERRORS.values() for kind in each})
     counts = {kind: library.attack_counts(kind.encode()) for kind in kinds}
-    (beside / "calls").write_text(json.dumps({**counts, "hits": library.attack_hits()}))
+    more = {"hits": library.attack_hits(), "seconds": time.perf_counter() - start}
+    (beside / "calls").write_text(json.dumps({**counts, **more}))
+    (beside / "modules").write_text("\n".join(sys.modules))
     sys.exit(code)
 
 
@@ -411,7 +437,7 @@ def attacks(
     else:
         calls = arena.calls(command)
         for call in ERRORS[attack]:
-            every = range(1, calls[call] + 1)
+            every = range(1, int(calls[call]) + 1)
             for at in sorted(random.sample(every, min(places, len(every)))):
                 fault = Fault(call, at, getattr(errno, attack))
                 yield f"{call} {at} of {len(every)}", arena.fail(command, fault)
@@ -433,9 +459,7 @@ def run_all(
 
     for command in only:
         start = time.perf_counter()
-        for attack in chosen:
-            if attack == PAIRS:
-                continue
+        for attack in [each for each in chosen if each != PAIRS]:
             random = Random(f"{seed} {command} {attack}")
             for where, found in attacks(arena, command, attack, places, random):
                 note(attack, f"{command} {where}", found)
@@ -470,8 +494,6 @@ def main() -> int:
                 return 0
             again = [sys.executable, *sys.argv]
             return subprocess.call(again, env={**os.environ, "LD_PRELOAD": str(library)})
-        for module in SLOW:
-            importlib.import_module(module)
         places = 1 if given.quick else given.places
         counts = run_all(Arena(folder), given.only, given.attacks, places, given.seed)
     show(counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from shutil import copytree
@@ -157,6 +158,22 @@ def test_a_run_of_other_data_is_refused(
     assert f"is the run of other data ({root})" in last
     assert "--run toy-2" in last
     assert (own / "runs" / "toy" / "config.toml").read_bytes() == before
+
+
+def test_a_run_whose_data_cannot_be_told_just_now_is_not_taken_for_a_new_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace_at(root, tmp_path).begin()
+    read_text = Path.read_text
+
+    def failing(path: Path, *given: Any, **options: Any) -> str:
+        if path.name == "data.json":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read_text(path, *given, **options)
+
+    monkeypatch.setattr(Path, "read_text", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        workspace_at(root, tmp_path).begin()
 
 
 def test_data_that_were_moved_keep_their_run_and_a_named_run_predicts_any(

@@ -325,7 +325,7 @@ class Workspace:
         try:
             known = json.loads((self.folder / DATA).read_text("utf-8"))
             root, digest = str(known["root"]), known["digest"]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
             return  # a new run, or one from before this was written down
         if root != self._root and digest != self._digest:
             raise ConfigError(
