@@ -447,10 +447,14 @@ def attacks(
 
 
 def run_all(
-    arena: Arena, only: Sequence[str], chosen: Sequence[str], places: int, seed: int
-) -> Mapping[str, Counter[str]]:
-    """Counts of each attack; what went wrong is told on stderr as it is found."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    arena: Arena,
+    only: Sequence[str],
+    chosen: Sequence[str],
+    places: int,
+    seed: int,
+    counts: dict[str, Counter[str]],
+) -> None:
+    """Add to the counts of each attack; what went wrong is told on stderr as it is found."""
 
     def note(attack: str, where: str, found: Outcome | None) -> None:
         if found is None:
@@ -470,7 +474,6 @@ def run_all(
     if PAIRS in chosen:
         for first, second in combinations_with_replacement(only, 2):
             note(PAIRS, f"{first} beside {second}", arena.meet(first, second))
-    return counts
 
 
 def show(counts: Mapping[str, Counter[str]]) -> None:
@@ -500,9 +503,12 @@ def main() -> int:
             return subprocess.call(again, env={**os.environ, **own})
         places = 1 if given.quick else given.places
         trains = any(command in list(STAGES)[1:] for command in given.only)
-        counts = run_all(
-            Arena(folder, trains=trains), given.only, given.attacks, places, given.seed
-        )
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        arena = Arena(folder, trains=trains)
+        try:
+            run_all(arena, given.only, given.attacks, places, given.seed, counts)
+        except KeyboardInterrupt:
+            print("stopped: what was tried so far", file=sys.stderr)
     show(counts)
     return int(any(found[column] for found in counts.values() for column in BAD))
 
