@@ -378,6 +378,9 @@ def _child(given: Sequence[str], where: Path, cache: Path, beside: Path, fault: 
         ctypes.c_double(fault.probability),
         ctypes.c_uint64(fault.seed),
     )
+    for number in (signal.SIGHUP, signal.SIGTERM):  # `nohup`, or a shell, may have them ignored
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     (beside / "ready").touch()
     start = time.perf_counter()
     code = main(given)

@@ -315,7 +315,7 @@ def _fail_interrupted_trials(study: optuna.Study) -> None:
     import optuna
 
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        params = trial.params or trial.system_attrs.get("fixed_params")
+        params = trial.system_attrs.get("fixed_params", {}) | trial.params  # it may be half drawn
         if params:  # before the state: a kill in between tries them twice, and never loses them
             study.enqueue_trial(params)
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
