@@ -137,3 +137,13 @@ def test_what_pillow_warns_of_is_not_shown(capfd: pytest.CaptureFixture[str]) ->
     code = f"import warnings, pairfuse.cli as c; c._prepare_process(); {warn}"
     assert subprocess.run([sys.executable, "-c", code], check=True).returncode == 0
     assert capfd.readouterr().err == ""
+
+
+def test_one_who_stops_a_command_before_it_began_sees_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pairfuse.cli.build_parser", stopped)
+    assert main(["cache", "ls"]) == 130
