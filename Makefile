@@ -84,7 +84,7 @@ test: $(STAMP) ## run the whole test suite
 coverage: $(STAMP) ## run the suite and say which lines and branches no test reaches
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
-attack: $(STAMP) ## let one system call fail, at every place that a command touches (an hour)
+attack: $(STAMP) ## let calls fail, send signals, let commands meet; prints the counts (ARGS=--quick)
 	@$(BIN)/python tests/attack/attack.py $(ARGS)
 
 faults: $(STAMP) ## kill, fill disks and race in full (minutes); prints the counts

@@ -148,3 +148,13 @@ def test_a_loop_of_links_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["cache", "ls", "--cache", str(loop)]) == 1
     [line] = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"error: cannot read or write {loop}")
+
+
+def test_one_who_stops_a_command_before_it_began_sees_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pairfuse.cli.build_parser", stopped)
+    assert main(["cache", "ls"]) == 130

@@ -74,10 +74,10 @@ UNWRITABLE = frozenset(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 after an error line, 2 after wrong usage."""
-    parsed = build_parser().parse_args(arguments)
-    start_logging(verbose=parsed.verbose)
-    _prepare_process()
     try:
+        parsed = build_parser().parse_args(arguments)
+        start_logging(verbose=parsed.verbose)
+        _prepare_process()
         parsed.run(parsed)
     except PairfuseError as error:
         note(f"error: {error}")

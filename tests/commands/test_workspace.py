@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from shutil import copytree
@@ -170,6 +171,19 @@ def test_a_run_whose_data_are_not_known_for_damage_is_no_new_run(
     assert f"{place}, which says of which data the run is, is damaged" in last
     assert "--run toy-2" in last
     assert place.read_text() == damage
+
+
+def test_a_run_whose_data_cannot_be_told_just_now_is_not_taken_for_a_new_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace_at(root, tmp_path).begin()
+
+    def failing(path: Path, **_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("pairfuse.commands.run_data.read_bytes", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        workspace_at(root, tmp_path).begin()
 
 
 def test_data_that_were_moved_keep_their_run_and_a_named_run_predicts_any(

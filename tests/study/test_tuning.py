@@ -103,6 +103,30 @@ def test_a_study_killed_in_a_trial_ends_where_an_unbroken_one_ends(
     assert sorted(_values(log)) == sorted(_values(tmp_path / "unbroken.log"))
 
 
+def test_a_killed_study_of_fewer_trials_than_heads_tries_what_an_unbroken_one_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "cross_fit", _die)
+        with pytest.raises(ZeroDivisionError):
+            _tune(tmp_path / "killed.log", 2)
+    resumed = _tune(tmp_path / "killed.log", 2)
+    unbroken = _tune(tmp_path / "unbroken.log", 2)
+    assert _tried(tmp_path / "killed.log") == _tried(tmp_path / "unbroken.log")
+    assert resumed.recipes == unbroken.recipes
+
+
+def test_a_trial_that_was_killed_half_drawn_is_tried_again_as_it_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Trial, "suggest_float", _die)
+        with pytest.raises(ZeroDivisionError):
+            _tune(tmp_path / "killed.log", 1)
+    resumed = _tune(tmp_path / "killed.log", 1)
+    assert resumed.recipes == _tune(tmp_path / "unbroken.log", 1).recipes
+
+
 def _die(*_: object, **__: object) -> None:
     raise ZeroDivisionError
 

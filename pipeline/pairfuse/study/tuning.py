@@ -163,7 +163,7 @@ def _search(
     _fail_interrupted_trials(study)
     done = _count_ended(study)
     if done < search.n_trials:
-        _enqueue_base_points(study, space)
+        _enqueue_base_points(study, space, search.n_trials)
         prepared = project(table.views, _first_models(prepared))
     with progress(f"tuning {name}", search.n_trials, unit="trials") as bar:
         bar.update(done)
@@ -241,9 +241,12 @@ def study_fingerprint(
     return digest.hexdigest()[:8]
 
 
-def _enqueue_base_points(study: optuna.Study, space: SearchSpace) -> None:
-    """Try the base recipe first, then the same with each other head."""
-    for head in dict.fromkeys((space.base.head, *space.heads)):
+def _enqueue_base_points(study: optuna.Study, space: SearchSpace, most: int) -> None:
+    """Try the base recipe first, then the same with each other head, as far as there are trials.
+
+    One too many would be tried in place of a trial that was interrupted and comes after it.
+    """
+    for head in list(dict.fromkeys((space.base.head, *space.heads)))[:most]:
         params = nearest_params(replace(space.base, head=head), space)
         study.enqueue_trial(params, skip_if_exists=True)
 
@@ -312,7 +315,7 @@ def _fail_interrupted_trials(study: optuna.Study) -> None:
     import optuna
 
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        params = trial.params or trial.system_attrs.get("fixed_params")
+        params = trial.system_attrs.get("fixed_params", {}) | trial.params  # it may be half drawn
         if params:  # before the state: a kill in between tries them twice, and never loses them
             study.enqueue_trial(params)
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
