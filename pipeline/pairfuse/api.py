@@ -194,7 +194,8 @@ def extract_features(
             `text=`, `image=`, `joint=` with a folder or hub id.
         cache: Folder of the feature store; None is that of the data.
         device: A torch device's name, or "auto".
-        pooling: How tokens of text become one vector: auto, cls, mean, pooler.
+        pooling: How tokens of text become one vector: auto, cls, mean, pooler, last2, last4,
+            mean-of-layers.
         max_length: Tokens kept of a text.
         truncation: What is kept of a longer text: head or head-tail.
         precision: auto, fp32, bf16 or fp16.

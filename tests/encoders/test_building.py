@@ -24,6 +24,7 @@ WRONG: list[tuple[list[str], dict[str, object], type[PairfuseError], str]] = [
     (["ngram=./x"], {}, ConfigError, "has no weights"),
     (["ngram", "ngram"], {}, ConfigError, "ngram is given twice"),
     (["minilm"], {"pooling": "max"}, ConfigError, "pooling 'max' is not known"),
+    (["ngram"], {"pooling": "last4"}, ConfigError, "last4 joins layers of a text network"),
     (["minilm"], {"truncation": "tail"}, ConfigError, "truncation 'tail' is not known"),
     (["minilm"], {"max_length": 0}, ConfigError, "max_length is 0"),
     (["minilm"], {"precision": "fp8"}, EncoderError, "precision 'fp8' is not known"),
@@ -58,7 +59,7 @@ def test_importing_listing_and_describing_need_no_heavy_library() -> None:
 def test_the_bundled_encoders_need_neither_cache_nor_hub() -> None:
     encoders = build_encoders(BUNDLED, device="cpu")
     assert [(each.name, each.modality, each.dim) for each in encoders] == [
-        ("minilm", "text", 384),
+        ("minilm", "text", 1536),
         ("ngram", "text", 4096),
         ("efficientnet-lite0", "image", 1280),
     ]
@@ -110,6 +111,16 @@ def test_a_name_takes_its_weights_from_a_folder(
     kind = spec[spec.index("{") + 1 : -1]
     given = spec.replace(f"{{{kind}}}", str(checkpoint(kind)))
     assert [each.name for each in build_encoders([given], device="cpu")] == names
+
+
+def test_a_network_of_fewer_layers_than_its_pooling_joins_is_refused(checkpoint: Make) -> None:
+    with pytest.raises(ConfigError, match="encoder bert has 2 layers, too few for pooling last4"):
+        build_encoders([f"text={checkpoint('bert')}"], device="cpu", pooling="last4")
+
+
+def test_other_weights_of_a_name_are_pooled_by_their_own_recipe(checkpoint: Make) -> None:
+    [encoder] = build_encoders([f"minilm={checkpoint('sentence-bert')}"], device="cpu")
+    assert encoder.made_from["pooling"] == "mean"
 
 
 def test_a_relative_path_and_odd_letters_give_a_safe_name(

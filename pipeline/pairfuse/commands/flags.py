@@ -92,7 +92,10 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
         (
             "--pooling",
             "features.pooling",
-            {"metavar": "HOW", "help": "auto, cls, mean or pooler; with --tokens also max"},
+            {
+                "metavar": "HOW",
+                "help": "auto, cls, mean, pooler, last2, last4, mean-of-layers; max with --tokens",
+            },
         ),
         (
             "--tokens",

