@@ -14,7 +14,7 @@ from pairfuse.errors import ConfigError, EncoderError, PairfuseError
 
 Make = Callable[..., Path]
 
-BUNDLED = ["minilm", "ngram", "efficientnet-lite0"]
+BUNDLED = ["minilm", "ngram", "lexicon", "efficientnet-lite0"]
 
 WRONG: list[tuple[list[str], dict[str, object], type[PairfuseError], str]] = [
     (["brt"], {}, ConfigError, "'brt' is not known, nearest: bert"),
@@ -61,6 +61,7 @@ def test_the_bundled_encoders_need_neither_cache_nor_hub() -> None:
     assert [(each.name, each.modality, each.dim) for each in encoders] == [
         ("minilm", "text", 1536),
         ("ngram", "text", 4096),
+        ("lexicon", "text", 8),
         ("efficientnet-lite0", "image", 1280),
     ]
 

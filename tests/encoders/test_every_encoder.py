@@ -20,12 +20,15 @@ from toys.checkpoints import WORDS, images
 Make = Callable[[str], Path]
 
 TEXTS = ["a cat", "", "the dog runs in the park", "x " * 100, "\U0001f600", "half a pair \ud83d"]
+#: Texts for what knows words of feeling alone.
+FEELINGS = ["so happy", "", "sad news :(", "x " * 100, "\U0001f600", "not good #lovely \ud83d"]
 
 #: view name: (spec, width)
 CASES = {
     "bert": ("text={bert}", 16),
     "sentence-bert": ("text={sentence-bert}", 16),
     "ngram": ("ngram", 4096),
+    "lexicon": ("lexicon", 8),
     "minilm": ("minilm", 4 * 384),
     "vit": ("image={vit}", 16),
     "headless-vit": ("image={headless-vit}", 16),
@@ -75,7 +78,8 @@ def encode(encoder: Encoder, raws: list[object], batch: int = 64) -> Floats:
 
 
 def inputs(encoder: Encoder) -> list[object]:
-    of: dict[str, list[object]] = {"text": list(TEXTS), "image": list(images())}
+    texts = FEELINGS if encoder.name == "lexicon" else TEXTS
+    of: dict[str, list[object]] = {"text": list(texts), "image": list(images())}
     of["joint"] = list(zip(TEXTS, images(), strict=True))
     return of[encoder.modality]
 

@@ -87,7 +87,7 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
         (
             "--encoders",
             "features.encoders",
-            {"metavar": "NAMES", "help": '"minilm ngram efficientnet-lite0", text=<folder>, ...'},
+            {"metavar": "NAMES", "help": 'auto, "minilm ngram lexicon", text=<folder>, ...'},
         ),
         (
             "--pooling",

