@@ -28,6 +28,7 @@ from pairfuse.data.rare_labels import change_labels, pairs_needed, rare_changes
 from pairfuse.data.readers import DEFAULT_METRIC
 from pairfuse.data.soft_labels import soft_labels_of
 from pairfuse.encoders import Encoder, build_encoders, resolve_device
+from pairfuse.encoders.defaults import resolve_encoders
 from pairfuse.errors import ConfigError, DataError, PairfuseError, shown
 from pairfuse.features.extraction import Extraction, contents, extract
 from pairfuse.features.store import FeatureStore, open_store
@@ -191,7 +192,7 @@ def load_dataset(
 
 def extract_features(
     data: Pairs,
-    encoders: Sequence[str],
+    encoders: Sequence[str] = ("auto",),
     *,
     cache: str | Path | None = None,
     device: str = "auto",
@@ -210,10 +211,12 @@ def extract_features(
     Args:
         data: N pairs.
         encoders: Each a name that `pairfuse encoders` lists, `name=folder` for other weights, or
-            `text=`, `image=`, `joint=` with a folder or hub id.
+            `text=`, `image=`, `joint=` with a folder or hub id. `auto` is those that come with the
+            installation, `lexicon` among them where the texts are mostly English.
         cache: Folder of the feature store; None is that of the data.
         device: A torch device's name, or "auto".
-        pooling: How tokens of text become one vector: auto, cls, mean, pooler.
+        pooling: How tokens of text become one vector: auto, cls, mean, pooler, last2, last4,
+            mean-of-layers.
         max_length: Tokens kept of a text.
         truncation: What is kept of a longer text: head or head-tail.
         precision: auto, fp32, bf16 or fp16.
@@ -231,8 +234,9 @@ def extract_features(
     Views(60 rows: ngram text 4096, efficientnet-lite0 image 1280)
     """
     place = data.cache if cache is None else Path(cache)
+    texts = [pair.text for pair in data.dataset.pairs if pair.text is not None]
     built = build_encoders(
-        encoders,
+        resolve_encoders(encoders, lambda: texts),
         pooling=pooling,
         max_length=max_length,
         truncation=truncation,

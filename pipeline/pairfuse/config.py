@@ -13,7 +13,7 @@ from pairfuse.errors import ConfigError, shown
 from pairfuse.files import MAX_FILE_BYTES
 from pairfuse.recipe import Recipe
 
-#: Encoders that come with the installation: no download, no network.
+#: Encoders that come with the installation, for any language: no download, no network.
 EMBEDDED = ("minilm", "ngram", "efficientnet-lite0")
 #: How an arm's models become one: selected among heads and baselines, or the heads' plain mean.
 Ensembling = Literal["mixture", "average"]
@@ -66,10 +66,11 @@ class DataConfig:
 class FeaturesConfig:
     """Which encoders, and how they run; 0 lets batch_size, workers and threads be chosen.
 
+    The encoder `auto` stands for the embedded ones, and for `lexicon` where texts are English.
     With `tokens` the sequence that an encoder gives is kept beside its pooled vector.
     """
 
-    encoders: tuple[str, ...] = EMBEDDED
+    encoders: tuple[str, ...] = ("auto",)
     pooling: str = "auto"
     max_length: int = 64
     truncation: str = "head"

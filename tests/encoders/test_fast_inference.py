@@ -103,6 +103,16 @@ def test_packed_layers_give_what_plain_ones_give() -> None:
     assert {type(layer) for layer in network} <= {PackedLinear, nn.Linear}
 
 
+def test_a_cpu_that_cannot_pack_keeps_plain_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("bf16 path needs the cpu support avx512bw, avx512vl and avx512dq")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", refuse)
+    network = pack_linears(nn.Sequential(nn.Linear(8, 8)).bfloat16())
+    assert type(network[0]) is nn.Linear
+    assert network(torch.ones(1, 8).bfloat16()).shape == (1, 8)
+
+
 def test_fp32_layers_stay_as_they_are() -> None:
     network = pack_linears(nn.Sequential(nn.Linear(8, 8)))
     assert type(network[0]) is nn.Linear

@@ -106,7 +106,15 @@ def test_a_table_name_and_a_path_to_the_same_weights_agree(checkpoint: Make) -> 
 
 
 @pytest.mark.parametrize(
-    "options", [{"pooling": "mean"}, {"max_length": 12}, {"precision": "bf16"}], ids=str
+    "options",
+    [
+        {"pooling": "mean"},
+        {"pooling": "last2"},
+        {"pooling": "mean-of-layers"},
+        {"max_length": 12},
+        {"precision": "bf16"},
+    ],
+    ids=str,
 )
 def test_options_that_change_features_change_the_fingerprint(
     options: dict[str, object], checkpoint: Make

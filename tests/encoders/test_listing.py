@@ -25,11 +25,11 @@ def test_every_encoder_is_listed_with_a_line_of_its_own() -> None:
     assert [line.split()[0] for line in table_lines(listed)] == ["name", *ENCODERS]
 
 
-@pytest.mark.parametrize("name", ["minilm", "ngram", "efficientnet-lite0"])
+@pytest.mark.parametrize("name", ["minilm", "ngram", "lexicon", "efficientnet-lite0"])
 def test_what_comes_with_the_installation_is_as_listed(name: str) -> None:
     [encoder] = build_encoders([name], device="cpu")
     found = row(name)
-    assert found.weights == ("no weights" if name == "ngram" else "bundled")
+    assert found.weights == ("no weights" if name in ("ngram", "lexicon") else "bundled")
     assert (found.modality, found.width) == ((encoder.modality,), (encoder.dim,))
 
 

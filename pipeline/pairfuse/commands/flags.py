@@ -88,12 +88,15 @@ FLAGS: Mapping[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
         (
             "--encoders",
             "features.encoders",
-            {"metavar": "NAMES", "help": '"minilm ngram efficientnet-lite0", text=<folder>, ...'},
+            {"metavar": "NAMES", "help": 'auto, "minilm ngram lexicon", text=<folder>, ...'},
         ),
         (
             "--pooling",
             "features.pooling",
-            {"metavar": "HOW", "help": "auto, cls, mean or pooler; with --tokens also max"},
+            {
+                "metavar": "HOW",
+                "help": "auto, cls, mean, pooler, last2, last4, mean-of-layers; max with --tokens",
+            },
         ),
         (
             "--tokens",

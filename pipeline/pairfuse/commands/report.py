@@ -109,7 +109,7 @@ def _provenance(workspace: Workspace) -> dict[str, str]:
             [f"python {platform.python_version()}", *(f"{n} {v}" for n, v in versions.items())]
         ),
         "Fingerprints": "\n".join(f"{e.name} {fingerprint(e)}" for e in workspace.encoders),
-        "Configuration": config_toml(workspace.config),
+        "Configuration": config_toml(workspace.resolved),
     }
 
 

@@ -128,7 +128,7 @@ def _best_recipes(workspace: Workspace) -> tuple[Recipe, ...]:
 
 def _encoder_options(workspace: Workspace) -> dict[str, Any]:
     """What builds the same encoders again; `auto` is resolved, so that another device agrees."""
-    features = workspace.config.features
+    features = workspace.resolved.features
     precisions = {encoder.made_from.get("precision", "fp32") for encoder in workspace.encoders}
     return {
         "encoders": list(features.encoders),

@@ -33,7 +33,7 @@ def tune(workspace: Workspace) -> TuningResult:
     from pairfuse.study.ablation import FUSED
 
     def keep(best: TuningResult) -> None:
-        write_best(workspace.folder, best, workspace.config.features.encoders, workspace.metric)
+        write_best(workspace.folder, best, workspace.resolved.features.encoders, workspace.metric)
 
     workspace.begin()
     best = tuning.tune(

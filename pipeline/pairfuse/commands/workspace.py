@@ -31,6 +31,7 @@ from pairfuse.data.rare_labels import (
 from pairfuse.data.readers import DEFAULT_METRIC
 from pairfuse.data.soft_labels import soft_labels_of
 from pairfuse.encoders import Encoder, build_encoders, fingerprint, resolve_device
+from pairfuse.encoders.defaults import resolve_encoders
 from pairfuse.errors import ConfigError, DataError, StoreError
 from pairfuse.features.extraction import Extraction, contents, extract
 from pairfuse.features.store import FeatureStore, open_store
@@ -77,7 +78,19 @@ class Workspace:
 
     def with_dataset(self, dataset: Dataset) -> Workspace:
         """A workspace that begins with this data set; the same one if it did so already."""
-        return self if dataset is self.first_look else replace(self, known=dataset)
+        if dataset is self.first_look:
+            return self
+        return replace(self, config=self.resolved, known=dataset)
+
+    @cached_property
+    def resolved(self) -> Config:
+        """The configuration with the names of the encoders that are used in place of `auto`."""
+        features = self.config.features
+        names = resolve_encoders(features.encoders, self._texts)
+        return replace(self.config, features=replace(features, encoders=names))
+
+    def _texts(self) -> list[str]:
+        return [pair.text for pair in self.first_look.pairs if pair.text is not None]
 
     @property
     def folder(self) -> Path:
@@ -115,7 +128,7 @@ class Workspace:
 
     @cached_property
     def encoders(self) -> list[Encoder]:
-        features = self.config.features
+        features = self.resolved.features
         return build_encoders(
             features.encoders,
             pooling=features.pooling,
@@ -304,7 +317,7 @@ class Workspace:
         self.check_run()
         try:
             write_data(self.folder, self._run_data)
-            write_text(self.folder / "config.toml", config_toml(self.config))
+            write_text(self.folder / "config.toml", config_toml(self.resolved))
         except OSError as error:
             raise StoreError(
                 f"cannot write to {self.folder} ({error.strerror}); name another place with --cache"

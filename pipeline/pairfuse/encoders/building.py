@@ -18,7 +18,6 @@ from pairfuse.encoders.dual import DUAL_FAMILIES, build_dual
 from pairfuse.encoders.image import build_image
 from pairfuse.encoders.joint import build_joint
 from pairfuse.encoders.network import resolve_device, resolve_precision
-from pairfuse.encoders.ngram import NgramEncoder
 from pairfuse.encoders.text import build_text
 from pairfuse.encoders.truncation import Truncation
 from pairfuse.errors import ConfigError
@@ -49,11 +48,13 @@ class Request:
         key: What the user writes before `=` to give it another source: its name in the table, or
             a modality.
         source: A folder, a file, a hub id, an address; empty where there are no weights.
+        pooling: What `auto` means for it; auto again leaves that to the checkpoint.
     """
 
     name: str
     key: str
     source: str
+    pooling: str = "auto"
 
 
 Build = Callable[[Request, Options], list[Encoder]]
@@ -68,6 +69,9 @@ class EncoderSpec:
             several.
         parameters: Of the network that is loaded for all its views; 0 without one.
         licence: Of the weights, as their publisher states it; empty where none is stated.
+        pooling: What `auto` means for these weights; auto again leaves that to the checkpoint.
+        install: What to `pip install` for it; empty where it comes with the installation, or from
+            a server.
     """
 
     build: Build
@@ -76,10 +80,19 @@ class EncoderSpec:
     views: Mapping[str, tuple[Modality, int]]
     parameters: int
     licence: str = ""
+    pooling: str = "auto"
+    install: str = ""
 
 
 def text_spec(
-    source: str, about: str, *, width: int, parameters: int, licence: str = ""
+    source: str,
+    about: str,
+    *,
+    width: int,
+    parameters: int,
+    licence: str = "",
+    pooling: str = "auto",
+    install: str = "",
 ) -> EncoderSpec:
     """A text network from a checkpoint folder."""
     return EncoderSpec(
@@ -89,11 +102,19 @@ def text_spec(
         views={"": ("text", width)},
         parameters=parameters,
         licence=licence,
+        pooling=pooling,
+        install=install,
     )
 
 
 def image_spec(
-    source: str, about: str, *, width: int, parameters: int, licence: str = ""
+    source: str,
+    about: str,
+    *,
+    width: int,
+    parameters: int,
+    licence: str = "",
+    install: str = "",
 ) -> EncoderSpec:
     """An image network: one of torchvision's, the bundled one, or from a checkpoint folder."""
     is_one_file = source.startswith(("https:", "package:"))
@@ -104,6 +125,7 @@ def image_spec(
         views={"": ("image", width)},
         parameters=parameters,
         licence=licence,
+        install=install,
     )
 
 
@@ -121,10 +143,26 @@ def joint_spec(
     )
 
 
-def ngram_spec(about: str, *, width: int) -> EncoderSpec:
-    """Hashed n-grams, which have no weights."""
+def weightless_spec(
+    make: Callable[[str], Encoder], about: str, *, width: int, licence: str = ""
+) -> EncoderSpec:
+    """What reads a text without weights, made from the name of its view."""
+
+    def build(request: Request, _: Options) -> list[Encoder]:
+        if request.source:
+            raise ConfigError(
+                f"encoder {request.name} has no weights to read from {request.source}; "
+                f"give just {request.name}"
+            )
+        return [make(request.name)]
+
     return EncoderSpec(
-        build=_build_ngram, source="", about=about, views={"": ("text", width)}, parameters=0
+        build=build,
+        source="",
+        about=about,
+        views={"": ("text", width)},
+        parameters=0,
+        licence=licence,
     )
 
 
@@ -182,7 +220,7 @@ def build_text_request(request: Request, options: Options) -> list[Encoder]:
         build_text(
             request.name,
             folder,
-            pooling=options.pooling,
+            pooling=request.pooling if options.pooling == "auto" else options.pooling,
             max_length=options.max_length,
             precision=options.precision,
             truncation=options.truncation,
@@ -207,15 +245,6 @@ def build_joint_request(request: Request, options: Options) -> list[Encoder]:
     if kind in DUAL_FAMILIES:
         name = f"{name}-joint" if kind == "flava" else f"{name}-agreement"
     return _build_views([(name, "joint")], folder, options)
-
-
-def _build_ngram(request: Request, _: Options) -> list[Encoder]:
-    if request.source:
-        raise ConfigError(
-            f"encoder {request.name} has no weights to read from {request.source}; "
-            f"give just {request.name}"
-        )
-    return [NgramEncoder(request.name)]
 
 
 def _build_convnet(request: Request, options: Options) -> list[Encoder]:

@@ -78,10 +78,15 @@ def fold_padding(network: Any) -> Any:
 
 
 def _can_pack() -> bool:
+    """Whether this torch can, on this CPU: without AVX-512 its bf16 products take plain weights."""
     backend: Any = torch.backends.mkldnn
-    return bool(backend.is_available()) and all(
-        hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
-    )
+    if not backend.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(1, 1, dtype=torch.bfloat16), 1)
+    except (AttributeError, RuntimeError):
+        return False
+    return True
 
 
 def _fits(weight: Tensor) -> bool:

@@ -8,6 +8,7 @@ from pairfuse.encoders import ENCODERS, EncoderSpec
 from pairfuse.encoders.weights import is_here
 
 BUNDLED, CACHED, DOWNLOAD, NO_WEIGHTS = "bundled", "cached", "download", "no weights"
+INSTALLED, TO_INSTALL = "installed", "pip install"
 _HEAD = ("name", "modality", "width", "parameters", "licence", "weights", "")
 
 
@@ -21,7 +22,7 @@ class Listed:
         parameters: Of the whole network.
         licence: Of the weights; none where their publisher states none.
         weights: `bundled` with the installation, `cached` on this machine, to `download`, or
-            `no weights`.
+            `no weights`; of a package of its own `installed`, or to `pip install`.
         source: Where they come from: a package, a hub id or an address.
     """
 
@@ -80,6 +81,8 @@ def _cells(each: Listed) -> tuple[str, ...]:
 def _weights(spec: EncoderSpec) -> str:
     if not spec.source:
         return NO_WEIGHTS
+    if spec.install:
+        return INSTALLED if is_here(spec.source) else TO_INSTALL
     if not is_here(spec.source):
         return DOWNLOAD
     return BUNDLED if spec.source.startswith("package:") else CACHED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -25,8 +25,10 @@ from pairfuse.errors import ConfigError, EncoderError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Pooling = Literal["cls", "mean", "pooler"]
+Pooling = Literal["cls", "mean", "pooler", "last2", "last4", "mean-of-layers"]
 POOLINGS = ("auto", *get_args(Pooling))
+#: Poolings that read more than the last layer, and how many of the last they join; 0 of all.
+LAYERS: Mapping[str, int] = {"last2": 2, "last4": 4, "mean-of-layers": 0}
 
 #: Room for the tokenizer's own marks and at least one token of text.
 MIN_LENGTH = 4
@@ -66,6 +68,7 @@ OFFSET_TYPES = frozenset(
     }
 )
 WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd")
+DEPTH_KEYS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 
 
 @dataclass(frozen=True)
@@ -82,20 +85,20 @@ class TextEncoder:
     batch_size: int = 64
     truncation: Truncation = "head"
 
-    @cached_property
+    @property
     def dim(self) -> int:
-        """Width of the network's last layer."""
+        """Width of the network's last layer, or of the several that are joined."""
+        return self.token_dim * (LAYERS.get(self.pooling) or 1)
+
+    @cached_property
+    def token_dim(self) -> int:
+        """Width of a word piece in the last layer."""
         width = checkpoint_folder.setting(
             self.folder, checkpoint_folder.read_config(self.folder), *WIDTH_KEYS
         )
         if width is None:
             raise EncoderError(f"{self.folder}/config.json gives no width ({WIDTH_KEYS[0]})")
         return width
-
-    @property
-    def token_dim(self) -> int:
-        """Width of a word piece: pooling leaves it as it is."""
-        return self.dim
 
     @property
     def has_summary(self) -> bool:
@@ -129,7 +132,12 @@ class TextEncoder:
             ids: Tensor, mask: Tensor, types: Tensor | None = None
         ) -> tuple[Tensor, Tensor]:
             type_ids = {} if types is None or not typed else {"token_type_ids": types}
-            output = network(input_ids=ids, attention_mask=mask, **type_ids)
+            output = network(
+                input_ids=ids,
+                attention_mask=mask,
+                output_hidden_states=self.pooling in LAYERS,
+                **type_ids,
+            )
             return pool(output, mask, self.pooling), output.last_hidden_state
 
         typed = (getattr(network.config, "type_vocab_size", 0) or 0) > 1
@@ -251,12 +259,22 @@ def build_text(
     checkpoint_folder.tokenizer_digest(folder)
     own, normalize = own_recipe(folder, config, strict=pooling == "auto")
     chosen = own if pooling == "auto" else cast(Pooling, pooling)
+    if chosen in LAYERS:
+        _check_depth(name, checkpoint_folder.setting(folder, config, *DEPTH_KEYS), chosen)
     positions = checkpoint_folder.setting(folder, config, "max_position_embeddings", "n_positions")
     if positions and config["model_type"] in OFFSET_TYPES:
         padding = config.get("pad_token_id")
         positions -= (padding if isinstance(padding, int) else 1) + 1
     length = usable_length(max_length, positions)
     return TextEncoder(name, folder, chosen, normalize, length, precision, truncation=truncation)
+
+
+def _check_depth(name: str, depth: int | None, pooling: Pooling) -> None:
+    if depth is None or depth < LAYERS[pooling]:
+        found = "a number of layers that is not known" if depth is None else f"{depth} layers"
+        raise ConfigError(
+            f"encoder {name} has {found}, too few for pooling {pooling}; use cls, mean or auto"
+        )
 
 
 def usable_length(max_length: int, positions: int | None) -> int:
@@ -345,7 +363,11 @@ def _lowercase(tokenizer: Any) -> None:
 
 
 def pool(output: Any, mask: Tensor, pooling: Pooling) -> Tensor:
-    """One vector per text, (B, T, D) → (B, D); padding does not enter the mean."""
+    """One vector per text, (B, T, D) → (B, D); padding does not enter the mean.
+
+    Of several layers each has its mean over tokens: unit vectors side by side, (B, layers · D), or
+    the mean of all layers; what goes into the first of them is not one.
+    """
     if pooling == "pooler":
         if getattr(output, "pooler_output", None) is None:
             raise EncoderError("this network has no pooler; use pooling cls or mean")
@@ -354,6 +376,18 @@ def pool(output: Any, mask: Tensor, pooling: Pooling) -> Tensor:
     hidden: Tensor = output.last_hidden_state
     if pooling == "cls":
         return hidden[:, 0]
+    if pooling not in LAYERS:
+        return _mean(hidden, mask)
+    import torch
+
+    layers = [_mean(layer, mask) for layer in output.hidden_states[1:][-LAYERS[pooling] :]]
+    if pooling == "mean-of-layers":
+        return torch.stack(layers).mean(0)
+    unit = [torch.nn.functional.normalize(layer, dim=-1) for layer in layers]
+    return torch.cat(unit, dim=-1)
+
+
+def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
     kept = mask.unsqueeze(-1).float()  # (B, T, 1)
     return (hidden.float() * kept).sum(1) / kept.sum(1).clamp_min(1)
 

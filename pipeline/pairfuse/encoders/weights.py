@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pairfuse.encoders import checkpoint_folder
+from pairfuse.encoders import archives, checkpoint_folder
 from pairfuse.errors import EncoderError
 from pairfuse.files import temporary_name
 
@@ -42,7 +42,7 @@ def find_folder(name: str, source: str, *, key: str = "") -> Path:
 
     Args:
         name: The encoder, for messages.
-        source: A folder, `package:folder` or a hub id.
+        source: A folder, `package:folder`, `archive:name` or a hub id.
         key: What stands before `=` when a user gives a source; the name if not said.
 
     Raises:
@@ -50,6 +50,8 @@ def find_folder(name: str, source: str, *, key: str = "") -> Path:
     """
     if source.startswith("package:"):
         return package_path(name, source)
+    if source.startswith("archive:"):
+        return archives.unpacked(name, archives.ARCHIVES[source.removeprefix("archive:")])
     local = Path(source).expanduser()
     if local.is_dir():
         return local
@@ -104,6 +106,8 @@ def is_here(source: str) -> bool:
             return package_path("", source).exists()
         except EncoderError:
             return False
+    if source.startswith("archive:"):
+        return archives.is_here(archives.ARCHIVES[source.removeprefix("archive:")])
     if source.startswith("https:"):
         return (_torch_cache() / source.rpartition("/")[2]).is_file()
     return _cached(source) is not None
