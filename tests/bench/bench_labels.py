@@ -2,8 +2,8 @@
 
 python tests/bench/bench_labels.py [--data DIR ...] [--cache DIR] [--trials 20] [--repeats 1]
 
-A set may be followed by `label=COLUMN` and `rare=merge`, as in `--data set,label=subject`. Peers are
-scikit-learn's, fitted on the training and validation rows of each fold: logistic regression on
+A set may be followed by `label=COLUMN` and `rare=merge`, as in `--data set,label=subject`. Peers
+are scikit-learn's, fitted on the training and validation rows of each fold: logistic regression on
 TF-IDF, on TF-IDF and the images, on everything; nearest neighbours; gradient-boosted trees; and a
 `StackingClassifier` of these. Ranks are by out-of-fold macro-F1.
 """
@@ -75,15 +75,18 @@ def measured(given: str, asked: argparse.Namespace, folder: Path) -> dict[str, A
     every |= peers(workspace)
     draws = draw_groups(table.groups, seed=0)
     scores = {name: score(table.targets, p, table.labels, draws) for name, p in every.items()}
-    gaps = {c.second: c for c in compare_all(every, table.targets, draws, seed=0) if c.first == OURS}
+    compared = compare_all(every, table.targets, draws, seed=0)
+    gaps = {each.second: each for each in compared if each.first == OURS}
     ranked = sorted(scores, key=lambda name: -scores[name].macro_f1.value)
-    print(f"{given}: {len(table.targets)} pairs, {len(table.labels)} classes, {seconds:.0f} s; "
-          f"mixture {', '.join(f'{n} {s:.0%}' for n, s in arm.shares.items())}")
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in arm.shares.items())
+    print(f"{given}: {len(table.targets)} pairs, {len(table.labels)} classes, {seconds:.0f} s")
+    print(f"  mixture: {shares}")
     rows = []
     for rank, name in enumerate(ranked, 1):
         own, gap = scores[name], gaps.get(name)
         said = in_words(gap.difference, sign=True) if gap else ""
-        print(f"  {rank:2} {name:28} {in_words(own.macro_f1)}  acc {own.accuracy.value:.3f}  {said}")
+        accuracy = f"acc {own.accuracy.value:.3f}"
+        print(f"  {rank:2} {name:28} {in_words(own.macro_f1)}  {accuracy}  {said}")
         row = {"rank": rank, "name": name, "macro_f1": own.macro_f1.value}
         row |= {"accuracy": own.accuracy.value, "ours_minus": said}
         rows.append(row)
@@ -98,9 +101,7 @@ def opened(given: str, asked: argparse.Namespace, folder: Path) -> Workspace:
     columns = {"label": options["label"]} if "label" in options else {}
     own = replace(config.data, root=root, columns=columns, rare=options.get("rare", "refuse"))
     storage = str(folder / f"{Path(root).name}.log")
-    study = replace(
-        config.study, repeats=asked.repeats, n_trials=asked.trials, storage=storage
-    )
+    study = replace(config.study, repeats=asked.repeats, n_trials=asked.trials, storage=storage)
     return Workspace(replace(config, data=own, study=study))
 
 
@@ -114,8 +115,10 @@ def peers(workspace: Workspace) -> dict[str, np.ndarray]:
     repeats = 1 + max(fold.repeat for fold in folds)
     out: dict[str, np.ndarray] = {}
     for fold in folds:
-        inside = np.setdiff1d(np.arange(len(targets)), np.flatnonzero(
-            np.isin(table.groups, table.groups[fold.held_out])))
+        inside = np.setdiff1d(
+            np.arange(len(targets)),
+            np.flatnonzero(np.isin(table.groups, table.groups[fold.held_out])),
+        )
         words = tfidf(texts[inside], texts[fold.held_out])
         for name, model, blocks in models(views.of("image"), list(unit), classes):
             ours = [words] if "tfidf" in blocks else []

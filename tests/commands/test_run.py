@@ -9,8 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from shutil import copytree
 
+import pytest
+
 from pairfuse.cli import main
 from pairfuse.commands.run_folder import EVIDENCE, read_evidence
+from pairfuse.fusion.baselines import BASELINES
 from pairfuse.fusion.checkpoint import load_checkpoint
 from toys.checkpoints import vilt
 from toys.commands import TEST_PAIRS, edit_json, read_rows, run_command

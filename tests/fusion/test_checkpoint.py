@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from pairfuse.errors import CheckpointError
-from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.fusion.baselines import BASELINES, fit_baseline
+from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.study.crossfit import cross_fit
 from pairfuse.study.folds import make_folds
@@ -105,7 +105,9 @@ def test_a_mixture_with_baselines_comes_back(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*"))) == 3  # the folder, weights, description: no pickle
 
 
-@pytest.mark.parametrize("weights", [[0.5, 0.5], [0.3] * 4, [1.0, 0.0, 0.0, 0.0], [2, -1, 0.5, -0.5]])
+@pytest.mark.parametrize(
+    "weights", [[0.5, 0.5], [0.3] * 4, [1.0, 0.0, 0.0, 0.0], [2, -1, 0.5, -0.5]]
+)
 def test_weights_that_are_no_shares_are_refused(weights: list[float], model: Path) -> None:
     _describe(model, lambda d: d.update(weights=weights))
     with pytest.raises(CheckpointError, match="its weights"):
@@ -165,7 +167,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: _describe(f, lambda d: d["members"][0].update(hat=1)),
         "does not fit",
     ),
-    "no members": (lambda f: _describe(f, lambda d: d.pop("members")), "does not fit"),
+    "members lost": (lambda f: _describe(f, lambda d: d.pop("members")), "does not fit"),
     "odd member": (
         lambda f: _describe(f, lambda d: d["members"][0].update({"is": "luck"})),
         "neither a head nor a baseline",

@@ -99,12 +99,11 @@ def test_the_projection_of_a_baseline_is_what_its_definition_says(name: str) -> 
     fitted = fit_baseline(
         BASELINES[name], views, targets, 3, train=np.arange(50), val=np.arange(50, 60), seed=0
     )
-    ensemble = replace(
-        _joined([_member("linear", views)]), members=(fitted,), weights=(1.0,)
-    )
+    ensemble = replace(_joined([_member("linear", views)]), members=(fitted,), weights=(1.0,))
     found = additive_logits(views.rows(ROWS), ensemble, seed=0)
     assert softmax(found) == pytest.approx(
-        softmax(_by_hand(views, ensemble, ROWS)), abs=1e-4  # type: ignore[arg-type]
+        softmax(_by_hand(views, ensemble, ROWS)),
+        abs=1e-4,  # type: ignore[arg-type]
     )
 
 

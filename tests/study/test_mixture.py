@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,7 +93,7 @@ def test_weights_are_selected_without_the_rows_that_they_are_scored_on() -> None
     fold = outer_folds(prepared)[0]
     turned = given.targets.copy()
     turned[fold.held_out] = (turned[fold.held_out] + 1) % CLASSES
-    after, _ = mixture(fits, Table(given.views, turned, given.groups, given.guids, given.labels), prepared)
+    after, _ = mixture(fits, replace(given, targets=turned), prepared)
     assert before.folds[0].weights == after.folds[0].weights
     assert np.array_equal(
         before.probabilities[0, fold.held_out], after.probabilities[0, fold.held_out]
@@ -117,7 +119,7 @@ def test_selecting_among_guesses_gains_nothing() -> None:
 
 
 def test_equal_candidates_leave_the_first() -> None:
-    given, prepared = world(3)
+    given, _ = world(3)
     same = guesses(given.targets, 0.7, seed=0)
     rows = np.arange(ROWS)
     assert select(np.stack([same.mean(axis=0)] * 3), given, rows) == [1, 0, 0]

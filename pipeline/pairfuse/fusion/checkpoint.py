@@ -18,8 +18,8 @@ import numpy as np
 from pairfuse import __version__
 from pairfuse.errors import CheckpointError, ConfigError, shown
 from pairfuse.files import write_bytes, write_json
-from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.baselines import FittedBaseline, load_baseline
+from pairfuse.fusion.blocks import HeadShape
 from pairfuse.fusion.ensemble import Ensemble, Member, Predictor
 from pairfuse.fusion.heads import is_token_head
 from pairfuse.fusion.scaling import ViewScaling

@@ -136,8 +136,8 @@ def mix(ensembles: Sequence[Ensemble], weights: Sequence[float]) -> Ensemble:
         ensembles: At least one has a weight above 0.
         weights: As many; only their proportions matter.
     """
-    total = sum(weights)
-    kept = [(each, weight / total) for each, weight in zip(ensembles, weights, strict=True) if weight]
+    total, both = sum(weights), zip(ensembles, weights, strict=True)
+    kept = [(each, weight / total) for each, weight in both if weight]
     return Ensemble(
         members=tuple(member for each, _ in kept for member in each.members),
         weights=tuple(weight * own for each, weight in kept for own in each.weights),

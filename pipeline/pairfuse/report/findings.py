@@ -111,8 +111,8 @@ def arms(found: ReportInput) -> Section | None:
     models = (
         "fused reads text and image, text-only and image-only one of them; a model named after an "
         "encoder reads what that encoder gives. Each is a mixture of trained heads and baselines, "
-        "selected on the other folds. The baselines stand alone too: linear models on TF-IDF and on "
-        "the features, nearest neighbours, boosted trees; prior and majority read nothing."
+        "selected on the other folds. The baselines stand alone too: linear models on TF-IDF and "
+        "on the features, nearest neighbours, boosted trees; prior and majority read nothing."
     )
     said = (
         f"Each model is judged by {design.folds}-fold cross-validation, {times}: no pair is scored "

@@ -255,8 +255,7 @@ def combine(
     return CrossFit(
         ensemble=mix([fit.ensemble for fit in fits], weights),
         folds=tuple(
-            mix([fit.folds[number] for fit in fits], own)
-            for number, own in enumerate(fold_weights)
+            mix([fit.folds[number] for fit in fits], own) for number, own in enumerate(fold_weights)
         ),
         probabilities=probabilities,
         histories=tuple(history for fit in fits for history in fit.histories),

@@ -114,9 +114,7 @@ def emap(
 
 def joint_views(ensembles: Sequence[Ensemble]) -> list[str]:
     """Views of these ensembles that saw text and image together."""
-    return [
-        view for each in ensembles for view in each.dims if each.modality[view] == "joint"
-    ]
+    return [view for each in ensembles for view in each.dims if each.modality[view] == "joint"]
 
 
 def reads_tokens(ensembles: Sequence[Ensemble]) -> bool:

@@ -275,8 +275,7 @@ def _both_arms(arms: Sequence[Arm], table: Table) -> list[str]:
     return [
         arm.name
         for arm in arms
-        if arm.fit
-        and {"text", "image"} <= {kinds[view] for view in arm.views}
+        if arm.fit and {"text", "image"} <= {kinds[view] for view in arm.views}
     ]
 
 
