@@ -99,8 +99,8 @@ class StudyConfig:
     `metric` is what a search maximises, none for what the data set's publishers score by; `heads`
     are those to search, none for the usual six; `ensemble` selects among the best heads and the
     baselines what predicts best together ("mixture") or averages the heads alone ("average");
-    `nested` searches inside each fold, so that no reported score was searched for; `coverage` is how often a conformal
-    prediction set is to hold the true label.
+    `nested` searches inside each fold, so that no reported score was searched for; `coverage` is
+    how often a conformal prediction set is to hold the true label.
     """
 
     folds: int = 5
