@@ -86,7 +86,7 @@ def _encoders(how: str = "long") -> Iterator[str]:
             f"`{name}`",
             ", ".join(f"{modality} {width}" for modality, width in spec.views.values()),
             f"{spec.parameters / 1e6:.0f} M" if spec.parameters else "–",
-            f"`pip install {spec.install}`" if spec.install else _place(spec.source),
+            f"pip install {spec.install}" if spec.install else _place(spec.source),
             spec.licence or "not stated",
             spec.about,
         )

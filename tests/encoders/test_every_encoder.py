@@ -131,6 +131,11 @@ def test_a_text_over_the_maximal_length_is_cut_and_says_so(view: str, checkpoint
     loaded = build(view, checkpoint, max_length=8).load("cpu")
     short, long = loaded.prepare("a cat"), loaded.prepare("a cat " * 20)
     assert (short.truncated, long.truncated, long.size) == (False, True, 8)
+    whole = build(view, checkpoint, max_length=16).load("cpu")
+    assert short.length == whole.prepare("a cat").size
+    assert whole.prepare("a cat " * 20).length == long.length > 40
+    both = build(view, checkpoint, max_length=8, truncation="head-tail").load("cpu")
+    assert both.prepare("a cat " * 20).length == long.length
 
 
 @pytest.mark.parametrize("view", ["bert", "clip-text", "siglip-text", "vilt"])

@@ -45,6 +45,8 @@ def _line(store: FeatureStore, result: Extraction, *, tokens: bool, max_length: 
         parts.append(f"{store.tokens} tokens" if store.token_dim else "no tokens from this encoder")
     if result.truncated:
         parts.append(f"{result.truncated} texts cut at {max_length} tokens")
+    if result.roomy_length:
+        parts.append(f"95 % of the texts fit in --max-length {result.roomy_length}")
     if result.failed:
         parts.append(f"{len(result.failed)} could not be read and count as missing")
     return ", ".join(parts)

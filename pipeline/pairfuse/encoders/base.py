@@ -24,6 +24,7 @@ PREPROCESSING_VERSION = 2
 class EncoderInput:
     """One input, ready for a batch: `size` is its length in tokens (1 for an image).
 
+    `length` is what a text's size would be if it were not cut; 0 of what is not one text.
     `types` say of each token of a pair of sentences which of the two it is of; none of one text.
     """
 
@@ -31,6 +32,7 @@ class EncoderInput:
     size: int = 1
     truncated: bool = False
     types: Sequence[int] = ()
+    length: int = 0
 
 
 class LoadedEncoder(Protocol):

@@ -19,6 +19,7 @@ from pairfuse.encoders.truncation import (
     in_fingerprint,
     marks_pairs,
     set_length,
+    whole_length,
 )
 from pairfuse.errors import ConfigError, EncoderError
 
@@ -217,7 +218,13 @@ def tokenised(
         ) from None
     ids = encoding.ids or [pad_id]
     types = encoding.type_ids if len(parts) > 1 else ()
-    return EncoderInput(ids, size=len(ids), truncated=bool(encoding.overflowing), types=types)
+    return EncoderInput(
+        ids,
+        size=len(ids),
+        truncated=bool(encoding.overflowing),
+        types=types,
+        length=whole_length(encoding, tokenizer),
+    )
 
 
 def padded(batch: Sequence[EncoderInput], pad_id: int, pad_to: int, device: str) -> list[Tensor]:

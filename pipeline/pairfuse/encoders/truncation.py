@@ -79,6 +79,17 @@ def set_length(tokenizer: Any, max_length: int, truncation: Truncation) -> TextT
     return HeadAndTail(tokenizer, max_length)
 
 
+def whole_length(encoding: Encoding, tokenizer: TextTokenizer) -> int:
+    """Tokens of the whole text, the tokenizer's marks counted once."""
+    if isinstance(encoding, Cut):
+        return max(len(part.ids) for part in (encoding, *encoding.overflowing))
+    rest = encoding.overflowing
+    if not rest:
+        return len(encoding.ids)
+    marks = tokenizer.num_special_tokens_to_add(False)
+    return len(encoding.ids) + sum(len(part.ids) - marks for part in rest)
+
+
 def marks_pairs(tokenizer: TextTokenizer) -> bool:
     """Whether it has marks of its own between two sentences, as BERT and RoBERTa were taught."""
     return tokenizer.num_special_tokens_to_add(True) > tokenizer.num_special_tokens_to_add(False)

@@ -12,10 +12,12 @@ import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 
 from pairfuse.console import log, progress
 from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS
@@ -32,6 +34,8 @@ from pairfuse.memory import keep_memory
 
 __all__ = ["Content", "Extraction", "contents", "extract"]
 
+#: Where more texts than this share are cut, the length is named that holds so many of them whole.
+MANY_CUT, ROOMY = 0.10, 0.95
 COMMIT_SECONDS = 20.0
 COMMIT_BYTES = 128 * 2**20
 #: Held, beside the parts, by the process that fills the store.
@@ -49,15 +53,29 @@ SAMPLE: Mapping[Modality, int] = {"text": 256, "image": 4, "joint": 4}
 
 @dataclass
 class Extraction:
-    """What one encoder did: rows wanted, found in the store, computed; reasons for lost ones."""
+    """What one encoder did: rows wanted, found in the store, computed; reasons for lost ones.
+
+    `lengths` counts the texts of each length in tokens, of those that were computed.
+    """
 
     encoder: str
     wanted: int
     cached: int
     computed: int = 0
     truncated: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
     seconds: float = 0.0
     failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def roomy_length(self) -> int | None:
+        """Tokens that hold 95 % of the texts, where more than 10 % were cut; else none."""
+        texts = self.lengths.total()
+        if self.truncated <= MANY_CUT * texts:
+            return None
+        known = sorted(self.lengths)
+        whole = accumulate(self.lengths[length] for length in known)
+        return next(n for n, fit in zip(known, whole, strict=True) if fit >= ROOMY * texts)
 
     @property
     def per_second(self) -> float:
@@ -197,7 +215,7 @@ def _compute(
                     last = time.perf_counter()
         _commit(store, pending, result, len(missing), per_row)
     _tidy(store)
-    result.truncated = counts.truncated
+    result.truncated, result.lengths = counts.truncated, counts.lengths
     result.seconds = time.perf_counter() - start
     return result
 

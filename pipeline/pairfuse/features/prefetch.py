@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,9 +34,10 @@ _Outcomes = list[tuple[bytes, EncoderInput | str]]
 
 @dataclass
 class PrefetchCounts:
-    """What became of the inputs: how many were cut, and why some were lost."""
+    """What became of the inputs: how many were cut, how long texts are, why some were lost."""
 
     truncated: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -129,6 +131,8 @@ def _kept(outcomes: _Outcomes, counts: PrefetchCounts) -> Iterator[tuple[bytes, 
             counts.failed[key.hex()] = prepared
             continue
         counts.truncated += prepared.truncated
+        if prepared.length:
+            counts.lengths[prepared.length] += 1
         yield key, prepared
 
 
