@@ -194,3 +194,8 @@ def test_a_store_of_a_modality_of_another_version_is_refused(
 ) -> None:
     with pytest.raises(StoreError, match="is of modality 'sound', which is not known here"):
         load_views(dataset, dataset.pairs, [replace(stores[0], modality="sound")])
+
+
+def test_the_raw_texts_are_those_of_the_pairs(views: Views) -> None:
+    assert views.texts is not None
+    assert views.texts.strings == ["negative text 1", "positive text 2", None, "text 4"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pairfuse.arrays import Floats, Ints
 from pairfuse.data.pairs import Modality
-from pairfuse.errors import ConfigError
+from pairfuse.errors import ConfigError, shown
 from pairfuse.features.views import Views
 from pairfuse.fusion.boosting import fit_boosting, load_boosting
 from pairfuse.fusion.linear_baseline import fit_linear, load_linear
@@ -74,6 +74,8 @@ _LOAD: dict[Model, Callable[..., FittedBaseline]] = {
 }
 #: What rebuilding raises from a description that lacks something or is of other types.
 _MISFITS = (LookupError, TypeError, AttributeError, ArithmeticError, OverflowError)
+#: No whole number of a description is larger.
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -148,17 +150,21 @@ def load_baseline(
         kind, classes = description["kind"], description["num_classes"]
         _check_description(description)
         _check_arrays(arrays, classes)
-        return _LOAD[kind](description, arrays)
+        model = _LOAD[kind](description, arrays)
     except _MISFITS as error:
         raise ValueError(f"a baseline lacks something: {type(error).__name__} {error}") from error
+    if strange := sorted(set(arrays) - set(model.arrays())):
+        raise ValueError(f"a baseline has no array {strange[0]!r}")
+    return model
 
 
 def _check_description(description: Mapping[str, Any]) -> None:
     if description["kind"] not in _LOAD:
         raise ValueError(f"there is no baseline of kind {description['kind']!r}")
     for name in ("num_classes", "k", "trees"):
-        if type(description.get(name, 0)) is not int:
-            raise ValueError(f"{name} of a baseline is {description[name]!r}, no whole number")
+        number = description.get(name, 0)
+        if type(number) is not int or not 0 <= number <= _MOST:
+            raise ValueError(f"{name} of a baseline is {shown(number)}, not from 0 to {_MOST}")
     views = description["views"]
     if not isinstance(views, dict) or not set(views.values()) <= set(get_args(Modality)):
         raise ValueError("the views of a baseline are of no known modality")

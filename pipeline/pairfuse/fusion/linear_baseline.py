@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,11 @@ from pairfuse.fusion.unit_views import UnitViews, fit_unit_views, load_unit_view
 
 #: Inverse strengths of the penalty that are tried, and the one taken without validation rows.
 PATH, DEFAULT_C = (0.5, 2.0), 2.0
-#: Relative gain of the loss in a step below which the solver stops.
-_FTOL = 1e-5
+#: Relative gain of the loss in a step below which the solver stops; of weights to compare, sooner.
+_FTOL, _PATH_FTOL = 1e-5, 1e-4
 _MAX_STEPS = 200
 
-Block = Floats | sparse.csr_array
+Block: TypeAlias = Any  # (N, D): an array, or a sparse one
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class LinearBaseline:
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
+        out: dict[str, NDArray[Any]]
         out = {"classes": self.classes, "bias": self.bias, **self.units.arrays()}
         out |= {f"weights/{view}": values for view, values in self.weights.items()}
         if self.tfidf is not None:
@@ -135,20 +136,26 @@ def load_linear(
 
 def fit_linear(views: Views, fold: Fold, *, names: Sequence[str], texts: bool) -> LinearBaseline:
     """Choose C on the validation rows along a path, then go on from there on all rows."""
-    C, start = DEFAULT_C, None  # noqa: N806
+    chosen = None
     if len(fold.val):
         draft = _Draft.fit(views, names, texts, fold.train)
-        inputs, val = draft.blocks(views.rows(fold.train)), views.rows(fold.val)
-        path = []
+        blocks, targets = draft.blocks(views.rows(fold.train)), fold.y(fold.train)
+        path: list[LinearBaseline] = []
+        weights = None
         for C in PATH:  # noqa: N806
-            start = fit_softmax(inputs, fold.y(fold.train), fold.size, C=C, start=start)
-            path.append(draft.model(start, fold, C))
-        chosen = best_on([model.predict_proba(val) for model in path], fold)
-        C, start = PATH[chosen], path[chosen]  # noqa: N806
+            weights = fit_softmax(
+                *(blocks, targets, fold.size), C=C, start=weights, ftol=_PATH_FTOL
+            )
+            path.append(draft.model(weights, fold, C))
+        val = views.rows(fold.val)
+        chosen = path[best_on([model.predict_proba(val) for model in path], fold)]
     draft = _Draft.fit(views, names, texts, fold.both)
-    blocks = draft.blocks(views.rows(fold.both))
-    first = None if start is None else draft.start(start)
-    weights = fit_softmax(blocks, fold.y(fold.both), fold.size, C=C, start=first)
+    C = DEFAULT_C if chosen is None else chosen.C  # noqa: N806
+    weights = fit_softmax(
+        *(draft.blocks(views.rows(fold.both)), fold.y(fold.both), fold.size),
+        C=C,
+        start=None if chosen is None else draft.start(chosen),
+    )
     return draft.model(weights, fold, C)
 
 
@@ -189,16 +196,13 @@ class _Draft:
         """The weights of a model of other rows, in our order; 0 for terms that it lacks."""
         parts = [model.weights[view] for view in self.units.names]
         if self.tfidf is not None and model.tfidf is not None:
-            begin = 0
-            for ours, theirs in zip(self.tfidf.blocks, model.tfidf.blocks, strict=True):
-                columns = theirs.columns(ours.names)
-                known = (
-                    model.term_weights[begin:][np.maximum(columns, 0)]
-                    if begin or len(model.term_weights)
-                    else np.zeros((len(columns), len(model.bias)), dtype=np.float32)
-                )
-                parts.append(np.where(columns[:, None] >= 0, known, np.float32(0)))
-                begin += len(theirs.names)
+            ends = np.cumsum([len(block.names) for block in model.tfidf.blocks])
+            known = np.split(model.term_weights, ends[:-1])
+            for ours, theirs, values in zip(
+                self.tfidf.blocks, model.tfidf.blocks, known, strict=True
+            ):
+                nothing = np.zeros((1, len(model.bias)), dtype=np.float32)
+                parts.append(np.concatenate([values, nothing])[theirs.columns(ours.names)])
         return np.concatenate([*parts, model.bias[None]]).astype(np.float64)
 
 

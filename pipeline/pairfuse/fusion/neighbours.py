@@ -116,7 +116,7 @@ class NeighboursBaseline:
         cells = np.arange(len(votes))[:, None] * self.num_classes + self.targets[nearest]
         counts = np.bincount(cells.ravel(), votes.ravel(), len(votes) * self.num_classes)
         found = counts.reshape(len(votes), self.num_classes)
-        found /= found.sum(axis=1, keepdims=True)
+        found = found / found.sum(axis=1, keepdims=True)
         return np.asarray((1 - _SHARED) * found + _SHARED * shares, dtype=np.float32)
 
 

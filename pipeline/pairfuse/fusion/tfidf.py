@@ -7,7 +7,7 @@ once for all folds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pairfuse.arrays import Floats, Ints
-from pairfuse.features.texts import ANALYZERS, Texts
+from pairfuse.features.texts import ANALYZERS, Texts, TextTable
 
 #: Training rows that a term must be in.
 MIN_ROWS = 2
@@ -30,6 +30,8 @@ class Terms:
 
     names: tuple[str, ...]  # (V,), sorted
     idf: Floats  # (V,)
+    #: The table that they were taken from, with `columns` of its terms, which take long to find.
+    origin: tuple[TextTable, Ints] | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def _places(self) -> Mapping[str, int]:
@@ -39,6 +41,12 @@ class Terms:
         """Column of each of these terms, -1 where it is none of ours."""
         places = self._places
         return np.array([places.get(name, -1) for name in names], dtype=np.int64)
+
+    def columns_in(self, table: TextTable, names: tuple[str, ...]) -> Ints:
+        """The same of a table's terms."""
+        if self.origin is not None and self.origin[0] is table:
+            return self.origin[1]
+        return self.columns(names)
 
     def weigh(self, counts: sparse.csr_array, columns: Ints) -> sparse.csr_array:
         """Counts (N, W) of terms in these columns to unit rows (N, V)."""
@@ -69,7 +77,7 @@ class Tfidf:
     def transform(self, texts: Texts) -> sparse.csr_array:
         """Rows (N, V), of length 1 for each analyzer; zero where there is no text."""
         parts = [
-            block.weigh(counts[texts.index], block.columns(names))
+            block.weigh(counts[texts.index], block.columns_in(texts.table, names))
             for block, (counts, names) in zip(self.blocks, texts.table.counts, strict=True)
         ]
         return sparse.csr_array(sparse.hstack(parts, format="csr"))
@@ -91,7 +99,10 @@ def fit_tfidf(texts: Texts) -> Tfidf:
         rows = np.bincount(counts[index].indices, minlength=len(names))  # document frequencies
         kept = np.flatnonzero(rows >= MIN_ROWS)
         idf = np.log((1 + len(index)) / (1 + rows[kept])) + 1
-        blocks.append(Terms(tuple(names[at] for at in kept.tolist()), idf.astype(np.float32)))
+        columns = np.full(len(names), -1, dtype=np.int64)
+        columns[kept] = np.arange(len(kept))
+        chosen = tuple(names[at] for at in kept.tolist())
+        blocks.append(Terms(chosen, idf.astype(np.float32), (texts.table, columns)))
     return Tfidf(tuple(blocks))
 
 
