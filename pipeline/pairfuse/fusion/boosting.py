@@ -22,8 +22,8 @@ from pairfuse.fusion.scaling import ViewScaling, fit_scaling
 
 #: Principal axes of each view.
 AXES = 32
-#: Trees of all classes together, and rounds whatever the classes: more than 60 classes get 3 each.
-TREES, LEAST_ROUNDS, MOST_ROUNDS = 180, 3, 60
+#: Trees of all classes together, and rounds whatever the classes: more than 40 classes get 3 each.
+TREES, LEAST_ROUNDS, MOST_ROUNDS = 120, 3, 40
 #: What the rounds' learning rates add up to, where there are many; a single one is at most 0.3.
 _STEPS, _MOST_RATE = 6.0, 0.3
 #: Leaves of a tree, and bins of an axis: with 255 bins a fold takes nine times as long.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import minimize
 
-from pairfuse.arrays import Doubles, Floats, Ints
+from pairfuse.arrays import Floats, Ints
 from pairfuse.data.pairs import Modality
 from pairfuse.features.views import Views
 from pairfuse.fusion.balance import class_weights
@@ -22,9 +22,11 @@ from pairfuse.fusion.unit_views import UnitViews, fit_unit_views, load_unit_view
 
 #: Inverse strengths of the penalty that are tried, and the one taken without validation rows.
 PATH, DEFAULT_C = (0.5, 2.0), 2.0
-#: Relative gain of the loss in a step below which the solver stops; of weights to compare, sooner.
-_FTOL, _PATH_FTOL = 1e-5, 1e-4
+#: Gain of the loss, which begins near 1, in a step below which the solver stops.
+_FTOL = 1e-4
 _MAX_STEPS = 200
+#: The encoder whose view holds hashed n-grams.
+HASHED = "ngram"
 
 Block: TypeAlias = Any  # (N, D): an array, or a sparse one
 
@@ -135,24 +137,30 @@ def load_linear(
 
 
 def fit_linear(views: Views, fold: Fold, *, names: Sequence[str], texts: bool) -> LinearBaseline:
-    """Choose C on the validation rows along a path, then go on from there on all rows."""
+    """Choose C on the validation rows along a path, then go on from there on all rows.
+
+    Hashed n-grams count what TF-IDF counts and are left out beside it: on MVSA-Single they took
+    60 % more time for .002 macro-F1.
+    """
     chosen = None
+    if texts and views.texts is not None:
+        names = [name for name in names if name != HASHED]
     if len(fold.val):
         draft = _Draft.fit(views, names, texts, fold.train)
         blocks, targets = draft.blocks(views.rows(fold.train)), fold.y(fold.train)
         path: list[LinearBaseline] = []
         weights = None
         for C in PATH:  # noqa: N806
-            weights = fit_softmax(
-                *(blocks, targets, fold.size), C=C, start=weights, ftol=_PATH_FTOL
-            )
+            weights = fit_softmax(blocks, targets, fold.size, C=C, start=weights)
             path.append(draft.model(weights, fold, C))
         val = views.rows(fold.val)
         chosen = path[best_on([model.predict_proba(val) for model in path], fold)]
     draft = _Draft.fit(views, names, texts, fold.both)
     C = DEFAULT_C if chosen is None else chosen.C  # noqa: N806
     weights = fit_softmax(
-        *(draft.blocks(views.rows(fold.both)), fold.y(fold.both), fold.size),
+        draft.blocks(views.rows(fold.both)),
+        fold.y(fold.both),
+        fold.size,
         C=C,
         start=None if chosen is None else draft.start(chosen),
     )
@@ -178,7 +186,7 @@ class _Draft:
             out.append(self.tfidf.transform(rows.texts))
         return out
 
-    def model(self, weights: Doubles, fold: Fold, C: float) -> LinearBaseline:  # noqa: N803
+    def model(self, weights: Floats, fold: Fold, C: float) -> LinearBaseline:  # noqa: N803
         ends = np.cumsum([len(self.units.means[view]) for view in self.units.names])
         parts = np.split(weights[:-1].astype(np.float32), ends)
         return LinearBaseline(
@@ -192,7 +200,7 @@ class _Draft:
             C=C,
         )
 
-    def start(self, model: LinearBaseline) -> Doubles:
+    def start(self, model: LinearBaseline) -> Floats:
         """The weights of a model of other rows, in our order; 0 for terms that it lacks."""
         parts = [model.weights[view] for view in self.units.names]
         if self.tfidf is not None and model.tfidf is not None:
@@ -203,7 +211,7 @@ class _Draft:
             ):
                 nothing = np.zeros((1, len(model.bias)), dtype=np.float32)
                 parts.append(np.concatenate([values, nothing])[theirs.columns(ours.names)])
-        return np.concatenate([*parts, model.bias[None]]).astype(np.float64)
+        return np.concatenate([*parts, model.bias[None]])
 
 
 def fit_softmax(
@@ -212,9 +220,9 @@ def fit_softmax(
     num_classes: int,
     *,
     C: float,  # noqa: N803
-    start: Doubles | None = None,
+    start: Floats | None = None,
     ftol: float = _FTOL,
-) -> Doubles:
+) -> Floats:
     """Fit scikit-learn's `LogisticRegression(C=C, class_weight="balanced")` on blocks of columns.
 
     The same loss, with a column of weights for each class of two as well. Dense blocks stay dense:
@@ -239,12 +247,19 @@ def fit_softmax(
     hot = np.zeros((rows, num_classes), dtype=np.float32)
     hot[np.arange(rows), targets] = 1
     penalty = 1 / (C * rows)
+    flat = torch.zeros(shape[0] * num_classes) if start is None else _as_tensor(start)
+    solver = torch.optim.LBFGS(
+        [flat],
+        max_iter=_MAX_STEPS,
+        tolerance_grad=1e-9,
+        tolerance_change=ftol,
+        line_search_fn="strong_wolfe",
+    )
 
-    def loss(flat: Doubles) -> tuple[float, Doubles]:
-        found = flat.reshape(shape)
-        parts = np.split(found[:-1].astype(np.float32), ends[:-1])
-        logits = np.broadcast_to(found[-1].astype(np.float32), hot.shape).copy()
-        for block, part in zip(blocks, parts, strict=True):
+    def loss() -> float:
+        found = flat.numpy().reshape(shape)
+        logits = np.broadcast_to(found[-1], hot.shape).copy()
+        for block, part in zip(blocks, np.split(found[:-1], ends[:-1]), strict=True):
             logits += block @ part
         logits -= logits.max(axis=1, keepdims=True)
         odds = np.exp(logits)
@@ -252,16 +267,15 @@ def fit_softmax(
         losses = weights * (np.log(sums) - logits[np.arange(rows), targets][:, None])
         residuals = (odds / sums - hot) * weights
         slopes = [block @ residuals for block in turned]
-        gradient = np.concatenate([*slopes, residuals.sum(axis=0)[None]]).astype(np.float64)
-        gradient[:-1] += penalty * found[:-1]
-        total = losses.sum(dtype=np.float64) + 0.5 * penalty * np.square(found[:-1]).sum()
-        return float(total), gradient.ravel()
+        gradient = np.concatenate([*slopes, residuals.sum(axis=0)[None]])
+        gradient[:-1] += np.float32(penalty) * found[:-1]
+        flat.grad = torch.from_numpy(gradient.ravel())
+        size = np.square(found[:-1]).sum(dtype=np.float64)
+        return float(losses.sum(dtype=np.float64) + 0.5 * penalty * size)
 
-    first = np.zeros(shape) if start is None else start
-    result = minimize(
-        *(loss, first.ravel()),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": _MAX_STEPS, "ftol": ftol, "gtol": 1e-7},
-    )
-    return np.asarray(result.x.reshape(shape), dtype=np.float64)
+    solver.step(loss)
+    return np.asarray(flat.numpy().reshape(shape), dtype=np.float32)
+
+
+def _as_tensor(start: Floats) -> torch.Tensor:
+    return torch.from_numpy(np.array(start, dtype=np.float32).ravel())
