@@ -286,7 +286,7 @@ def test_trees_say_what_scikit_learn_says(classes: int) -> None:
     start, trees = grow_trees(inputs, targets, Fold(targets, classes, rows, rows[:0], 0), 8)
     theirs = HistGradientBoostingClassifier(
         max_iter=8,
-        learning_rate=0.1,
+        learning_rate=0.15,
         max_leaf_nodes=15,
         max_bins=32,
         class_weight="balanced",

@@ -61,7 +61,6 @@ class FittedBaseline(Protocol):
 
 
 Model = Literal["linear", "neighbours", "boosting"]
-MODELS: tuple[Model, ...] = get_args(Model)
 _FIT: dict[Model, Callable[..., FittedBaseline]] = {
     "linear": fit_linear,
     "neighbours": fit_neighbours,

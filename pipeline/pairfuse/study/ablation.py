@@ -12,7 +12,7 @@ from pairfuse.config import Ensembling
 from pairfuse.console import progress
 from pairfuse.data.pairs import MODALITIES
 from pairfuse.errors import ConfigError
-from pairfuse.fusion.baselines import BASELINES, MODELS, Baseline
+from pairfuse.fusion.baselines import BASELINES, Baseline, Model
 from pairfuse.fusion.ensemble import class_prior
 from pairfuse.fusion.fitting import ScaledRowSet
 from pairfuse.recipe import Recipe
@@ -215,6 +215,8 @@ def baseline_candidates(
 ) -> dict[str, CrossFit]:
     """The baselines that may join an arm's mixture: those that read nothing else than it does.
 
+    An arm of a single view has the linear one alone.
+
     Args:
         name: Of the arm.
         data: Labelled rows with all views.
@@ -226,10 +228,10 @@ def baseline_candidates(
     part = data.only(arm_views(data.table)[name], texts=name == TEXT_ONLY)
     same = {TEXT_ONLY: "linear-text", IMAGE_ONLY: "linear-image"}.get(name)
     out = {arm.name: arm.fit for arm in arms if arm.name == same and arm.fit}
-    for model in MODELS:
-        if model != "linear" or not out:
-            fit = cross_fit_baseline(Baseline(model), part.table, part.prepared, seed=seed)
-            out.setdefault(model, fit)
+    models: tuple[Model, ...] = ("neighbours", "boosting") if out else ("linear",)
+    for model in models:
+        fit = cross_fit_baseline(Baseline(model), part.table, part.prepared, seed=seed)
+        out[model] = fit
     return out
 
 
