@@ -104,7 +104,7 @@ def _provenance(workspace: Workspace) -> dict[str, str]:
 
     versions = {name: metadata.version(name) for name in ("pairfuse", *LIBRARIES)}
     return {
-        "Command": f"pairfuse run --config {shlex.quote(str(workspace.folder / 'config.toml'))}",
+        "Command": f"pairfuse ablate --config {shlex.quote(str(workspace.folder / 'config.toml'))}",
         "Versions": "\n".join(
             [f"python {platform.python_version()}", *(f"{n} {v}" for n, v in versions.items())]
         ),
