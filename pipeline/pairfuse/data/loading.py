@@ -30,6 +30,7 @@ from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.readers.rows import NO_LABEL, RawRow
+from pairfuse.data.readers.tables import label_advice
 from pairfuse.data.split_file import folds_of, read_split_file, with_splits
 from pairfuse.errors import DataError
 from pairfuse.files import is_files_own, read_bytes, write_bytes
@@ -115,6 +116,9 @@ def load_dataset(
         )
         problems += _problems(row, text, facts)
     _note_spellings(rows, spelling)
+    if all(pair.split == "test" for pair in pairs):
+        why = label_advice(root, columns or {}) if name == "table" else ""
+        raise DataError(f"{root}: no labelled pair to train on{why}")
     _refuse(root, _pair_errors(pairs, problems, strict=strict))
     found = {pair.label for pair in pairs if pair.label is not None and pair.split != "test"}
     _note_unseen(pairs, labels or found)
@@ -364,8 +368,6 @@ def _note_unseen(pairs: Sequence[Pair], known: Collection[str]) -> None:
 
 def _pair_errors(pairs: Sequence[Pair], problems: Sequence[Problem], *, strict: bool) -> list[str]:
     train = {pair.guid for pair in pairs if pair.split != "test"}
-    if not train:
-        return ["no labelled pair to train on"]
     if strict:
         return [f"pair {p.guid}: {p.modality} {p.reason} (--strict)" for p in problems]
     return [
