@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -131,13 +129,6 @@ def test_too_little_memory_is_one_line(
     assert main(["features", "--data", str(data)]) == 1
     [line] = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: the memory is not enough (Unable to allocate 9 TiB)")
-
-
-def test_what_pillow_warns_of_is_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
-    warn = "warnings.warn_explicit('odd picture', UserWarning, 'Image.py', 1, module='PIL.Image')"
-    code = f"import warnings, pairfuse.cli as c; c._prepare_process(); {warn}"
-    assert subprocess.run([sys.executable, "-c", code], check=True).returncode == 0
-    assert capfd.readouterr().err == ""
 
 
 def test_the_readers_of_the_help_are_those_of_the_table() -> None:

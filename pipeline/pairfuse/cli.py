@@ -133,14 +133,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _prepare_process() -> None:
-    """Settings of this process, and of those it starts: quiet libraries, threads that sleep.
-
-    What Pillow warns of is counted by what becomes of the picture: it is read, or has a reason.
-    """
+    """Settings of this process, and of those it starts: quiet libraries, threads that sleep."""
     import warnings
 
     sleep_while_waiting()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", module=r"PIL\.")

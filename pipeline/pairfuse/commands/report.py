@@ -81,6 +81,8 @@ def report_input(workspace: Workspace) -> ReportInput:
         data_check=summary(profile(workspace.dataset)),
         provenance=_provenance(workspace),
         bench=_bench(workspace.cache / "bench"),
+        max_pixels=workspace.config.data.max_pixels,
+        max_image_bytes=workspace.config.data.max_image_bytes,
     )
 
 

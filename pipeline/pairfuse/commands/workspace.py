@@ -270,7 +270,13 @@ class Workspace:
         ]
         kinds = {encoder.modality for encoder in unknown}
         samples = {kind: list(contents(self.dataset, kind).values()) for kind in kinds}
-        measured = measure_encoders(unknown, samples, device=self.device)
+        measured = measure_encoders(
+            unknown,
+            samples,
+            device=self.device,
+            max_pixels=self.config.data.max_pixels,
+            max_image_bytes=self.config.data.max_image_bytes,
+        )
         for encoder, cost in zip(unknown, measured, strict=True):
             before = known[encoder.name]
             if before and cost.note:
