@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +156,36 @@ def test_one_who_stops_a_command_before_it_began_sees_no_traceback(
 
     monkeypatch.setattr("pairfuse.cli.build_parser", stopped)
     assert main(["cache", "ls"]) == 130
+
+
+def test_sigterm_ends_a_command_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pairfuse.cli.build_parser", lambda: signal.raise_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        assert main(["cache", "ls"]) == 143
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("stopped; finished work is kept")
+
+
+def test_a_reader_who_stops_reading_sees_no_error() -> None:
+    command = f"{sys.executable} -m pairfuse encoders | head -1"
+    found = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+    assert found.stdout.startswith(b"name ")
+    assert found.stdout.count(b"\n") == 1
+    assert found.stderr == b""
+
+
+def test_another_broken_pipe_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("pairfuse.cli.build_parser", broken)
+    assert main(["cache", "ls"]) == 1
+    assert "EPIPE" in capsys.readouterr().err

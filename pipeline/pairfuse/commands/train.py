@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
 from pairfuse.config import METRIC_NAMES
-from pairfuse.console import say
+from pairfuse.console import say, wrapped
 
 if TYPE_CHECKING:
     from pairfuse.commands.workspace import Workspace
@@ -74,10 +74,12 @@ def train(workspace: Workspace) -> TrainResult:
     other = metric not in ("macro_f1", "accuracy")
     also = f", {METRIC_NAMES[metric]} {in_words(own)}" if other else ""
     kind = "stacked ensemble" if fit.ensemble.final_estimator else "ensemble"
-    say(
+    said = (
         f"train     {len(histories)} models kept as one {kind}; out-of-fold "
         f"macro-F1 {in_words(scores.macro_f1)}, accuracy {scores.accuracy.value:.3f}{also}"
     )
+    for line in wrapped(said, indent=" " * 10):
+        say(line)
     return TrainResult(recipes=recipes, fit=fit, scores=scores)
 
 

@@ -283,8 +283,7 @@ class Workspace:
                 continue  # what is known is better than nothing
             if cost.is_disturbed:
                 log.warning(
-                    "encoder %s was measured while the machine was busy (load %.1f on each core): "
-                    "it is measured again when a later command finds the machine calm",
+                    "%s was measured on a busy machine (load %.1f): measured again when calm",
                     encoder.name,
                     cost.load,
                 )
