@@ -87,19 +87,17 @@ def build_checkpoint(workspace: Workspace, fit: CrossFit, scores: Mapping[str, A
     """The ensemble with what its out-of-fold probabilities say about its confidence."""
     from pairfuse.encoders import fingerprint
     from pairfuse.fusion.checkpoint import Checkpoint
-    from pairfuse.stats.calibration import apply_temperature, fit_temperature
-    from pairfuse.stats.conformal import conformal_threshold
+    from pairfuse.stats.conformal import fit_sets
 
     table, coverage = workspace.table, workspace.config.study.coverage
-    temperature = fit_temperature(fit.mean, table.targets)
-    calibrated = apply_temperature(fit.mean, temperature)
+    temperature, threshold = fit_sets(fit.mean, table.targets, coverage, groups=table.groups)
     return Checkpoint(
         ensemble=fit.ensemble,
         fingerprints={encoder.name: fingerprint(encoder) for encoder in workspace.encoders},
         encoder_options=_encoder_options(workspace),
         scores=scores,
         temperature=temperature,
-        set_threshold=conformal_threshold(calibrated, table.targets, coverage, groups=table.groups),
+        set_threshold=threshold,
         coverage=coverage,
     )
 

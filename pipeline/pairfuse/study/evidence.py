@@ -210,7 +210,7 @@ def gather(
         cost=tuple(costs),
         cascade=saved,
         calibration=calibration(fused, targets, folds, labels, draws),
-        conformal=conformal(scaled, targets, table.groups, folds, coverage=study.coverage),
+        conformal=conformal(fused, targets, table.groups, folds, coverage=study.coverage),
         selective=tuple(selective_curve(scaled, targets)),
     )
 
