@@ -188,8 +188,8 @@ def _difference(
     return (
         f"On {rows:,} pairs ({groups:,} after joining duplicates; {images} with an image), "
         f"macro-F1 is {scores[FUSED].macro_f1.value:.3f} with text and image and "
-        f"{scores[text].macro_f1.value:.3f} with {_alone(text)}: a difference of {gap.value:+.3f} "
-        f"(95 % interval {gap.low:+.3f} to {gap.high:+.3f})."
+        f"{scores[text].macro_f1.value:.3f} with {_alone(text)}: a difference of {gap.value:+z.3f} "
+        f"(95 % interval {gap.low:+z.3f} to {gap.high:+z.3f})."
     )
 
 
@@ -214,7 +214,7 @@ def _both(text: str, scores: Mapping[str, Scores], costs: Sequence[ArmCost]) -> 
 def _needed(gap: Estimate, compared: Comparison, rows: int) -> str:
     needed = pairs_to_decide(gap, compared, rows)
     return (
-        f"Label more pairs: if the difference stays {gap.value:+.3f}, about {needed:,} in all "
+        f"Label more pairs: if the difference stays {gap.value:+z.3f}, about {needed:,} in all "
         "would decide."
     )
 
@@ -246,7 +246,7 @@ def _interaction(found: Interaction | None, answer: Outcome, use: str) -> str:
             "or uses an encoder that sees both at once."
         )
     gain = found.interaction
-    numbers = f"{gain.value:+.3f} macro-F1 (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
+    numbers = f"{gain.value:+z.3f} macro-F1 (95 % interval {gain.low:+z.3f} to {gain.high:+z.3f})"
     if found.is_there:
         beats = f"the fused model beats the best sum of what each says by {numbers}"
         if answer == "cannot be determined":
