@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pairfuse.cli import main
+from pairfuse.commands.run_folder import read_history
+from pairfuse.errors import DataError
 from toys.commands import QUICK, run_command
 
 Damage = Callable[[bytes], bytes]
@@ -43,6 +45,14 @@ def test_a_damaged_file_is_named_in_one_line(
         assert line.startswith("error: ")
         assert str(path) in line
         assert FILES[file] in line
+
+
+def test_a_history_without_rows_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    assert read_history(path) == []
+    path.write_text("hello [\n", "utf-8")
+    with pytest.raises(DataError, match=r"history\.csv cannot be read \(it has no rows\)"):
+        read_history(path)
 
 
 def test_predictions_of_other_pairs_are_refused(
