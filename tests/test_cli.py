@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,13 +132,6 @@ def test_too_little_memory_is_one_line(
     assert line.startswith("error: the memory is not enough (Unable to allocate 9 TiB)")
 
 
-def test_what_pillow_warns_of_is_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
-    warn = "warnings.warn_explicit('odd picture', UserWarning, 'Image.py', 1, module='PIL.Image')"
-    code = f"import warnings, pairfuse.cli as c; c._prepare_process(); {warn}"
-    assert subprocess.run([sys.executable, "-c", code], check=True).returncode == 0
-    assert capfd.readouterr().err == ""
-
-
 def test_the_readers_of_the_help_are_those_of_the_table() -> None:
     [words] = [options["help"] for flag, _, options in FLAGS["data"] if flag == "--reader"]
     assert words.removeprefix("auto, or a layout: ").split(", ") == list(READERS)
@@ -158,3 +153,36 @@ def test_one_who_stops_a_command_before_it_began_sees_no_traceback(
 
     monkeypatch.setattr("pairfuse.cli.build_parser", stopped)
     assert main(["cache", "ls"]) == 130
+
+
+def test_sigterm_ends_a_command_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pairfuse.cli.build_parser", lambda: signal.raise_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        assert main(["cache", "ls"]) == 143
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("stopped; finished work is kept")
+
+
+def test_a_reader_who_stops_reading_sees_no_error() -> None:
+    command = f"{sys.executable} -m pairfuse encoders | head -1"
+    found = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+    assert found.stdout.startswith(b"name ")
+    assert found.stdout.count(b"\n") == 1
+    assert found.stderr == b""
+
+
+def test_another_broken_pipe_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("pairfuse.cli.build_parser", broken)
+    assert main(["cache", "ls"]) == 1
+    assert "EPIPE" in capsys.readouterr().err

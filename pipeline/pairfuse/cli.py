@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from pairfuse import __version__
@@ -30,7 +33,7 @@ from pairfuse.commands import (
     tune,
 )
 from pairfuse.commands.flags import Subparsers
-from pairfuse.console import log, note, start_logging
+from pairfuse.console import OutputClosedError, log, note, start_logging
 from pairfuse.errors import PairfuseError
 from pairfuse.threads import sleep_while_waiting
 
@@ -72,20 +75,30 @@ UNWRITABLE = frozenset(
 )
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 1 after an error line, 2 after wrong usage."""
+    """Run one command.
+
+    Returns:
+        The exit status: 0, 1 after an error line, 2 after wrong usage, 130 after an interrupt, 143
+        after SIGTERM.
+    """
     try:
-        parsed = build_parser().parse_args(arguments)
-        start_logging(verbose=parsed.verbose)
-        _prepare_process()
-        parsed.run(parsed)
+        with _terminable():
+            parsed = build_parser().parse_args(arguments)
+            start_logging(verbose=parsed.verbose)
+            _prepare_process()
+            parsed.run(parsed)
     except PairfuseError as error:
         note(f"error: {error}")
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         note("stopped; finished work is kept, and the same command continues from there")
-        return 130
-    except BrokenPipeError:
+        return 143 if isinstance(stop, Terminated) else 130
+    except OutputClosedError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MemoryError as error:
@@ -102,6 +115,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note(f"error: {_system_words(error)}")
         return 1
     return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a command as an interrupt does; a second one ends it at once.
+
+    Left alone where it is ignored or has a handler, and outside the main thread, which takes it.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise Terminated
 
 
 def _system_words(error: OSError) -> str:
@@ -133,14 +168,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _prepare_process() -> None:
-    """Settings of this process, and of those it starts: quiet libraries, threads that sleep.
-
-    What Pillow warns of is counted by what becomes of the picture: it is read, or has a reason.
-    """
+    """Settings of this process, and of those it starts: quiet libraries, threads that sleep."""
     import warnings
 
     sleep_while_waiting()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -224,7 +224,8 @@ def _merged(config: Any, changes: Mapping[str, Any], where: str) -> Any:
     for key, value in changes.items():
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1) or [", ".join(names)]
-            raise ConfigError(f"{where}unknown key {shown(key)}; did you mean {near[0]}?")
+            place = f"{where[:-1]}: " if where.endswith(".") else where
+            raise ConfigError(f"{place}unknown key {shown(key)}; did you mean {near[0]}?")
         old = names[key]
         if is_dataclass(old):
             if not isinstance(value, Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import textwrap
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,14 @@ from typing import Protocol
 log = logging.getLogger("pairfuse")
 
 
+#: Columns of the screen that lines keep to.
+WIDTH = 100
 #: Seconds between two lines of progress where stderr is no terminal.
 LINE_EVERY = 30.0
+
+
+class OutputClosedError(Exception):
+    """Whoever read stdout has stopped; no other pipe is meant."""
 
 
 class Progress(Protocol):
@@ -61,8 +68,15 @@ class _ProgressLines:
 
 
 def say(text: str = "") -> None:
-    """One result line for the person who ran the command."""
-    print(text, flush=True)
+    """One result line for the person who ran the command.
+
+    Raises:
+        OutputClosedError: Nobody reads on, as after `| head`.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError as error:
+        raise OutputClosedError from error
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
@@ -83,6 +97,13 @@ def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> li
         ).rstrip()
         for row in rows
     ]
+
+
+def wrapped(text: str, *, indent: str = "") -> list[str]:
+    """The lines of a sentence on the screen; all but the first begin with `indent`."""
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def note(text: str) -> None:

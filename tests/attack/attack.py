@@ -158,7 +158,7 @@ class Running:
         if code < 0:
             return "killed"
         lines = [line for line in self.stderr.splitlines() if line.startswith(("error: ", "stop"))]
-        return "one line" if code in (1, 130) and len(lines) == 1 else "wrong"
+        return "one line" if code in (1, 130, 143) and len(lines) == 1 else "wrong"
 
 
 def compiled(folder: Path) -> Path | None:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from pairfuse.commands.run_folder import read_evidence
+from pairfuse.data.demo import draw_demo
 from pairfuse.study.verdict import OUTCOMES
-from toys.commands import guids, read_rows, run_command
+from toys.commands import QUICK, guids, read_rows, run_command
+from toys.data import write_labels
 
 
 def test_the_ablation_has_all_arms_on_the_same_rows(cache: Path) -> None:
@@ -51,3 +53,21 @@ def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:
     found = read_evidence(own / "runs" / "toy")
     assert found.design.nested is True
     assert found.arms[0].scores.rows == 80
+
+
+def test_rare_labels_that_are_kept_go_through_a_nested_ablation_and_a_prediction(
+    tmp_path: Path,
+) -> None:
+    root, cache = tmp_path / "set", tmp_path / "cache"
+    draw_demo(root, pairs=40, test_pairs=4)
+    rows = [guid_tag.split(",") for guid_tag in (root / "train.txt").read_text().splitlines()]
+    for at, label in ((5, "once"), (10, "twice"), (20, "twice")):
+        rows[at][1] = label
+    write_labels(root / "train.txt", {guid: label for guid, label, *_ in rows[1:]})
+    for command in ("ablate", "train"):
+        assert run_command(command, root, cache, "--rare", "keep", "--nested") == 0
+    where = ["--rare", "keep", *QUICK[:2]]
+    assert run_command("predict", root, cache, *where) == 0
+    found = read_evidence(cache / "runs" / "set")
+    assert {"once", "twice"} < set(found.labels)
+    assert len(read_rows(cache / "runs" / "set" / "test_labels.csv")) == 4

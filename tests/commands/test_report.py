@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from pairfuse.cli import main
+from pairfuse.commands.run_folder import read_history
+from pairfuse.errors import DataError
 from toys.commands import QUICK, run_command
 
 Damage = Callable[[bytes], bytes]
@@ -41,6 +47,14 @@ def test_a_damaged_file_is_named_in_one_line(
         assert FILES[file] in line
 
 
+def test_a_history_without_rows_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    assert read_history(path) == []
+    path.write_text("hello [\n", "utf-8")
+    with pytest.raises(DataError, match=r"history\.csv cannot be read \(it has no rows\)"):
+        read_history(path)
+
+
 def test_predictions_of_other_pairs_are_refused(
     root: Path, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,3 +62,17 @@ def test_predictions_of_other_pairs_are_refused(
     path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[:-3]), "utf-8")
     assert run_command("report", root, own, *QUICK) == 1
     assert "not those of the 80 labelled pairs" in capsys.readouterr().err
+
+
+def test_the_command_that_the_page_gives_repeats_the_ablation(
+    root: Path, cache: Path, own: Path
+) -> None:
+    config, page = own / "runs" / "toy" / "config.toml", own / "runs" / "toy" / "report.html"
+    config.write_text(config.read_text("utf-8").replace(str(cache), str(own)), "utf-8")
+    assert run_command("report", root, own, *QUICK) == 0
+    [line] = re.findall(r"pairfuse \w+ --config [^<]*", html.unescape(page.read_text("utf-8")))
+    evidence = own / "runs" / "toy" / "evidence.json"
+    evidence.unlink()
+    assert shlex.split(line) == ["pairfuse", "ablate", "--config", str(config)]
+    assert main(shlex.split(line)[1:]) == 0
+    assert evidence.is_file()

@@ -157,7 +157,7 @@ def test_a_run_of_other_data_is_refused(
     before = (own / "runs" / "toy" / "config.toml").read_bytes()
     assert run_command(command, other, own) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert f"is the run of other data ({root}) than these ({other})" in last
+    assert f"is the run of other data ({root}, not {other})" in last
     assert "--run toy-2" in last
     assert (own / "runs" / "toy" / "config.toml").read_bytes() == before
 

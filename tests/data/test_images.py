@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -104,6 +105,16 @@ def test_exif_nonsense_does_not_lose_the_picture(exif: bytes) -> None:
     image = picture(0)
     assert open_image(saved(image, "JPEG", exif=exif)).size == image.size
     assert open_image(saved(image, exif=exif)).tobytes() == image.tobytes()
+
+
+def test_what_pillow_warns_of_is_not_shown_in_any_process() -> None:
+    data = saved(picture(0), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.resetwarnings()
+        Image.open(io.BytesIO(data)).getexif()
+        assert "Corrupt EXIF" in str(shown.pop().message)
+        open_image(data)
+    assert not shown
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF"])

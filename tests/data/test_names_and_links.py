@@ -77,6 +77,38 @@ def test_the_data_set_itself_may_be_a_link(tmp_path: Path) -> None:
     assert texts_of(load_dataset(tmp_path / "link"))["a"] == "p text a"
 
 
+@pytest.mark.parametrize("stray", ["none", "file", "folder"])
+@pytest.mark.parametrize("base", ["", "real", "link"])
+@pytest.mark.parametrize("given", ["real", "link", "relative"])
+def test_links_are_judged_by_where_they_lead_however_root_and_paths_are_given(
+    given: str, base: str, stray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = write_set(tmp_path / "real", {"a": "p", "b": "n"})
+    if stray == "file":
+        (real / "data" / "b.png").rename(tmp_path / "away.png")
+        (real / "data" / "b.png").symlink_to(tmp_path / "away.png")
+    if stray == "folder":
+        (real / "data").rename(tmp_path / "away")
+        (real / "data").symlink_to(tmp_path / "away")
+    (tmp_path / "link").symlink_to(real)
+    monkeypatch.chdir(tmp_path)
+    start = f"{tmp_path / base}/" if base else ""
+    rows = "".join(
+        f"{guid},{start}data/{guid}.png,{label}\n" for guid, label in (("a", "p"), ("b", "n"))
+    )
+    (real / "train.txt").unlink()
+    (real / "pairs.csv").write_text(f"id,image,label\n{rows}", "utf-8")
+    root = Path("real") if given == "relative" else tmp_path / given
+    if base == "link" and given != "link":
+        with pytest.raises(DataError, match="leaves the table's folder"):
+            load_dataset(root)
+    elif stray == "none":
+        assert all(pair.image for pair in load_dataset(root).pairs)
+    else:
+        with pytest.raises(DataError, match="is a link that leads out"):
+            load_dataset(root)
+
+
 def test_a_link_to_itself_is_an_unreadable_file(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", {"a": "p", "b": "n"})
     (root / "data" / "b.png").unlink()

@@ -127,6 +127,15 @@ def test_a_thumbnail_is_a_small_jpeg(tmp_path: Path) -> None:
         assert image.size == (THUMB, round(THUMB * 5 / 9))
 
 
+def test_pictures_are_shown_within_the_bounds_that_the_user_set(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(saved(picture(1, (30, 20))))
+    given = found(FUSED, TEXT, image=path)
+    assert "picture cannot be read" not in body(replace(given, max_pixels=600))
+    assert "picture cannot be read" in body(replace(given, max_pixels=599))
+    assert "picture cannot be read" in body(replace(given, max_image_bytes=60))
+
+
 def test_a_guid_without_a_pair_is_shown_without_text_and_picture() -> None:
     page = body(replace(found(FUSED, TEXT), pairs={}))
     assert "no text" in page

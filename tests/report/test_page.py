@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -235,6 +236,19 @@ def test_scores_that_do_not_exist_are_dashes() -> None:
     assert section is not None
     table = section.body.rpartition("<details")[0].rpartition("<table")[2]
     assert table.count("\u2013") == 1
+
+
+def test_calibrated_scores_stand_below_those_as_given() -> None:
+    section = findings.arms(made_up())
+    assert section is not None
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", section.body)
+    [place] = [at for at, row in enumerate(rows) if "fused, calibrated" in row]
+    given, scaled = rows[place - 1 : place + 1]
+    after = made_up().evidence.calibration.after
+    assert "<bdi>fused</bdi>" in given
+    assert f"{after.ece:.3f}" in scaled
+    assert f"{after.log_loss:.3f}" in scaled
+    assert "Brier and ECE are of probabilities as a model gives them" in section.body
 
 
 def test_a_cascade_that_never_skips_an_image_says_so() -> None:

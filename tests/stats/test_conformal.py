@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pairfuse.stats.calibration import apply_temperature
-from pairfuse.stats.conformal import conformal, conformal_threshold, prediction_sets
+from pairfuse.stats.conformal import conformal, conformal_threshold, fit_sets, prediction_sets
 from toys.probabilities import drawn, folds_of
 
 
@@ -56,3 +56,24 @@ def test_no_set_is_empty() -> None:
     good, _ = drawn(100)
     assert (prediction_sets(good, 1.0).sum(axis=-1) == 1).all()
     assert (prediction_sets(good, 1.0).argmax(axis=-1) == good.argmax(axis=-1)).all()
+
+
+def test_temperature_and_threshold_of_a_fold_are_those_of_the_others() -> None:
+    good, targets = drawn(60)
+    sure, folds = apply_temperature(good, 0.2), folds_of(60, folds=2)
+    right = []
+    for fold in (0, 1):
+        held = folds[0] == fold
+        temperature, threshold = fit_sets(sure[0, ~held], targets[~held], 0.8)
+        inside = prediction_sets(apply_temperature(sure[0, held], temperature), threshold)
+        right += inside[np.arange(held.sum()), targets[held]].tolist()
+    found = conformal(sure, targets, np.arange(60), folds, coverage=0.8)
+    assert found.empirical_coverage == pytest.approx(np.mean(right))
+
+
+def test_the_threshold_for_use_is_that_of_a_trained_model() -> None:
+    good, targets = drawn(60, repeats=2)
+    sure = apply_temperature(good, 0.2)
+    found = conformal(sure, targets, np.arange(60), folds_of(60, repeats=2), coverage=0.8)
+    mean = np.asarray(sure.mean(axis=0), dtype=np.float32)
+    assert found.threshold == fit_sets(mean, targets, 0.8, groups=np.arange(60))[1]

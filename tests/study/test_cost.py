@@ -122,6 +122,16 @@ def test_pictures_that_cannot_be_read_are_left_out(modality: Any, tmp_path: Path
         measure(toy, given[1:], device="cpu")
 
 
+def test_pictures_are_measured_within_the_bounds_that_the_user_set(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(saved(picture(0, (30, 20))))
+    samples: Any = {"image": [path]}
+    for bounds in ({"max_pixels": 599}, {"max_image_bytes": 60}):
+        toy = [ToyEncoder(modality="image")]
+        [found] = measure_encoders(toy, samples, device="cpu", **bounds)
+        assert found.note == "none of 1 contents can be read for encoder toy"
+
+
 def _encoder(name: str, seconds: float, *, note: str = "", peak: float = 100.0) -> EncoderCost:
     return EncoderCost(name, "text", 256, "cpu", seconds, peak, 1000, 0.5, note)
 

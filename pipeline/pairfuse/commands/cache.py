@@ -85,8 +85,11 @@ def _report(parsed: argparse.Namespace, stores: list[Any], *, proven: bool) -> N
     if parsed.json:
         say(json.dumps([asdict(facts) for facts in stores], indent=2))
     else:
-        for line in columns([_cells(facts, proven=proven) for facts in stores], right={1, 2, 3, 4}):
+        lines = columns([_cells(facts) for facts in stores], right={1, 2, 3, 4})
+        for line, facts in zip(lines, stores, strict=True):
             say(line)
+            if remarks := _remarks(facts, proven=proven):
+                say(f"  {remarks}")
         if not stores:
             say(f"no features in {parsed.cache}")
     if damaged and proven and parsed.repair:
@@ -101,23 +104,28 @@ def _report(parsed: argparse.Namespace, stores: list[Any], *, proven: bool) -> N
         raise StoreError("\n  ".join([f"{len(damaged)} damaged parts in {parsed.cache}", *shown]))
 
 
-def _cells(facts: Any, *, proven: bool) -> tuple[str, ...]:
+def _cells(facts: Any) -> tuple[str, ...]:
     size = facts.size / 2**20
-    remarks = [f"{facts.tokens} tokens"] if facts.tokens else []
-    if facts.set_aside:
-        remarks.append(f"{facts.set_aside} damaged parts set aside")
-    if proven and not facts.damaged:
-        remarks.append(f"every row verified, {size / max(facts.seconds, 1e-6):.0f} MB/s")
     return (
         facts.name,
         f"{facts.rows} rows",
         f"x {facts.dim}",
         f"{size:.1f} MB",
         f"{facts.parts} parts",
-        facts.created[:19],
+        facts.created[:16].replace("T", " "),
         facts.version,
-        ", ".join(remarks),
     )
+
+
+def _remarks(facts: Any, *, proven: bool) -> str:
+    """What there is to say of a store beside its numbers."""
+    remarks = [f"{facts.tokens} tokens"] if facts.tokens else []
+    if facts.set_aside:
+        remarks.append(f"{facts.set_aside} damaged parts set aside")
+    if proven and not facts.damaged:
+        speed = facts.size / 2**20 / max(facts.seconds, 1e-6)
+        remarks.append(f"every row verified, {speed:.0f} MB/s")
+    return ", ".join(remarks)
 
 
 def _gc(parsed: argparse.Namespace) -> None:

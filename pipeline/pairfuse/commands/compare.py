@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pairfuse.commands.flags import Subparsers, add_command
-from pairfuse.console import say
+from pairfuse.console import say, wrapped
 
 if TYPE_CHECKING:
     from pairfuse.stats.compare import ModelComparison
@@ -47,5 +47,7 @@ def compare(
         for name in (first, second)
     ]
     found = compare_predictions(*named, seed=0)
-    say(str(found))
+    for line in str(found).splitlines():
+        for part in wrapped(line, indent="  ") or [""]:
+            say(part)
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
-from pairfuse.console import columns, say
+from pairfuse.console import columns, say, wrapped
 
 if TYPE_CHECKING:
     from pairfuse.commands.workspace import Workspace
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 KINDS = ("text", "image", "joint")
 COST_ONLY = "cost alone, not trained"
 HEADING = (
-    *("model", "accuracy", "macro-F1 (95 % interval)", "AUROC", "minus best text (p)", "ms a pair"),
-    *("peak MiB", "parameters", "training s", ""),
+    *("accuracy", "macro-F1 (95 % interval)", "AUROC", "minus best text (p)", "ms/pair"),
+    *("peak MiB", "params", "train s"),
 )
 
 
@@ -83,17 +83,17 @@ def matrix(workspace: Workspace, *, cost_only: Sequence[str] = ()) -> list[Matri
 
 
 def matrix_lines(lines: Sequence[MatrixRow], extra: Sequence[ArmCost]) -> list[str]:
-    """The table in words, the best first."""
+    """The table in words, the best first; each model's numbers are below its name."""
     from pairfuse.stats.bootstrap import in_words
 
-    cells = [HEADING]
+    names, cells = [], []
     for line in sorted(lines, key=lambda line: -line.scores.macro_f1.value):
         scores, against = line.scores, ""
         if line.against is not None:
             against = f"{line.against.difference.value:+z.3f} ({line.against.p_holm:.3f})"
+        names.append(_named(line.model.name, line.cost))
         cells.append(
             (
-                line.model.name,
                 f"{scores.accuracy.value:.3f}",
                 in_words(scores.macro_f1),
                 f"{scores.auroc.value:.3f}",
@@ -101,19 +101,26 @@ def matrix_lines(lines: Sequence[MatrixRow], extra: Sequence[ArmCost]) -> list[s
                 *_cost_words(line.cost),
             )
         )
-    cells += [(cost.name, "", COST_ONLY, "", "", *_cost_words(cost)) for cost in extra]
-    return columns(cells, right={1, 3, 5, 6, 7, 8})
+    names += [_named(cost.name, cost) for cost in extra]
+    cells += [("", COST_ONLY, "", "", *_cost_words(cost)) for cost in extra]
+    head, *numbers = columns([HEADING, *cells], right={0, 2, 4, 5, 6, 7})
+    below = zip(names, numbers, strict=True)
+    return [f"  {head}", *(each for name, row in below for each in (*wrapped(name), f"  {row}"))]
 
 
-def _cost_words(cost: ArmCost) -> tuple[str, str, str, str, str]:
+def _named(name: str, cost: ArmCost) -> str:
+    """A model, with why its cost is not known."""
+    return f"{name}: {cost.note}" if cost.note else name
+
+
+def _cost_words(cost: ArmCost) -> tuple[str, str, str, str]:
     if cost.encode_ms is None or cost.peak_mib is None or cost.encoder_parameters is None:
-        return ("-", "-", "-", "-", cost.note)
+        return ("-", "-", "-", "-")
     return (
         f"{cost.encode_ms:.2f}",
         f"{cost.peak_mib:.0f}",
         f"{(cost.encoder_parameters + cost.parameters) / 1e6:.1f} M",
         f"{cost.train_seconds:.1f}" if cost.train_seconds else "-",
-        "",
     )
 
 

@@ -81,6 +81,8 @@ def report_input(workspace: Workspace) -> ReportInput:
         data_check=summary(profile(workspace.dataset)),
         provenance=_provenance(workspace),
         bench=_bench(workspace.cache / "bench"),
+        max_pixels=workspace.config.data.max_pixels,
+        max_image_bytes=workspace.config.data.max_image_bytes,
     )
 
 
@@ -104,7 +106,7 @@ def _provenance(workspace: Workspace) -> dict[str, str]:
 
     versions = {name: metadata.version(name) for name in ("pairfuse", *LIBRARIES)}
     return {
-        "Command": f"pairfuse run --config {shlex.quote(str(workspace.folder / 'config.toml'))}",
+        "Command": f"pairfuse ablate --config {shlex.quote(str(workspace.folder / 'config.toml'))}",
         "Versions": "\n".join(
             [f"python {platform.python_version()}", *(f"{n} {v}" for n, v in versions.items())]
         ),

@@ -67,8 +67,8 @@ def check_data(folder: Path, data: RunData) -> None:
     known = read_data(folder)
     if known and known.root != data.root and known.digest != data.digest:
         raise ConfigError(
-            f"{folder} is the run of other data ({known.root}) than these ({data.root}); give this "
-            f"one another name, as in --run {folder.name}-2"
+            f"{folder} is the run of other data ({known.root}, not {data.root}); name another run, "
+            f"as in --run {folder.name}-2"
         )
 
 

@@ -87,6 +87,8 @@ def read_history(path: Path) -> list[History]:
         for row in csv.DictReader(io.StringIO(path.read_text("utf-8"), newline=""), strict=True):
             numbers = {name: float(row[name]) for name in row if name != "model"}
             models.setdefault(row["model"], []).append(numbers)
+        if not models:
+            raise ValueError("it has no rows")
     except (ValueError, LookupError, TypeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}); run `pairfuse train` again") from error
     return list(models.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
 from pairfuse.config import METRIC_NAMES
-from pairfuse.console import say
+from pairfuse.console import say, wrapped
 
 if TYPE_CHECKING:
     from pairfuse.commands.workspace import Workspace
@@ -80,11 +80,12 @@ def train(workspace: Workspace) -> TrainResult:
     save_checkpoint(folder / "model", build_checkpoint(workspace, fit, kept))
     other = metric not in ("macro_f1", "accuracy")
     also = f", {METRIC_NAMES[metric]} {in_words(own)}" if other else ""
-    say(f"train     kept as one ensemble: {in_shares(shares)}")
-    say(
-        "train     out-of-fold "
+    said = (
+        f"train     kept as one ensemble: {in_shares(shares)}; out-of-fold "
         f"macro-F1 {in_words(scores.macro_f1)}, accuracy {scores.accuracy.value:.3f}{also}"
     )
+    for line in wrapped(said, indent=" " * 10):
+        say(line)
     return TrainResult(known=KnownFits(recipes, heads, baselines), fit=fit, scores=scores)
 
 
@@ -98,19 +99,17 @@ def build_checkpoint(workspace: Workspace, fit: CrossFit, scores: Mapping[str, A
     """The ensemble with what its out-of-fold probabilities say about its confidence."""
     from pairfuse.encoders import fingerprint
     from pairfuse.fusion.checkpoint import Checkpoint
-    from pairfuse.stats.calibration import apply_temperature, fit_temperature
-    from pairfuse.stats.conformal import conformal_threshold
+    from pairfuse.stats.conformal import fit_sets
 
     table, coverage = workspace.table, workspace.config.study.coverage
-    temperature = fit_temperature(fit.mean, table.targets)
-    calibrated = apply_temperature(fit.mean, temperature)
+    temperature, threshold = fit_sets(fit.mean, table.targets, coverage, groups=table.groups)
     return Checkpoint(
         ensemble=fit.ensemble,
         fingerprints={encoder.name: fingerprint(encoder) for encoder in workspace.encoders},
         encoder_options=_encoder_options(workspace),
         scores=scores,
         temperature=temperature,
-        set_threshold=conformal_threshold(calibrated, table.targets, coverage, groups=table.groups),
+        set_threshold=threshold,
         coverage=coverage,
     )
 

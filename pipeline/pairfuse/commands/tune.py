@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
 from pairfuse.config import METRIC_NAMES
-from pairfuse.console import say
+from pairfuse.console import say, wrapped
 
 if TYPE_CHECKING:
     from pairfuse.commands.workspace import Workspace
@@ -40,13 +40,15 @@ def tune(workspace: Workspace) -> TuningResult:
         workspace.table, workspace.prepared, workspace.search, name=FUSED, on_trial=keep
     )
     keep(best)
-    say(
+    said = (
         f"tune      best trial: {METRIC_NAMES[workspace.metric]} {best.value:.3f}, mean over "
         f"{workspace.config.study.folds} folds ({best.finished} trials finished, {best.pruned} "
         f"stopped early); the best {len(best.recipes)} recipes:"
     )
-    for recipe in best.recipes:
-        say(f"          {_in_words(recipe)}")
+    indent = " " * 10
+    for line in (said, *(f"{indent}{_in_words(recipe)}" for recipe in best.recipes)):
+        for part in wrapped(line, indent=indent):
+            say(part)
     return best
 
 

@@ -278,15 +278,20 @@ class Workspace:
         ]
         kinds = {encoder.modality for encoder in unknown}
         samples = {kind: list(contents(self.dataset, kind).values()) for kind in kinds}
-        measured = measure_encoders(unknown, samples, device=self.device)
+        measured = measure_encoders(
+            unknown,
+            samples,
+            device=self.device,
+            max_pixels=self.config.data.max_pixels,
+            max_image_bytes=self.config.data.max_image_bytes,
+        )
         for encoder, cost in zip(unknown, measured, strict=True):
             before = known[encoder.name]
             if before and cost.note:
                 continue  # what is known is better than nothing
             if cost.is_disturbed:
                 log.warning(
-                    "encoder %s was measured while the machine was busy (load %.1f on each core): "
-                    "it is measured again when a later command finds the machine calm",
+                    "%s was measured on a busy machine (load %.1f): measured again when calm",
                     encoder.name,
                     cost.load,
                 )

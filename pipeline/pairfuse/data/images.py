@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,8 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, draft: int = 0) -> 
     """
     from PIL import Image, UnidentifiedImageError
 
+    # What Pillow warns of shows in what becomes of the picture: it is read, or has a reason.
+    warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
     if not data:
         raise DataError("the file is empty")
     try:

@@ -30,6 +30,7 @@ from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS
 from pairfuse.data.pairs import Dataset, Decoding, ImageFacts, Pair, Problem, one_text
 from pairfuse.data.readers import find_reader, read_rows
 from pairfuse.data.readers.rows import NO_LABEL, RawRow
+from pairfuse.data.readers.tables import label_advice
 from pairfuse.data.split_file import folds_of, read_split_file, with_splits
 from pairfuse.errors import DataError
 from pairfuse.files import is_files_own, read_bytes, write_bytes
@@ -92,7 +93,7 @@ def load_dataset(
     left_out = Counter(row.left_out for row in found_rows if row.left_out)
     for reason, count in left_out.items():
         log.warning("%d of %d rows left out: %s", count, len(found_rows), reason)
-    strays = [] if follow_links else _strays(root, rows, image_root)
+    strays = [] if follow_links else _strays(root, rows, image_root, facts_file)
     _refuse(root, [*_row_errors(rows, labels), *strays])
     texts = _texts(rows, encoding)
     images = _images(rows, facts_file, max_pixels, max_image_bytes)
@@ -115,6 +116,9 @@ def load_dataset(
         )
         problems += _problems(row, text, facts)
     _note_spellings(rows, spelling)
+    if all(pair.split == "test" for pair in pairs):
+        why = label_advice(root, columns or {}) if name == "table" else ""
+        raise DataError(f"{root}: no labelled pair to train on{why}")
     _refuse(root, _pair_errors(pairs, problems, strict=strict))
     found = {pair.label for pair in pairs if pair.label is not None and pair.split != "test"}
     _note_unseen(pairs, labels or found)
@@ -141,13 +145,18 @@ def _unpacked(root: Path, row: RawRow, facts_file: Path | None) -> RawRow:
             f"{root} has its pictures inside a table; facts_file=<file> says where to put"
         )
     digest = hashlib.sha256(row.picture).hexdigest()
-    path = facts_file.parent / "pictures" / digest[:2] / digest
+    path = _unpacked_folder(facts_file) / digest[:2] / digest
     try:
         if not path.is_file() or path.stat().st_size != len(row.picture):
             write_bytes(path, row.picture)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror})") from error
     return replace(row, picture=None, image=path)
+
+
+def _unpacked_folder(facts_file: Path) -> Path:
+    """Where pictures that lie inside tables are unpacked."""
+    return facts_file.parent / "pictures"
 
 
 def _without_label(row: RawRow, none: Collection[str]) -> RawRow:
@@ -189,15 +198,18 @@ def _row_errors(rows: Sequence[RawRow], labels: Sequence[str]) -> list[str]:
     return errors if rows else ["no rows"]
 
 
-def _strays(root: Path, rows: Sequence[RawRow], image_root: Path | None) -> list[str]:
+def _strays(
+    root: Path, rows: Sequence[RawRow], image_root: Path | None, facts_file: Path | None
+) -> list[str]:
     """Rows one of whose files is a link that leads out of the data set's folders."""
     places = [root if root.is_dir() else root.parent, *([image_root] if image_root else [])]
-    homes = [os.path.realpath(place) for place in places]
+    unpacked = [_unpacked_folder(facts_file)] if facts_file else []
+    homes = [os.path.realpath(place) for place in (*places, *unpacked)]
     inner: dict[Path, bool] = {}  # folders that lie inside, links in their paths followed
     out = []
     for row in rows:
-        for path in (row.text_file, row.image if row.picture is None else None):
-            if path is None or not any(path.is_relative_to(place) for place in places):
+        for path in (row.text_file, row.image):
+            if path is None:
                 continue
             if path.parent not in inner:
                 inner[path.parent] = _is_inside(path.parent, homes)
@@ -356,8 +368,6 @@ def _note_unseen(pairs: Sequence[Pair], known: Collection[str]) -> None:
 
 def _pair_errors(pairs: Sequence[Pair], problems: Sequence[Problem], *, strict: bool) -> list[str]:
     train = {pair.guid for pair in pairs if pair.split != "test"}
-    if not train:
-        return ["no labelled pair to train on"]
     if strict:
         return [f"pair {p.guid}: {p.modality} {p.reason} (--strict)" for p in problems]
     return [

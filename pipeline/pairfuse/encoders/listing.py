@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from pairfuse.console import columns
 from pairfuse.encoders import ENCODERS, EncoderSpec
 from pairfuse.encoders.weights import is_here
 
 BUNDLED, CACHED, DOWNLOAD, NO_WEIGHTS = "bundled", "cached", "download", "no weights"
 INSTALLED, TO_INSTALL = "installed", "pip install"
-_HEAD = ("name", "modality", "width", "parameters", "licence", "weights", "")
+_HEAD = ("name", "modality", "width", "parameters", "licence", "weights")
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,10 @@ def list_encoders() -> list[Listed]:
 
 
 def table_lines(listed: list[Listed]) -> list[str]:
-    """The same in words, columns aligned."""
-    rows = [_HEAD, *(_cells(each) for each in listed)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    """The same in words, columns aligned; below each encoder what it is."""
+    head, *rows = columns([_HEAD, *(_cells(each) for each in listed)])
+    about = (f"  {each.about}" for each in listed)
+    return [head, *(line for pair in zip(rows, about, strict=True) for line in pair)]
 
 
 def _cells(each: Listed) -> tuple[str, ...]:
@@ -74,7 +72,6 @@ def _cells(each: Listed) -> tuple[str, ...]:
         f"{each.parameters / 1e6:.1f} M" if each.parameters else "-",
         each.licence or "-",
         each.weights,
-        each.about,
     )
 
 

@@ -41,6 +41,8 @@ SCORES = {
     "brier": "Brier",
     "ece": "ECE",
 }
+#: Names the row of the fused arm's calibrated probabilities.
+CALIBRATED = f"{FUSED}, calibrated"
 MOST_DIFFERENCES = 24  # rows of one plot; the table has them all
 MINUS = "\u2212"
 #: Of more kinds of pairs, those that differ most are drawn; the table has all.
@@ -97,7 +99,7 @@ def arms(found: ReportInput) -> Section | None:
     every, design = found.evidence.arms, found.evidence.design
     if not every:
         return None
-    rows = [[arm.name, *_scores(arm)] for arm in every]
+    rows = [row for arm in every for row in _score_rows(found.evidence, arm)]
     made = [
         [
             arm.name,
@@ -119,8 +121,13 @@ def arms(found: ReportInput) -> Section | None:
         "by a model that was trained on it or on a duplicate of it. Intervals come from "
         f"{number(design.resamples)} bootstrap resamples, in which duplicates stay together."
     )
+    calibrated = (
+        "Log loss, Brier and ECE are of probabilities as a model gives them; "
+        f"\u201c{CALIBRATED}\u201d has those after temperature scaling, which `pairfuse predict` "
+        "applies. It changes no label."
+    )
     parts = [
-        words(models, said),
+        words(models, said, calibrated),
         *_over_baseline(found.evidence),
         show([plot_arms(every, "macro_f1"), plot_arms(every, "accuracy")], "two"),
         table(("model", *SCORES.values()), rows, first=FUSED),
@@ -147,8 +154,14 @@ def _over_baseline(evidence: Evidence) -> list[Markup]:
     return [table(heading, [row])]
 
 
-def _scores(arm: ArmResult) -> list[str]:
-    return [interval(getattr(arm.scores, key)) for key in SCORES]
+def _score_rows(evidence: Evidence, arm: ArmResult) -> list[list[str]]:
+    """An arm's scores; below those of the fused arm what scaling its probabilities changes."""
+    rows = [[arm.name, *(interval(getattr(arm.scores, key)) for key in SCORES)]]
+    if arm.name == FUSED:
+        after = evidence.calibration.after
+        changed = {"log_loss": number(after.log_loss), "ece": number(after.ece)}
+        rows.append([CALIBRATED, *(changed.get(key, "") for key in SCORES)])
+    return rows
 
 
 def _missing_modality(evidence: Evidence) -> list[Markup]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pairfuse.data.images import open_image, read_picture
+from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS, open_image, read_picture
 from pairfuse.data.pairs import one_text
 from pairfuse.errors import DataError
 from pairfuse.report.inputs import ReportInput
@@ -101,7 +101,7 @@ def _cards(
             tag("ul", truth, *said, tag("li", text("guid "), name_of(guid))),
             class_="body",
         )
-        picture = tag("div", _picture(pair.image if pair else None), class_="thumb")
+        picture = tag("div", _picture(found, pair.image if pair else None), class_="thumb")
         cards.append(tag("article", picture, body, class_="card"))
     return tag("div", *cards, class_="cards")
 
@@ -116,25 +116,28 @@ def _said(arm: str, said: Prediction) -> Markup:
     )
 
 
-def _picture(path: Path | None) -> Markup:
+def _picture(found: ReportInput, path: Path | None) -> Markup:
     if path is None:
         return tag("div", text("no picture"), class_="none")
     try:
-        data = thumbnail(path)
+        data = thumbnail(path, max_pixels=found.max_pixels, max_image_bytes=found.max_image_bytes)
     except (DataError, OSError):
         return tag("div", text("picture cannot be read"), class_="none")
     source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
     return tag("img", src=source, alt="picture of the pair", decoding="async")
 
 
-def thumbnail(path: Path) -> bytes:
-    """A small JPEG of a picture.
+def thumbnail(
+    path: Path, *, max_pixels: int = MAX_PIXELS, max_image_bytes: int = MAX_IMAGE_BYTES
+) -> bytes:
+    """A small JPEG of a picture within these bounds.
 
     Raises:
         DataError: The file holds no usable picture.
         OSError: It cannot be read.
     """
-    picture = open_image(read_picture(path), draft=THUMB)
+    data = read_picture(path, max_bytes=max_image_bytes)
+    picture = open_image(data, max_pixels=max_pixels, draft=THUMB)
     picture.thumbnail((THUMB, THUMB))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)

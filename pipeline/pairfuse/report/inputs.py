@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pairfuse.arrays import Floats, Ints
+from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS
 from pairfuse.data.pairs import Pair
 from pairfuse.stats.predictions import Predictions
 from pairfuse.study.evidence import Evidence
@@ -30,6 +31,8 @@ class ReportInput:
         data_check: What check-data prints.
         provenance: Heading to text: configuration, versions, fingerprints, seeds, commands.
         bench: File name to the parsed JSON of a benchmark.
+        max_pixels: A larger picture is not shown.
+        max_image_bytes: A larger picture file is not shown.
     """
 
     title: str
@@ -45,3 +48,5 @@ class ReportInput:
     data_check: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
     bench: Mapping[str, Any] = field(default_factory=dict)
+    max_pixels: int = MAX_PIXELS
+    max_image_bytes: int = MAX_IMAGE_BYTES

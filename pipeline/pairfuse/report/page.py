@@ -54,7 +54,7 @@ def provenance(found: ReportInput) -> Section | None:
     if not found.provenance:
         return None
     parts = [
-        fold(name, tag("pre", text(said.strip()), tabindex="0"), is_open=name.lower() == "commands")
+        fold(name, tag("pre", text(said.strip()), tabindex="0"), is_open=name == "Command")
         for name, said in found.provenance.items()
     ]
     return Section("provenance", "Provenance", join(parts))

@@ -88,11 +88,14 @@ def calibrated(probabilities: Floats, targets: Ints, folds: Ints) -> Floats:
 def calibration(
     probabilities: Floats, targets: Ints, folds: Ints, labels: Sequence[str], draws: Draws
 ) -> Calibration:
-    """What a temperature does to the log loss and to the calibration; see `calibrated`."""
-    every = probabilities.reshape(-1, probabilities.shape[-1])  # (R * N, C)
+    """What a temperature does to the log loss and to the calibration; see `calibrated`.
+
+    The temperature for use is fitted on the mean of repeats, as that of a trained model is.
+    """
+    mean = np.asarray(probabilities.mean(axis=0), dtype=np.float32)
     after = calibrated(probabilities, targets, folds)
     return Calibration(
-        temperature=fit_temperature(every, np.tile(targets, len(probabilities))),
+        temperature=fit_temperature(mean, targets),
         before=_reliability(score(targets, probabilities, labels, draws)),
         after=_reliability(score(targets, after, labels, draws)),
     )

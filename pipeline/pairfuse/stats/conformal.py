@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pairfuse.arrays import Bools, Floats, Ints
-from pairfuse.stats.calibration import held_out_rows
+from pairfuse.stats.calibration import apply_temperature, fit_temperature, held_out_rows
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,18 @@ def conformal_threshold(
     return float(own[order[min(place, len(order) - 1)]])
 
 
+def fit_sets(
+    probabilities: Floats, targets: Ints, coverage: float, *, groups: Ints | None = None
+) -> tuple[float, float]:
+    """Temperature and threshold for rows that were not seen, both fitted on these rows.
+
+    See `fit_temperature` and `conformal_threshold`.
+    """
+    temperature = fit_temperature(probabilities, targets)
+    scaled = apply_temperature(probabilities, temperature)
+    return temperature, conformal_threshold(scaled, targets, coverage, groups=groups)
+
+
 def prediction_sets(probabilities: Floats, threshold: float) -> Bools:
     """Labels of at least this probability, and always the most probable one, (..., C)."""
     inside = probabilities >= np.float32(threshold)
@@ -71,10 +83,12 @@ def prediction_sets(probabilities: Floats, threshold: float) -> Bools:
 def conformal(
     probabilities: Floats, targets: Ints, groups: Ints, folds: Ints, *, coverage: float
 ) -> Conformal:
-    """Prediction sets of every row by the threshold of the other folds.
+    """Prediction sets of every row by the temperature and the threshold of the other folds.
+
+    No label of a fold takes part in its own sets. What is for use is fitted on the mean of repeats.
 
     Args:
-        probabilities: Shape (R, N, C), calibrated or not.
+        probabilities: Shape (R, N, C), as the model gave them.
         targets: Shape (N,).
         groups: Shape (N,).
         folds: Shape (R, N), the fold that held each row out.
@@ -83,16 +97,17 @@ def conformal(
     inside = np.empty(probabilities.shape, dtype=bool)
     for repeat, rows in held_out_rows(folds):
         others = ~rows
-        threshold = conformal_threshold(
+        temperature, threshold = fit_sets(
             probabilities[repeat, others], targets[others], coverage, groups=groups[others]
         )
-        inside[repeat, rows] = prediction_sets(probabilities[repeat, rows], threshold)
+        scaled = apply_temperature(probabilities[repeat, rows], temperature)
+        inside[repeat, rows] = prediction_sets(scaled, threshold)
     sizes = inside.sum(axis=-1)
     shares = np.bincount(sizes.ravel(), minlength=probabilities.shape[-1] + 1) / sizes.size
     mean = np.asarray(probabilities.mean(axis=0), dtype=np.float32)
     return Conformal(
         coverage=coverage,
-        threshold=conformal_threshold(mean, targets, coverage, groups=groups),
+        threshold=fit_sets(mean, targets, coverage, groups=groups)[1],
         empirical_coverage=float(inside[:, np.arange(len(targets)), targets].mean()),
         mean_size=float(sizes.mean()),
         sizes={str(size): float(share) for size, share in enumerate(shares) if size},

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pairfuse.data.images import open_image, read_picture
+from pairfuse.data.images import MAX_IMAGE_BYTES, MAX_PIXELS, open_image, read_picture
 from pairfuse.data.pairs import Modality
 from pairfuse.encoders.base import Encoder, EncoderInput, LoadedEncoder
 from pairfuse.encoders.checkpoint_folder import first_line
@@ -29,6 +29,8 @@ from pairfuse.errors import DataError, EncoderError, PairfuseError
 from pairfuse.features.prefetch import Content
 from pairfuse.memory import keep_memory
 
+#: Reads a content and prepares it for a loaded encoder.
+Prepare = Callable[[Content, LoadedEncoder], EncoderInput]
 #: Contents that are encoded in each of the rounds, and inputs whose operations are counted.
 SAMPLE, ROUNDS, COUNTED = 32, 5, 4
 #: Load on each core above which others are at work: a command's own training alone makes it 1.
@@ -115,6 +117,8 @@ def measure_encoders(
     *,
     device: str,
     seconds: float = SECONDS,
+    max_pixels: int = MAX_PIXELS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
 ) -> list[EncoderCost]:
     """Measure each encoder in a process of its own, one after the other.
 
@@ -123,15 +127,18 @@ def measure_encoders(
         samples: Texts, paths of images, or both; `SAMPLE` of them are taken, evenly.
         device: A torch device's name.
         seconds: Given up after so long.
+        max_pixels: A larger picture is left out.
+        max_image_bytes: A larger picture file is left out.
 
     Returns:
         In the order of the encoders; one that fails has a note.
     """
     load = machine_load()  # before: what is measured is a load too
     measured = datetime.now().astimezone().isoformat(timespec="seconds")
+    read = partial(_prepared, max_pixels=max_pixels, max_image_bytes=max_image_bytes)
     return [
         replace(
-            _measure_apart(encoder, _evenly(samples[encoder.modality]), device, seconds),
+            _measure_apart(encoder, _evenly(samples[encoder.modality]), read, device, seconds),
             load=load,
             measured=measured,
         )
@@ -147,25 +154,34 @@ def machine_load() -> float:
         return 0.0
 
 
-def measure(encoder: Encoder, sample: Sequence[Content], *, device: str) -> EncoderCost:
+def measure(
+    encoder: Encoder, sample: Sequence[Content], *, device: str, prepare: Prepare | None = None
+) -> EncoderCost:
     """Measure an encoder in this process; contents that cannot be read are left out.
+
+    Args:
+        encoder: Loaded here.
+        sample: Texts, paths of images, or both.
+        device: A torch device's name.
+        prepare: How a content is read, none for the usual bounds on pictures.
 
     Raises:
         EncoderError: It cannot be loaded or run, or no content can be read.
     """
     keep_memory()
+    prepare = prepare or _prepared
     loaded = encoder.load(device)
-    readable = [content for content in sample if _can_read(content, loaded)]
+    readable = [content for content in sample if _can_read(content, loaded, prepare)]
     if not readable:
         raise EncoderError(f"none of {len(sample)} contents can be read for encoder {encoder.name}")
-    _encode(encoder, loaded, readable)  # warm-up
+    _encode(encoder, loaded, readable, prepare)  # warm-up
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        _encode(encoder, loaded, readable)
+        _encode(encoder, loaded, readable, prepare)
         times.append(time.perf_counter() - start)
     peak = _peak_mib(device)
-    parameters, gflops = _counted(encoder, readable[:COUNTED])
+    parameters, gflops = _counted(encoder, readable[:COUNTED], prepare)
     return EncoderCost(
         name=encoder.name,
         modality=encoder.modality,
@@ -215,13 +231,14 @@ def arm_costs(
 
 
 def _measure_apart(
-    encoder: Encoder, sample: Sequence[Content], device: str, seconds: float
+    encoder: Encoder, sample: Sequence[Content], prepare: Prepare, device: str, seconds: float
 ) -> EncoderCost:
     """Measure in a fresh process; whatever goes wrong there becomes a note."""
     unknown = EncoderCost(encoder.name, encoder.modality, encoder.dim, device)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_report, args=(theirs, encoder, sample, device), daemon=True)
+    given = (theirs, encoder, sample, prepare, device)
+    process = context.Process(target=_report, args=given, daemon=True)
     process.start()
     theirs.close()
     try:
@@ -238,11 +255,15 @@ def _measure_apart(
 
 
 def _report(
-    connection: Connection, encoder: Encoder, sample: Sequence[Content], device: str
+    connection: Connection,
+    encoder: Encoder,
+    sample: Sequence[Content],
+    prepare: Prepare,
+    device: str,
 ) -> None:
     """What runs in the fresh process."""
     try:
-        found = measure(encoder, sample, device=device).as_dict()
+        found = measure(encoder, sample, device=device, prepare=prepare).as_dict()
     except Exception as error:
         kind = "" if isinstance(error, PairfuseError) else f"{type(error).__name__}: "
         found = {"note": kind + first_line(error)}
@@ -254,32 +275,41 @@ def _evenly(contents: Sequence[Content]) -> list[Content]:
     return [contents[place * len(contents) // count] for place in range(count)]
 
 
-def _can_read(content: Content, loaded: LoadedEncoder) -> bool:
+def _can_read(content: Content, loaded: LoadedEncoder, prepare: Prepare) -> bool:
     try:
-        _prepared(content, loaded)
+        prepare(content, loaded)
     except (DataError, OSError):
         return False
     return True
 
 
-def _prepared(content: Content, loaded: LoadedEncoder) -> EncoderInput:
+def _prepared(
+    content: Content,
+    loaded: LoadedEncoder,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_image_bytes: int = MAX_IMAGE_BYTES,
+) -> EncoderInput:
     if isinstance(content, str):
         return loaded.prepare(content)
     text, path = content if isinstance(content, tuple) else (None, content)
-    image = open_image(read_picture(path), draft=getattr(loaded, "draft", 0))
+    data = read_picture(path, max_bytes=max_image_bytes)
+    image = open_image(data, max_pixels=max_pixels, draft=getattr(loaded, "draft", 0))
     return loaded.prepare(image if text is None else (text, image))
 
 
-def _encode(encoder: Encoder, loaded: LoadedEncoder, sample: Sequence[Content]) -> None:
+def _encode(
+    encoder: Encoder, loaded: LoadedEncoder, sample: Sequence[Content], prepare: Prepare
+) -> None:
     """Prepare in threads, then encode batches of about the same length."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        inputs = list(pool.map(partial(_prepared, loaded=loaded), sample))
+        inputs = list(pool.map(lambda content: prepare(content, loaded), sample))
     inputs.sort(key=lambda each: -each.size)
     for start in range(0, len(inputs), encoder.batch_size):
         loaded.encode(inputs[start : start + encoder.batch_size])
 
 
-def _counted(encoder: Encoder, sample: Sequence[Content]) -> tuple[int, float]:
+def _counted(encoder: Encoder, sample: Sequence[Content], prepare: Prepare) -> tuple[int, float]:
     """Parameters, and billions of operations for one input alone.
 
     Counted on the plain network in fp32: torch's counter does not see products of packed weights.
@@ -290,7 +320,7 @@ def _counted(encoder: Encoder, sample: Sequence[Content]) -> tuple[int, float]:
     from torch.utils.flop_counter import FlopCounterMode
 
     loaded = _plain(encoder).load("cpu")
-    inputs = [_prepared(content, loaded) for content in sample]
+    inputs = [prepare(content, loaded) for content in sample]
     sizes: dict[int, int] = {}
 
     def note(module: Any, _: Any) -> None:

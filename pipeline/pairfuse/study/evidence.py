@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 
 from pairfuse.config import StudyConfig
-from pairfuse.console import columns
+from pairfuse.console import WIDTH, columns
 from pairfuse.errors import DataError, shown
 from pairfuse.fusion.baselines import BASELINES
 from pairfuse.fusion.fitting import ScaledRowSet
@@ -210,22 +210,28 @@ def gather(
         cost=tuple(costs),
         cascade=saved,
         calibration=calibration(fused, targets, folds, labels, draws),
-        conformal=conformal(scaled, targets, table.groups, folds, coverage=study.coverage),
+        conformal=conformal(fused, targets, table.groups, folds, coverage=study.coverage),
         selective=tuple(selective_curve(scaled, targets)),
     )
 
 
 def evidence_lines(found: Evidence) -> list[str]:
     """The ablation as a table and in words, for the screen."""
-    head = ("arm", "accuracy", "macro-F1 (95 % interval)", "AUROC")
-    rows = [[*head, *(f"F1 {label[:10]}" for label in found.labels)]]
+    rows = [["arm", "accuracy", "macro-F1 (95 % interval)", "AUROC"]]
+    named = [f"F1 {label[:10]}" for label in found.labels]
+    taken = max(len(arm.name) for arm in found.arms) + len("  ".join(rows[0][1:])) + 2
+    ends = np.cumsum([2 + len(name) for name in named])
+    shown = int(np.searchsorted(ends, WIDTH - 10 - taken, side="right"))
+    rows[0] += named[:shown]
     for arm in found.arms:
         scores = arm.scores
         cells = (f"{scores.accuracy.value:.3f}", in_words(scores.macro_f1))
-        per_class = (f"{each.f1.value:.3f}" for each in scores.classes)
+        per_class = (f"{each.f1.value:.3f}" for each in scores.classes[:shown])
         rows.append([arm.name, *cells, f"{scores.auroc.value:.3f}", *per_class])
     numbers = {1, *range(3, len(rows[0]))}
     lines = columns(rows, right=numbers)
+    if shown < len(named):
+        lines.append(f"F1 of {len(named) - shown} more labels is in ablation.csv")
     shares = arm_shares(found)
     if shares:
         lines.append(f"{FUSED} is a mixture of {shares}")

@@ -185,7 +185,7 @@ def _best(arms: Sequence[str], scores: Mapping[str, Scores]) -> str:
 
 def _over_baseline(baseline: str, comparisons: Sequence[Comparison]) -> str:
     gap = find(comparisons, FUSED, baseline)
-    numbers = f"{gap.value:+.3f} macro-F1 (95 % interval {gap.low:+.3f} to {gap.high:+.3f})"
+    numbers = f"{gap.value:+z.3f} macro-F1 (95 % interval {gap.low:+z.3f} to {gap.high:+z.3f})"
     if gap.low > 0:
         return f"The mixture beats the best baseline, {baseline}, by {numbers}."
     if gap.high < 0:
@@ -219,8 +219,8 @@ def _difference(
     return (
         f"On {rows:,} pairs ({groups:,} after joining duplicates; {images} with an image), "
         f"macro-F1 is {scores[best].macro_f1.value:.3f} with {_together(best)} and "
-        f"{scores[text].macro_f1.value:.3f} with {_alone(text)}: a difference of {gap.value:+.3f} "
-        f"(95 % interval {gap.low:+.3f} to {gap.high:+.3f})."
+        f"{scores[text].macro_f1.value:.3f} with {_alone(text)}: a difference of {gap.value:+z.3f} "
+        f"(95 % interval {gap.low:+z.3f} to {gap.high:+z.3f})."
     )
 
 
@@ -245,7 +245,7 @@ def _both(best: str, text: str, scores: Mapping[str, Scores], costs: Sequence[Ar
 def _needed(gap: Estimate, compared: Comparison, rows: int) -> str:
     needed = pairs_to_decide(gap, compared, rows)
     return (
-        f"Label more pairs: if the difference stays {gap.value:+.3f}, about {needed:,} in all "
+        f"Label more pairs: if the difference stays {gap.value:+z.3f}, about {needed:,} in all "
         "would decide."
     )
 
@@ -279,7 +279,7 @@ def _interaction(
             "or uses an encoder that sees both at once."
         )
     gain = found.interaction
-    numbers = f"{gain.value:+.3f} macro-F1 (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
+    numbers = f"{gain.value:+z.3f} macro-F1 (95 % interval {gain.low:+z.3f} to {gain.high:+z.3f})"
     if found.is_there:
         beats = f"the fused model beats the best sum of what each says by {numbers}"
         if answer == "cannot be determined":

@@ -291,6 +291,19 @@ def test_a_task_that_is_not_there_is_an_error_that_lists_those_that_are(tmp_path
         read_rows(write_crisis_mmd(tmp_path), "auto", {"task": "damage"})
 
 
+def test_hateful_memes_without_their_pictures_are_known_and_the_folder_is_named(
+    tmp_path: Path,
+) -> None:
+    root = write_hateful_memes(tmp_path)
+    (root / "img").rename(root / "else")
+    assert find_reader(root) == "hateful-memes"
+    with pytest.raises(DataError, match=f"no folder {root / 'img'}"):
+        load_dataset(root)
+    text = (root / "train.jsonl").read_text("utf-8")
+    (root / "train.jsonl").write_text(text.replace("img/", "else/"), "utf-8")
+    assert find_reader(root) == "table"
+
+
 @pytest.mark.parametrize("layout", ["hateful-memes", "snli-ve", "fakeddit", "crisis-mmd"])
 def test_a_named_column_that_is_not_there_is_an_error(layout: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no column 'smell'"):

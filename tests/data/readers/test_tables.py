@@ -180,3 +180,22 @@ def test_columns_that_are_not_recognised_are_asked_for_with_those_that_are_there
     with warnings_logged() as told:
         read_rows(path, "table", {"label": "subject", "text": "question"})
     assert not told
+
+
+@pytest.mark.parametrize("of", ["table", "folder"])
+def test_a_table_without_labels_is_refused_with_its_columns_and_the_flag_to_use(
+    of: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "set.csv"
+    rows = "".join(f"{n},how {n}?,sums {n % 2},{n}.png\n" for n in range(6))
+    path.write_text(f"id,text,the subject,image\n{rows}")
+    for n in range(6):
+        (tmp_path / f"{n}.png").write_bytes(saved(picture(n)))
+    root = path if of == "table" else tmp_path
+    with pytest.raises(DataError) as refused:
+        load_dataset(root)
+    assert str(refused.value).endswith(
+        "it has id, text, the subject, image: name the one of labels, as in --columns "
+        "'label=the subject'"
+    )
+    assert load_dataset(root, columns={"label": "the subject"}).labels == ("sums 0", "sums 1")

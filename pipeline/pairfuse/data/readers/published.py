@@ -93,12 +93,22 @@ def read_hateful_memes(root: Path, columns: Mapping[str, str]) -> list[RawRow]:
     Many memes of `dev_unseen.jsonl` are in `dev_seen.jsonl` too; the first mention is taken.
     """
     files = named_files([root], MEMES_FILES)
+    if "image" not in columns and not (root / "img").is_dir():
+        raise DataError(f"no folder {root / 'img'}; it should hold the pictures of the memes")
     return _first_mentions(layout_rows(MEMES, root, files, columns))
 
 
 def has_hateful_memes(root: Path) -> bool:
-    """Whether the training file and the folder of pictures are there."""
-    return (root / "train.jsonl").is_file() and (root / "img").is_dir()
+    """Whether the training file is there, and the pictures' folder or a row that names it."""
+    path = root / "train.jsonl"
+    if not path.is_file() or (root / "img").is_dir():
+        return path.is_file()
+    try:
+        _, records = open_table(path)
+        first = next(records, ("", {}))[1]
+    except DataError:
+        return False
+    return {"id", "text"} <= first.keys() and first.get("img", "").startswith("img/")
 
 
 def read_snli_ve(root: Path, columns: Mapping[str, str]) -> list[RawRow]:

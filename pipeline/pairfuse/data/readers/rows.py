@@ -80,7 +80,8 @@ def inside(folder: Path, name: str) -> Path | None:
         return None
     if not pure.is_absolute():
         return folder / pure
-    return Path(pure) if Path(pure).is_relative_to(folder.resolve()) else None
+    homes = (folder.absolute(), folder.resolve())  # the folder may itself be a link
+    return Path(pure) if any(pure.is_relative_to(home) for home in homes) else None
 
 
 def picture_file(folder: Path, name: str) -> Path | None:

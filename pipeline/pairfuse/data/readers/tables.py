@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -332,6 +333,26 @@ def _note_columns(
                 "%s: no column is taken for the %s; it has %s; name one: --columns %s=...",
                 *(path, part, listed(header), part),
             )
+
+
+def label_advice(root: Path, columns: Mapping[str, str]) -> str:
+    """What to add to an error where no column is taken for the label; the one of fewest values."""
+    path, _ = table_files(root)[0]
+    header, records = _whole(path)
+    spelled = {name.strip().lower(): name for name in header}
+    if "label" in columns or spelled.keys() & {*COLUMNS["label"]}:
+        return ""
+    taken = {*columns.values(), *(name for names in COLUMNS.values() for name in names)}
+    values = {
+        name: len({record.get(name, "") for _, record in records})
+        for lower, name in spelled.items()
+        if not taken & {lower, name}
+    }
+    likely = min(values, key=lambda name: (values[name] < 2, values[name]), default="...")
+    return (
+        f", as no column of {path.name} is taken for the label; it has {listed(header)}: name the "
+        f"one of labels, as in --columns {shlex.quote(f'label={likely}')}"
+    )
 
 
 def _column_names(path: Path, header: Sequence[str], named_columns: Mapping[str, str]) -> Names:
