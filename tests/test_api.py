@@ -24,6 +24,7 @@ from pairfuse import api
 from pairfuse.data.demo import draw_demo
 from pairfuse.errors import ConfigError, DataError
 from pairfuse.features import extraction
+from pairfuse.fusion.baselines import BASELINES
 from pairfuse.recipe import Recipe
 from toys.data import picture, saved
 
@@ -233,7 +234,8 @@ def test_what_cannot_be_cross_validated_is_refused(
 
 
 def test_a_study_can_be_read_in_every_way(study: Any, tmp_path: Path) -> None:
-    assert list(study.scores) == ["fused", "text-only", "image-only", "prior", "majority"]
+    trained = ["fused", "text-only", "image-only"]
+    assert list(study.scores) == [*trained, *BASELINES, "prior", "majority"]
     assert str(study.verdict) == study.verdict.words
     assert all(name in str(study) for name in study.scores)
     assert "<table>" in study._repr_html_()

@@ -497,8 +497,8 @@ def ablate(
     >>> data = load_dataset("data/demo")
     >>> X = extract_features(data, ["ngram", "efficientnet-lite0"])
     >>> study = ablate(data, X, trials=1, cv=2, repeats=1, n_models=1)
-    >>> list(study.scores)
-    ['fused', 'text-only', 'image-only', 'prior', 'majority']
+    >>> list(study.scores)[:6]
+    ['fused', 'text-only', 'image-only', 'linear-text', 'linear-image', 'linear-fused']
     >>> study.scores["fused"].rows
     60
     """

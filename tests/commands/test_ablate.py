@@ -10,6 +10,7 @@ import pytest
 
 from pairfuse.commands.run_folder import read_evidence
 from pairfuse.data.demo import draw_demo
+from pairfuse.fusion.baselines import BASELINES
 from pairfuse.study.verdict import OUTCOMES
 from toys.commands import QUICK, guids, read_rows, run_command
 from toys.data import write_labels
@@ -17,8 +18,11 @@ from toys.data import write_labels
 
 def test_the_ablation_has_all_arms_on_the_same_rows(cache: Path) -> None:
     rows = read_rows(cache / "runs" / "toy" / "ablation.csv")
-    assert [row["arm"] for row in rows] == ["fused", "text-only", "image-only", "prior", "majority"]
-    assert [row["views"] for row in rows[1:4]] == ["ngram", "efficientnet-lite0", ""]
+    trained = ["fused", "text-only", "image-only"]
+    assert [row["arm"] for row in rows] == [*trained, *BASELINES, "prior", "majority"]
+    views = {row["arm"]: row["views"] for row in rows}
+    assert (views["text-only"], views["image-only"]) == ("ngram", "efficientnet-lite0")
+    assert (views["linear-image"], views["prior"]) == ("efficientnet-lite0", "")
     assert {row["rows"] for row in rows} == {"80"}
     for row in rows:
         low, value, high = (float(row[f"macro_f1{end}"]) for end in ("_low", "", "_high"))
@@ -37,15 +41,18 @@ def test_out_of_fold_guesses_give_the_scores_of_the_ablation(root: Path, cache: 
 def test_the_evidence_names_the_verdict_and_every_arm(cache: Path) -> None:
     found = read_evidence(cache / "runs" / "toy")
     assert found.verdict.outcome in OUTCOMES
-    assert found.verdict.use in {"fused", "text-only", "image-only"}
-    assert len(found.comparisons) == 5 * 4 / 2
+    trained = {"fused", "text-only", "image-only", *BASELINES}
+    assert found.verdict.use in trained
+    assert len(found.comparisons) == 10 * 9 / 2
     assert sum(asdict(found.agreement).values()) == pytest.approx(1)
     assert list(found.missing_modality) == ["nothing", "image", "text"]
     fused = next(arm for arm in found.arms if arm.name == "fused")
     whole = found.missing_modality["nothing"].macro_f1.value
     assert whole == pytest.approx(fused.scores.macro_f1.value, abs=1e-4)
-    assert {cost.name for cost in found.cost} == {"fused", "text-only", "image-only"}
-    assert all(cost.encode_ms is not None and cost.encode_ms > 0 for cost in found.cost)
+    assert {cost.name for cost in found.cost} == trained
+    free = {cost.name for cost in found.cost if cost.encode_ms == 0}
+    assert free == {"linear-text"}  # TF-IDF needs no encoder, and n-grams are left out beside it
+    assert all(cost.encode_ms is not None for cost in found.cost)
 
 
 def test_nested_tuning_makes_a_whole_ablation(root: Path, own: Path) -> None:

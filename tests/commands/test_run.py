@@ -34,7 +34,7 @@ def test_the_command_in_the_report_reproduces_the_run(cache: Path, tmp_path: Pat
     run = cache / "runs" / "toy"
     again = tmp_path / "again"
     page = html.unescape((run / "report.html").read_text("utf-8"))
-    [config] = re.findall(r"pairfuse run --config (\S+config\.toml)", page)
+    [config] = re.findall(r"pairfuse ablate --config (\S+config\.toml)", page)
     options = ["--config", config, "--cache", str(again)]
     copytree(cache / "features", again / "features")
     for command in ("tune", "train", "predict"):

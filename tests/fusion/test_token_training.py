@@ -16,7 +16,7 @@ from pairfuse.features.token_views import TokenRows, open_tokens
 from pairfuse.features.views import Views
 from pairfuse.fusion import rowbank
 from pairfuse.fusion.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from pairfuse.fusion.ensemble import Ensemble, Member, class_prior
+from pairfuse.fusion.ensemble import Ensemble, Member, class_prior, equal_weights
 from pairfuse.fusion.fitting import RowSet, fit_members, prepare_rows
 from pairfuse.recipe import Recipe
 from toys.fusion import PLAIN, TOKEN_HEADS
@@ -140,7 +140,12 @@ def test_a_saved_token_model_predicts_the_same(
 ) -> None:
     views, targets = world
     ensemble = Ensemble(
-        tuple(members), ("bad", "good"), class_prior(targets, 2), views.modality, views.dims
+        members=tuple(members),
+        weights=equal_weights(len(members)),
+        labels=("bad", "good"),
+        prior=class_prior(targets, 2),
+        modality=views.modality,
+        dims=views.dims,
     )
     marks = dict.fromkeys(views.dims, "ab" * 32)
     options = {"encoders": ["words", "look"], "tokens": True}

@@ -83,7 +83,9 @@ def test_the_verdict_comes_first_then_the_sections_in_their_order(page: str) -> 
 
 @pytest.mark.parametrize("outcome", list(OUTCOMES))
 def test_every_outcome_has_its_headline(outcome: Outcome) -> None:
-    verdict = Verdict(outcome, ("So it is.", "And so.", "On."), use="fused", against="text-only")
+    verdict = Verdict(
+        outcome, ("So it is.", "And so.", "On."), use="fused", best="fused", against="text-only"
+    )
     given = made_up(40)
     said = findings.verdict(replace(given, evidence=replace(given.evidence, verdict=verdict)))
     assert f"<h1>{verdict.headline}</h1>" in said

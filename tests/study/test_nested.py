@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pairfuse.fusion.fitting import ScaledRowSet, prepare_rows
-from pairfuse.study.crossfit import CrossFit, FoldedTable, Table
-from pairfuse.study.folds import make_folds
+from pairfuse.study.crossfit import CrossFit, FoldedTable, Table, combine
+from pairfuse.study.folds import make_folds, outer_folds
 from pairfuse.study.nested import nested_fit, prepare_inner
 from pairfuse.study.tuning import SearchSpec
 from toys.fusion import PLAIN, table, told_by_words
@@ -26,8 +26,8 @@ def _prepared(given: Table) -> list[ScaledRowSet]:
 def _fit(given: Table, prepared: list[ScaledRowSet], storage: Path) -> CrossFit:
     data = FoldedTable(given, prepared, prepare_inner(given, prepared, seed=0))
     search = SearchSpec(base=BASE, storage=str(storage), n_trials=3)
-    _, fit = nested_fit(data, search, name="arm")
-    return fit
+    _, ranked = nested_fit(data, search, name="arm")
+    return combine(list(ranked.values()), folds=outer_folds(prepared))
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,8 @@ def _given(metric: str, classes: int = 3) -> tuple[Table, Floats]:
 
 
 def _fit(probabilities: Floats) -> CrossFit:
-    empty = Ensemble((), (), np.zeros(0, np.float32), {}, {})
-    return CrossFit(empty, probabilities[None])
+    empty = Ensemble((), (), (), np.zeros(0, np.float32), {}, {})
+    return CrossFit(empty, (), probabilities[None])
 
 
 def _theirs(metric: str, targets: NDArray[np.int64], probabilities: Floats) -> float:

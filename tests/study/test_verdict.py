@@ -112,6 +112,8 @@ def _verdict(
         costs=_costs(dict(PRICES)),
         cascade=Cascade(threshold=0.6, saved=saved, macro_f1=some, fused_macro_f1=some, curve=()),
         text_arms=["text-only"],
+        both_arms=["fused"],
+        baselines=[],
         groups=390,
         with_image=with_image,
     )

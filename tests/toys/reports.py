@@ -162,6 +162,7 @@ def evidence(
                 "The gain is largest where text and image alone disagree (+0.35 accuracy).",
             ),
             use=next(iter(arms)),
+            best=next(iter(arms)),
             against="text-only",
         ),
         arms=tuple(
@@ -170,6 +171,7 @@ def evidence(
                 views=() if name in BASELINES else ("minilm", "efficientnet-lite0"),
                 heads=() if name in BASELINES else ("concat", "gated"),
                 scores=scores[name],
+                shares={} if name in BASELINES else {"concat": 0.75, "linear-fused": 0.25},
             )
             for name in arms
         ),

@@ -69,9 +69,12 @@ class Extraction:
 
     @property
     def roomy_length(self) -> int | None:
-        """Tokens that hold 95 % of the texts, where more than 10 % were cut; else none."""
+        """Tokens that hold 95 % of the texts, where more than 10 % were cut; else none.
+
+        None too where the encoder does not say how long its texts are.
+        """
         texts = self.lengths.total()
-        if self.truncated <= MANY_CUT * texts:
+        if not texts or self.truncated <= MANY_CUT * texts:
             return None
         known = sorted(self.lengths)
         whole = accumulate(self.lengths[length] for length in known)

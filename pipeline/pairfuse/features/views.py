@@ -111,6 +111,8 @@ class Views:
                 )
 
     def __len__(self) -> int:
+        if not self.features and self.texts is not None:
+            return len(self.texts)  # what reads raw texts alone needs no encoder
         return len(next(iter(self.features.values())))
 
     def __repr__(self) -> str:

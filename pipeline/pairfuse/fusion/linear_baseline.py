@@ -273,7 +273,7 @@ def fit_softmax(
         size = np.square(found[:-1]).sum(dtype=np.float64)
         return float(losses.sum(dtype=np.float64) + 0.5 * penalty * size)
 
-    solver.step(loss)
+    solver.step(loss)  # type: ignore[no-untyped-call]
     return np.asarray(flat.numpy().reshape(shape), dtype=np.float32)
 
 
