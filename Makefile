@@ -29,7 +29,7 @@ help: ## list targets and variables
 	@echo
 	@echo "variables, as in: make features DATA=data/mine ENCODERS=\"bert resnet50 clip\""
 	@echo "  DATA        folder of the data set, or a table file  (data/demo)"
-	@echo "  ENCODERS    names, text=FOLDER, image=FOLDER, joint=FOLDER  (minilm ngram efficientnet-lite0)"
+	@echo "  ENCODERS    names, text=FOLDER, image=FOLDER, joint=FOLDER  (auto: minilm ngram efficientnet-lite0, with lexicon for English)"
 	@echo "  CACHE       where derived files are kept  (cache)"
 	@echo "  RUN         name of the run folder  (the data set's name)"
 	@echo "  TRIALS      trials for each arm, those of earlier runs included  (20)"

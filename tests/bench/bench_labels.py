@@ -2,8 +2,8 @@
 
 python tests/bench/bench_labels.py [--data DIR ...] [--cache DIR] [--trials 20] [--repeats 1]
 
-A set may be followed by `label=COLUMN` and `rare=merge`, as in `--data set,label=subject`. Peers
-are scikit-learn's, fitted on the training and validation rows of each fold: logistic regression on
+A set may be followed by columns and `rare=merge`, as in `--data set,label=subject`. Peers are
+scikit-learn's, fitted on the training and validation rows of each fold: logistic regression on
 TF-IDF, on TF-IDF and the images, on everything; nearest neighbours; gradient-boosted trees; and a
 `StackingClassifier` of these. Ranks are by out-of-fold macro-F1.
 """
@@ -98,8 +98,8 @@ def opened(given: str, asked: argparse.Namespace, folder: Path) -> Workspace:
     root, *settings = given.split(",")
     options = dict(setting.split("=") for setting in settings)
     config = Config(cache=asked.cache, run=f"bench-{Path(root).name}")
-    columns = {"label": options["label"]} if "label" in options else {}
-    own = replace(config.data, root=root, columns=columns, rare=options.get("rare", "refuse"))
+    rare = options.pop("rare", "refuse")
+    own = replace(config.data, root=root, columns=options, rare=rare)
     storage = str(folder / f"{Path(root).name}.log")
     study = replace(config.study, repeats=asked.repeats, n_trials=asked.trials, storage=storage)
     return Workspace(replace(config, data=own, study=study))
