@@ -76,3 +76,15 @@ def test_the_command_that_the_page_gives_repeats_the_ablation(
     assert shlex.split(line) == ["pairfuse", "ablate", "--config", str(config)]
     assert main(shlex.split(line)[1:]) == 0
     assert evidence.is_file()
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_journal_that_lost_its_trials_is_said(
+    kept: int, root: Path, own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own / "runs" / "toy" / "study.log"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert run_command("report", root, own) == 0
+    said = capsys.readouterr().err
+    assert f"{path} holds no trial of this run" in said
+    assert (f"{path} ended in half a line" in said) == (kept > 0)

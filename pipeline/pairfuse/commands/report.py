@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
 from pairfuse.config import METRIC_NAMES, config_toml
-from pairfuse.console import say
+from pairfuse.console import log, say
 
 if TYPE_CHECKING:
     from pairfuse.arrays import Floats
@@ -66,6 +66,12 @@ def report_input(workspace: Workspace) -> ReportInput:
         workspace.search,
         name=FUSED,
     )
+    if not trials and not evidence.design.nested:
+        log.warning(
+            "%s holds no trial of this run: the page has no section on tuning; "
+            "`pairfuse tune` makes them again",
+            workspace.search.storage,
+        )
     arms = [arm.name for arm in evidence.arms]
     return ReportInput(
         title=workspace.folder.name,

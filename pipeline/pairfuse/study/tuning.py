@@ -453,7 +453,10 @@ def _cut_torn_line(journal: Path, lock: _JournalLock) -> None:
     lock.acquire()
     try:
         with journal.open("r+b") as file:
-            whole = file.read().rfind(b"\n") + 1
-            file.truncate(whole)
+            found = file.read()
+            whole = found.rfind(b"\n") + 1
+            if whole < len(found):
+                log.warning("%s ended in half a line, which was cut off", journal)
+                file.truncate(whole)
     finally:
         lock.release()
