@@ -239,3 +239,23 @@ def test_an_outcome_is_one_sentence() -> None:
     assert found.headline == "The image helps."
     assert found.words.count(found.headline) == 1
     assert not [said for said in found.sentences if not said.endswith(".")]
+
+
+def test_a_baseline_is_not_what_to_use_since_the_mixture_is_what_is_kept() -> None:
+    found = {name: _scores(right) for name, right in ARMS.items()}
+    some = Estimate(0.7, 0.65, 0.75)
+    said = build_verdict(
+        scores=found,
+        comparisons=_comparisons(SURE, SURE),
+        strata=[],
+        interaction=None,
+        costs=_costs({**PRICES, "image-only": 0.0}),
+        cascade=Cascade(threshold=0.6, saved=0.0, macro_f1=some, fused_macro_f1=some, curve=()),
+        text_arms=["text-only"],
+        both_arms=["fused"],
+        baselines=["image-only"],
+        groups=390,
+        with_image=312,
+    )
+    assert said.use == "fused"
+    assert any("the best baseline, image-only" in sentence for sentence in said.sentences)

@@ -6,7 +6,7 @@
    interval is below `WORTHWHILE`. Else it *cannot be determined* with this many pairs.
 2. Strata are named where their gain or loss stands after Holm's correction, at most `NAMED`.
 3. Text and image *interact* if the interval of fused minus its additive projection is above 0.
-4. The arm to use is the cheapest of those that the best one does not beat beyond its interval; if
+4. The arm to use is the cheapest mixture that the best one does not beat beyond its interval; if
    the image helps, none that sees texts alone, and if it does not, none that sees both. Where the
    answer cannot be determined, both arms of rule 1 are shown with score and price, and how many
    labelled pairs would decide.
@@ -157,7 +157,8 @@ def build_verdict(
     gap = find(comparisons, best, text)
     found = outcome(gap)
     excluded = {"helps": tuple(text_arms), "does not help": tuple(both_arms)}.get(found, ())
-    use = arm_to_use(scores, comparisons, costs, without=excluded)
+    # What is kept for prediction is the mixtures, in which the baselines have their share.
+    use = arm_to_use(scores, comparisons, costs, without=(*excluded, *baselines))
     compared = next(c for c in comparisons if {c.first, c.second} == {best, text})
     sentences = [
         _difference(best, text, scores, gap, groups, with_image),
