@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from pairfuse.errors import DataError
-from pairfuse.study.evidence import FORMAT, Evidence, evidence_lines
+from pairfuse.fusion.fitting import prepare_rows
+from pairfuse.study.ablation import Arm
+from pairfuse.study.crossfit import cross_fit
+from pairfuse.study.evidence import FORMAT, Evidence, _arms_of, evidence_lines
+from pairfuse.study.folds import make_folds
+from toys.fusion import PLAIN, table, told_by_words
 from toys.reports import made_up, without
 
 
@@ -30,6 +35,22 @@ def test_what_was_written_is_read_back(evidence: Evidence) -> None:
 def test_evidence_without_an_interaction_is_read_back() -> None:
     bare = without(made_up(60), "emap", "strata").evidence
     assert Evidence.from_dict(_written(bare)) == bare
+
+
+def test_a_model_of_raw_texts_counts_as_one_that_reads_texts() -> None:
+    given = table(*told_by_words(60))
+    rows = make_folds(given.targets, given.groups, given.labels, folds=2, n_models=1, seed=0)
+    [fit] = cross_fit(given, prepare_rows(given.views, rows, seed=0), [PLAIN], seed=0)
+    arms = [
+        # Raw texts are no view: these two name what they read beside them.
+        Arm("linear-text", (), fit.probabilities, fit=fit),
+        Arm("linear-fused", ("look",), fit.probabilities, fit=fit),
+        Arm("linear-image", ("look",), fit.probabilities, fit=fit),
+        Arm("fused", ("words", "look"), fit.probabilities, fit=fit),
+        Arm("prior", (), fit.probabilities),
+    ]
+    assert _arms_of(arms, given, {"text"}) == ["linear-text"]
+    assert _arms_of(arms, given, {"text", "image"}) == ["linear-fused", "fused"]
 
 
 def _deep(found: dict[str, Any], value: object) -> None:

@@ -14,7 +14,7 @@ from pairfuse.stats.calibration import Calibration
 from pairfuse.stats.conformal import Conformal
 from pairfuse.stats.metrics import ReliabilityBin, Scores
 from pairfuse.stats.selective import SelectivePoint
-from pairfuse.study.ablation import FUSED, IMAGE_ONLY, TEXT_ONLY
+from pairfuse.study.ablation import FUSED, IMAGE_ONLY, MAJORITY, PRIOR, TEXT_ONLY
 
 MAIN = (FUSED, TEXT_ONLY, IMAGE_ONLY)
 #: Of more labels, those that go wrong most are drawn: more cannot be read on one page.
@@ -26,7 +26,11 @@ def confusions(found: ReportInput) -> Section | None:
     """One matrix for each arm that learns; of many labels, for the main ones."""
     labels = found.evidence.labels
     few = len(labels) <= MOST_CELLS
-    kept = [arm for arm in found.evidence.arms if arm.views and (few or arm.name in MAIN)]
+    kept = [
+        arm
+        for arm in found.evidence.arms
+        if arm.name not in (PRIOR, MAJORITY) and (few or arm.name in MAIN)
+    ]
     if not kept:
         return None
     worst = _most_errors(kept[0].scores)

@@ -24,7 +24,7 @@ from pairfuse.report.markup import (
     words,
 )
 from pairfuse.stats.paired import Comparison
-from pairfuse.study.ablation import FUSED, TEXT_ONLY
+from pairfuse.study.ablation import FUSED, MAJORITY, PRIOR, TEXT_ONLY
 from pairfuse.study.evidence import ArmResult, Evidence, arm_shares, best_baseline
 from pairfuse.study.missing_modality import NOTHING
 from pairfuse.study.strata import Agreement, Stratum
@@ -187,7 +187,7 @@ def differences(found: ReportInput) -> Section | None:
     if not every:
         return None
     ordered = sorted(every, key=lambda c: FUSED not in (c.first, c.second))
-    learnt = {arm.name for arm in found.evidence.arms if arm.views}
+    learnt = {arm.name for arm in found.evidence.arms} - {PRIOR, MAJORITY}
     drawn = [c for c in every if {c.first, c.second} <= learnt]
     with_fused = [(c.second, c.difference) for c in drawn if c.first == FUSED]
     others = [(_names(c), c.difference) for c in drawn if c.first != FUSED]

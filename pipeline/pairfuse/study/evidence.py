@@ -17,6 +17,7 @@ import numpy as np
 
 from pairfuse.config import StudyConfig
 from pairfuse.console import WIDTH, columns
+from pairfuse.data.pairs import MODALITIES, Modality
 from pairfuse.errors import DataError, shown
 from pairfuse.fusion.baselines import BASELINES
 from pairfuse.fusion.fitting import ScaledRowSet
@@ -186,8 +187,8 @@ def gather(
             interaction=together,
             costs=costs,
             cascade=saved,
-            text_arms=_text_arms(arms, table),
-            both_arms=_both_arms(arms, table),
+            text_arms=_arms_of(arms, table, {"text"}),
+            both_arms=_arms_of(arms, table, set(MODALITIES)),
             baselines=[arm.name for arm in arms if arm.name in BASELINES],
             groups=draws.groups,
             with_image=_with_image(table),
@@ -269,20 +270,18 @@ def _beside(title: str, lines: Sequence[str]) -> list[str]:
     return [f"{'' if at else title:<10}{line}" for at, line in enumerate(lines)]
 
 
-def _text_arms(arms: Sequence[Arm], table: Table) -> list[str]:
-    """Trained arms that may use texts alone."""
-    texts = set(table.views.of("text"))
-    return [arm.name for arm in arms if arm.fit and set(arm.views) <= texts]
+def _arms_of(arms: Sequence[Arm], table: Table, modalities: set[Modality]) -> list[str]:
+    """Trained arms that may read just these modalities."""
+    return [arm.name for arm in arms if arm.fit and _read_by(arm, table) == modalities]
 
 
-def _both_arms(arms: Sequence[Arm], table: Table) -> list[str]:
-    """Trained arms that may use texts and images."""
-    kinds = table.views.modality
-    return [
-        arm.name
-        for arm in arms
-        if arm.fit and {"text", "image"} <= {kinds[view] for view in arm.views}
-    ]
+def _read_by(arm: Arm, table: Table) -> set[Modality]:
+    """Modalities that an arm may read; a joint view saw both, and raw texts are no view."""
+    if arm.name in BASELINES:
+        modality = BASELINES[arm.name].modality
+        return {modality} if modality else set(MODALITIES)
+    kinds = {table.views.modality[view] for view in arm.views}
+    return set(MODALITIES) if "joint" in kinds else kinds
 
 
 def _with_image(table: Table) -> int:
