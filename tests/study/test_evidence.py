@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from pairfuse.console import WIDTH
 from pairfuse.errors import DataError
 from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.study.ablation import Arm
@@ -51,6 +53,16 @@ def test_a_model_of_raw_texts_counts_as_one_that_reads_texts() -> None:
     ]
     assert _arms_of(arms, given, {"text"}) == ["linear-text"]
     assert _arms_of(arms, given, {"text", "image"}) == ["linear-fused", "fused"]
+
+
+def test_a_mixture_of_many_models_fits_the_screen(evidence: Evidence) -> None:
+    [fused, *others] = evidence.arms
+    shares = {f"a model of a long name {number}": 0.125 for number in range(8)}
+    many = replace(evidence, arms=(replace(fused, shares=shares), *others))
+    lines = evidence_lines(many)
+    assert max(map(len, lines)) <= WIDTH
+    assert sum("a model of a long name" in line for line in lines) > 1
+    assert not any(line.endswith("-") for line in lines)  # text-only stays in one piece
 
 
 def _deep(found: dict[str, Any], value: object) -> None:

@@ -57,6 +57,7 @@ def train(workspace: Workspace) -> TrainResult:
         fit_recipes,
         mix_heads,
     )
+    from pairfuse.study.mixture import shares_in_words
     from pairfuse.study.objective import objective_estimate
 
     workspace.begin()
@@ -81,18 +82,12 @@ def train(workspace: Workspace) -> TrainResult:
     other = metric not in ("macro_f1", "accuracy")
     also = f", {METRIC_NAMES[metric]} {in_words(own)}" if other else ""
     said = (
-        f"train     kept as one ensemble: {in_shares(shares)}; out-of-fold "
+        f"train     kept as one ensemble: {shares_in_words(shares)}; out-of-fold "
         f"macro-F1 {in_words(scores.macro_f1)}, accuracy {scores.accuracy.value:.3f}{also}"
     )
     for line in wrapped(said, indent=" " * 10):
         say(line)
     return TrainResult(known=KnownFits(recipes, heads, baselines), fit=fit, scores=scores)
-
-
-def in_shares(shares: Mapping[str, float]) -> str:
-    """Each model with its share of the mixture, the largest first."""
-    ordered = sorted(shares.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {share:.0%}" for name, share in ordered)
 
 
 def build_checkpoint(workspace: Workspace, fit: CrossFit, scores: Mapping[str, Any]) -> Checkpoint:

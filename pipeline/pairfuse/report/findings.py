@@ -25,8 +25,9 @@ from pairfuse.report.markup import (
 )
 from pairfuse.stats.paired import Comparison
 from pairfuse.study.ablation import FUSED, MAJORITY, PRIOR, TEXT_ONLY
-from pairfuse.study.evidence import ArmResult, Evidence, arm_shares, best_baseline
+from pairfuse.study.evidence import ArmResult, Evidence, best_baseline
 from pairfuse.study.missing_modality import NOTHING
+from pairfuse.study.mixture import shares_in_words
 from pairfuse.study.strata import Agreement, Stratum
 from pairfuse.study.verdict import find
 
@@ -105,7 +106,7 @@ def arms(found: ReportInput) -> Section | None:
             arm.name,
             " + ".join(arm.views) or "none",
             " + ".join(arm.heads) or "none",
-            arm_shares(found.evidence, arm.name) or "itself",
+            shares_in_words(arm.shares) or "itself",
         ]
         for arm in every
     ]

@@ -34,6 +34,7 @@ from pairfuse.study.crossfit import Table
 from pairfuse.study.emap import Interaction, emap, interaction, joint_views, reads_tokens
 from pairfuse.study.folds import fold_numbers, outer_folds
 from pairfuse.study.missing_modality import NOTHING, missing_modality_scores
+from pairfuse.study.mixture import shares_in_words
 from pairfuse.study.strata import Agreement, Stratum, agreement, strata
 from pairfuse.study.verdict import Verdict, build_verdict, find
 
@@ -233,9 +234,9 @@ def evidence_lines(found: Evidence) -> list[str]:
     lines = columns(rows, right=numbers)
     if shown < len(named):
         lines.append(f"F1 of {len(named) - shown} more labels is in ablation.csv")
-    shares = arm_shares(found)
-    if shares:
-        lines.append(f"{FUSED} is a mixture of {shares}")
+    fused = found.arm(FUSED)
+    if fused and fused.shares:
+        lines += _wrapped(f"{FUSED} is a mixture of {shares_in_words(fused.shares)}")
     best = best_baseline(found)
     for other in (TEXT_ONLY, IMAGE_ONLY, *([best.name] if best else [])):
         gap = find(found.comparisons, FUSED, other)
@@ -248,21 +249,18 @@ def evidence_lines(found: Evidence) -> list[str]:
         for name, scores in found.missing_modality.items()
         if name != NOTHING
     ]
-    said = textwrap.wrap(found.verdict.words, 90)
-    return [*_beside("ablate", lines), *_beside("verdict", said)]
-
-
-def arm_shares(found: Evidence, name: str = FUSED) -> str:
-    """What an arm's mixture is made of, in words, the largest share first."""
-    arm = found.arm(name)
-    ordered = sorted(arm.shares.items(), key=lambda item: -item[1]) if arm else []
-    return ", ".join(f"{model} {share:.0%}" for model, share in ordered)
+    return [*_beside("ablate", lines), *_beside("verdict", _wrapped(found.verdict.words))]
 
 
 def best_baseline(found: Evidence) -> ArmResult | None:
     """The baseline of the highest macro-F1."""
     plain = [arm for arm in found.arms if arm.name in BASELINES]
     return max(plain, key=lambda arm: arm.scores.macro_f1.value, default=None)
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines that fit beside a title."""
+    return textwrap.wrap(text, WIDTH - 10, break_long_words=False, break_on_hyphens=False)
 
 
 def _beside(title: str, lines: Sequence[str]) -> list[str]:

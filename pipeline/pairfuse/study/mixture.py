@@ -9,7 +9,7 @@ score was selected on the rows that it is computed from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -42,6 +42,12 @@ def mixture(
         fold_weights.append(select(every[:, fold.repeat, inside], table, inside))
     weights = select(every.mean(axis=1), table, rows)
     return combine(fits, weights, fold_weights, folds=folds), weights
+
+
+def shares_in_words(shares: Mapping[str, float]) -> str:
+    """Each model with its share of a mixture, the largest first."""
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {share:.0%}" for name, share in ordered)
 
 
 def select(probabilities: Floats, table: Table, rows: Ints) -> list[float]:
