@@ -100,6 +100,21 @@ def test_weights_are_selected_without_the_rows_that_they_are_scored_on() -> None
     )
 
 
+def test_twins_of_the_rows_that_are_scored_do_not_select() -> None:
+    given, prepared = world(5)
+    fold = outer_folds(prepared)[0]
+    twins = np.setdiff1d(np.arange(ROWS), fold.held_out)[:40]
+    groups = given.groups.copy()
+    groups[twins] = groups[fold.held_out[:40]]
+    paired = replace(given, groups=groups)
+    turned = given.targets.copy()
+    turned[twins] = (turned[twins] + 1) % CLASSES
+    fits = [fit_of(f"{n}", guesses(given.targets, 0.4, seed=n), prepared) for n in range(3)]
+    before, _ = mixture(fits, paired, prepared)
+    after, _ = mixture(fits, replace(paired, targets=turned), prepared)
+    assert before.folds[0].weights == after.folds[0].weights
+
+
 def test_selecting_among_guesses_gains_nothing() -> None:
     honest, selected = [], []
     for seed in range(60):

@@ -3,8 +3,9 @@
 Greedy selection with replacement (Caruana et al. 2004, as in AutoGluon): beginning with nothing,
 the model whose probabilities raise the metric of the mean most is added, again and again; a model's
 weight is how often it was added. Selection looks at out-of-fold probabilities only. What is
-reported of a fold comes from weights that were selected on the rows of the other folds, so that no
-score was selected on the rows that it is computed from.
+reported of a fold comes from weights that were selected on the rows of the other folds, without
+twins of its own (published folds may have some), so that no score was selected on the rows that it
+is computed from.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def mixture(
     rows = np.arange(len(table.targets))
     fold_weights = []
     for fold in folds:
-        inside = np.setdiff1d(rows, fold.held_out)
+        inside = rows[~np.isin(table.groups, table.groups[fold.held_out])]
         fold_weights.append(select(every[:, fold.repeat, inside], table, inside))
     weights = select(every.mean(axis=1), table, rows)
     return combine(fits, weights, fold_weights, folds=folds), weights
