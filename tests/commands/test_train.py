@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pairfuse.cli import main
-from toys.commands import read_rows
+from pairfuse.fusion.baselines import BASELINES
+from toys.commands import read_rows, run_command
 
 
 def test_history_has_the_rows_of_every_model(cache: Path) -> None:
@@ -30,3 +31,12 @@ def test_train_refuses_a_recipe_tuned_on_other_encoders(
         == 1
     )
     assert "name the same ones: --encoders" in capsys.readouterr().err
+
+
+def test_an_average_fits_no_baseline(
+    root: Path, own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pairfuse.study.ablation.cross_fit_baseline", None)
+    assert run_command("train", root, own, "--set", "study.ensemble=average") == 0
+    said = capsys.readouterr().out
+    assert not any(name in said for name in BASELINES)

@@ -65,9 +65,9 @@ def train(workspace: Workspace) -> TrainResult:
     data, seed = workspace.folded, workspace.config.study.seed
     recipes = _best_recipes(workspace)
     heads = fit_recipes(data, recipes, seed=seed, device=workspace.device)
-    baselines = baseline_arms(data, seed=seed)
     mixes = workspace.config.study.ensemble == "mixture"
-    candidates = baseline_candidates(FUSED, data, baselines, seed=seed) if mixes else {}
+    baselines = baseline_arms(data, seed=seed) if mixes else ()
+    candidates = baseline_candidates(FUSED, data, baselines, seed=seed)
     fit, shares = mix_heads(data, heads, candidates)
     draws = draw_groups(table.groups, seed=seed)
     scores = score(table.targets, fit.probabilities, table.labels, draws)

@@ -64,7 +64,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class KnownFits:
-    """What one training fitted on all views: recipes with their heads, and the baselines."""
+    """What one training fitted on all views: recipes with their heads; baselines, if it mixes."""
 
     recipes: tuple[Recipe, ...]
     heads: HeadFits
@@ -110,7 +110,7 @@ def run_arms(
         known: What `train` fitted on all of the data, which is not repeated.
     """
     other = replace(search, base=replace(search.base, views=()))
-    plain = known.baselines if known else baseline_arms(data, seed=search.seed)
+    plain = (known.baselines if known else ()) or baseline_arms(data, seed=search.seed)
     arms = [
         run_arm(
             name,
