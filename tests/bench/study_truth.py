@@ -180,7 +180,7 @@ def judge(task: DataSet) -> dict[str, Any]:
     if task.with_emap:
         fit = arms[0].fit
         assert fit is not None
-        projection = emap(table.views, fit.ensemble, data.prepared, seed=task.seed)
+        projection = emap(table.views, fit.folds, data.prepared, seed=task.seed)
         gap = interaction(projection, table.targets, draws)
         return found | {"emap": asdict(gap), "interacts": gap.is_there}
     probabilities = {arm.name: arm.probabilities for arm in arms}
@@ -201,11 +201,9 @@ def judge(task: DataSet) -> dict[str, Any]:
 def true_f1(arm: Arm, fresh: Table) -> float:
     """What the arm's folds score on fresh pairs, pooled over the folds of a repeat as always."""
     assert arm.fit is not None
-    each = np.stack([m.predict_proba(fresh.views) for m in arm.fit.ensemble.members])
+    each = np.stack([ensemble.predict_proba(fresh.views) for ensemble in arm.fit.folds])
     classes = len(fresh.labels)
-    folds = each.reshape(-1, REPEATS, FOLDS, N_MODELS, len(fresh.targets), classes).mean(
-        axis=(0, 3)
-    )
+    folds = each.reshape(REPEATS, FOLDS, len(fresh.targets), classes)
     pooled = [
         sum(confusion(fresh.targets, y_pred, classes) for y_pred in repeat.argmax(axis=-1))
         for repeat in folds
