@@ -12,7 +12,7 @@ from pairfuse.commands.flags import Subparsers, add_configured, workspace_of
 from pairfuse.console import log, say
 
 if TYPE_CHECKING:
-    from pairfuse.arrays import Bools, Floats
+    from pairfuse.arrays import Bools, Floats, Ints
     from pairfuse.commands.workspace import Extracted, Workspace
     from pairfuse.data.pairs import Dataset, Pair
     from pairfuse.fusion.checkpoint import Checkpoint
@@ -71,25 +71,20 @@ def predict(
     place = out or workspace.folder / "test_labels.csv"
     groups = _groups(workspace.first_look, pairs)
     write_csv(place, ("guid", "tag"), [(p.guid, tag) for p, tag in zip(pairs, y_pred, strict=True)])
-    write_csv(
-        place.with_name("test_probabilities.csv"),
-        (
-            *("guid", "group", "truth", "tag", *(f"p_{label}" for label in labels)),
-            *("set", "flags"),
-        ),
-        [
-            (
-                *(pair.guid, group, pair.label or "", label, *(f"{p:.6f}" for p in row)),
-                *(_set_words(labels, inside), flag),
-            )
-            for pair, group, label, row, inside, flag in zip(
-                pairs, groups, y_pred, found.probabilities, found.sets, found.flags, strict=True
-            )
-        ],
-    )
+    columns = ["guid", "group", "truth", "tag", *(f"p_{label}" for label in labels), "set", "flags"]
+    rows = zip(pairs, groups, y_pred, found.probabilities, found.sets, found.flags, strict=True)
+    cells = []
+    for pair, group, tag, probabilities, inside, flag in rows:
+        known = [pair.guid, group, pair.label or "", tag]
+        cells.append(
+            [*known, *(f"{p:.6f}" for p in probabilities), _set_words(labels, inside), flag]
+        )
+    write_csv(place.with_name("test_probabilities.csv"), columns, cells)
     counts = ", ".join(f"{label} {y_pred.count(label)}" for label in labels)
     say(f"predict   {len(pairs)} labels in {place} ({counts})")
-    scored = _score_labelled(workspace, labels, pairs, found.probabilities)
+    scored = _score_labelled(
+        pairs, labels, found.probabilities, groups, seed=workspace.config.study.seed
+    )
     scores_place = place.with_name("test_scores.json")
     if scored:
         write_json(scores_place, {"arm": "cascade" if cascade else arm} | scored)
@@ -98,25 +93,38 @@ def predict(
     return place
 
 
-def _groups(dataset: Dataset, pairs: Sequence[Pair]) -> list[int]:
-    """Number of each pair's group of duplicates in the data set."""
+def _groups(dataset: Dataset, pairs: Sequence[Pair]) -> Ints:
+    """Number of each pair's group of duplicates in the data set, shape (N,)."""
+    import numpy as np
+
     from pairfuse.data.duplicates import duplicate_groups
 
     known = zip(dataset.pairs, duplicate_groups(dataset).tolist(), strict=True)
     groups = {pair.guid: group for pair, group in known}
-    return [groups[pair.guid] for pair in pairs]
+    return np.array([groups[pair.guid] for pair in pairs], dtype=np.int64)
 
 
 def _score_labelled(
-    workspace: Workspace, labels: Sequence[str], pairs: Sequence[Pair], probabilities: Floats
+    pairs: Sequence[Pair],
+    labels: Sequence[str],
+    probabilities: Floats,
+    groups: Ints,
+    *,
+    seed: int,
 ) -> dict[str, Any]:
     """Scores of the test pairs that have a label, which no training saw; none where none has.
 
     A label that the model does not know is an error in each score.
+
+    Args:
+        pairs: N test pairs.
+        labels: The C that the model knows.
+        probabilities: Shape (N, C).
+        groups: Of duplicates, shape (N,).
+        seed: Of the resamples.
     """
     import numpy as np
 
-    from pairfuse.data.duplicates import duplicate_groups
     from pairfuse.features.views import targets_of
     from pairfuse.stats.bootstrap import draw_groups, in_words
     from pairfuse.stats.metrics import score
@@ -137,9 +145,7 @@ def _score_labelled(
         )
     every = (*labels, *unseen)
     padded = np.pad(probabilities[rows], ((0, 0), (0, len(unseen))))  # (N, C)
-    dataset, guids = workspace.first_look, {pair.guid for pair in known}
-    inside = np.array([pair.guid in guids for pair in dataset.pairs])
-    draws = draw_groups(duplicate_groups(dataset)[inside], seed=workspace.config.study.seed)
+    draws = draw_groups(groups[rows], seed=seed)
     scores = score(targets_of(known, every), padded[None], every, draws)
     ranked = "" if np.isnan(scores.auroc.value) else f", AUROC {in_words(scores.auroc)}"
     say(
