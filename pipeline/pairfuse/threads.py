@@ -1,10 +1,10 @@
 """Threads: how many compute at a time, and that those which wait for another sleep.
 
 The threads of one operation wait for each other at its end. OpenMP lets them spin meanwhile, which
-takes the core from whoever has work to do on it. Measured on two cores with two to three other
-programs, medians of five: MiniLM took 1.8 s for 128 texts with one thread, 4.7 s with two that spin
-and 1.4 s with two that sleep; EfficientNet-Lite0 2.5, 5.6 and 2.5 s for 32 images. NumPy's BLAS
-cannot be told to sleep, so it has one thread.
+takes the core from whoever has work to do on it. Measured on two busy cores (load 5 to 7), medians
+of five: MiniLM took 1.8 s for 128 texts with one thread, 4.7 s with two that spin and 1.4 s with
+two that sleep; EfficientNet-Lite0 2.5, 5.6 and 2.5 s for 32 images. NumPy's BLAS cannot be told to
+sleep, so it has one thread.
 """
 
 from __future__ import annotations

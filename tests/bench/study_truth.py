@@ -3,7 +3,8 @@
 python tests/bench/study_truth.py [--quick] [--processes 2] [--seed 0]
 
 Every data set goes the way of `pairfuse ablate`: repeated folds, the same budget of trials for each
-arm on these very folds, out-of-fold probabilities, paired comparison, verdict. Measured are
+arm on these very folds, mixtures of heads and baselines, out-of-fold probabilities, paired
+comparison, verdict (of the worlds' views alone: they have no raw texts). Measured are
 
 - worlds without help of the image: how often the verdict is "helps";
 - worlds with help: how often it is, where the true gain is the difference that the comparison says
@@ -38,17 +39,27 @@ import numpy as np
 import torch
 from scipy.stats import beta
 
+from pairfuse.arrays import Floats
+from pairfuse.fusion.baselines import BASELINES
 from pairfuse.fusion.fitting import prepare_rows
 from pairfuse.recipe import Recipe
-from pairfuse.stats.bootstrap import draw_groups
-from pairfuse.stats.metrics import class_f1, confusion, macro_f1_estimate
-from pairfuse.stats.paired import compare_all
-from pairfuse.study.ablation import FUSED, TEXT_ONLY, Arm, arm_views, run_arm
+from pairfuse.stats.bootstrap import Estimate, draw_groups
+from pairfuse.stats.metrics import class_f1, confusion, macro_f1, macro_f1_estimate
+from pairfuse.stats.paired import Comparison, compare_all
+from pairfuse.study.ablation import (
+    FUSED,
+    TEXT_ONLY,
+    Arm,
+    arm_views,
+    baseline_arms,
+    baseline_candidates,
+    run_arm,
+)
 from pairfuse.study.crossfit import FoldedTable, Table
 from pairfuse.study.emap import emap, interaction
 from pairfuse.study.folds import make_folds
 from pairfuse.study.tuning import SearchSpec
-from pairfuse.study.verdict import outcome
+from pairfuse.study.verdict import find, outcome
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from toys.many_classes import draw_sample
@@ -62,6 +73,9 @@ BASE = Recipe(
     head="concat", hidden_dim=16, n_components=24, epochs=10, patience=6, batch_size=32, lr=1e-2
 )
 ARMS = (FUSED, TEXT_ONLY)
+#: What rule 1 of the verdict chooses among.
+OF_BOTH = (FUSED, *(name for name, plain in BASELINES.items() if plain.modality is None))
+OF_TEXTS = (TEXT_ONLY, *(name for name, plain in BASELINES.items() if plain.modality == "text"))
 
 
 @dataclass(frozen=True)
@@ -174,7 +188,16 @@ def judge(task: DataSet) -> dict[str, Any]:
             seed=task.seed,
             heads=HEADS,
         )
-        arms = [run_arm(name, data.only(views[name]), search) for name in task.arms]
+        plain = baseline_arms(data, seed=task.seed)
+        arms = [
+            run_arm(
+                name,
+                data.only(views[name]),
+                search,
+                candidates=baseline_candidates(name, data, plain, seed=task.seed),
+            )
+            for name in task.arms
+        ]
     draws = draw_groups(table.groups, seed=task.seed, resamples=RESAMPLES)
     found: dict[str, Any] = {"truth": {arm.name: true_f1(arm, fresh) for arm in arms}}
     if task.with_emap:
@@ -183,9 +206,11 @@ def judge(task: DataSet) -> dict[str, Any]:
         projection = emap(table.views, fit.folds, data.prepared, seed=task.seed)
         gap = interaction(projection, table.targets, draws)
         return found | {"emap": asdict(gap), "interacts": gap.is_there}
-    probabilities = {arm.name: arm.probabilities for arm in arms}
-    first = compare_all(probabilities, table.targets, draws, seed=task.seed)[0]
+    every = {arm.name: arm.probabilities for arm in (*arms, *plain)}
+    comparisons = compare_all(every, table.targets, draws, seed=task.seed)
+    first = comparisons[0]
     assert (first.first, first.second) == (FUSED, TEXT_ONLY)
+    probabilities = {arm.name: arm.probabilities for arm in arms}
     scores = {
         name: asdict(macro_f1_estimate(table.targets, p.argmax(-1), world.classes, draws))
         for name, p in probabilities.items()
@@ -193,9 +218,19 @@ def judge(task: DataSet) -> dict[str, Any]:
     return found | {
         "gain": asdict(first.difference),
         "detectable": first.detectable,
-        "outcome": outcome(first.difference),
+        "outcome": outcome(rule_1(every, table, comparisons)),
         "scores": scores,
     }
+
+
+def rule_1(every: dict[str, Floats], table: Table, comparisons: Sequence[Comparison]) -> Estimate:
+    """The best arm of text and image minus the best of texts, as the verdict has it."""
+    f1 = {
+        name: np.mean([macro_f1(table.targets, y, len(table.labels)) for y in p.argmax(axis=-1)])
+        for name, p in every.items()
+    }
+    best = [max(names, key=lambda name: f1[name]) for names in (OF_BOTH, OF_TEXTS)]
+    return find(comparisons, *best)
 
 
 def true_f1(arm: Arm, fresh: Table) -> float:

@@ -91,10 +91,7 @@ def models(views: Views, heads: Sequence[str]) -> list[Model]:
 
 
 def run_models(
-    chosen: Sequence[Model],
-    data: FoldedTable,
-    search: SearchSpec,
-    folder: Path,
+    chosen: Sequence[Model], data: FoldedTable, search: SearchSpec, folder: Path
 ) -> Iterator[ModelResult]:
     """Tune and fit each model; what `folder` holds already is read from there.
 

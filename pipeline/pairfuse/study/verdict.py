@@ -2,8 +2,8 @@
 
 1. The best arm that sees texts and images, head or baseline, is compared with the best arm that
    sees texts alone. The image *helps* if the 95 % interval of the difference of their macro-F1 lies
-   above 0. It *does not help* if even the upper end of the
-   interval is below `WORTHWHILE`. Else it *cannot be determined* with this many pairs.
+   above 0. It *does not help* if even the upper end of the interval is below `WORTHWHILE`. Else it
+   *cannot be determined* with this many pairs.
 2. Strata are named where their gain or loss stands after Holm's correction, at most `NAMED`.
 3. Text and image *interact* if the interval of fused minus its additive projection is above 0.
 4. The arm to use is the cheapest mixture that the best one does not beat beyond its interval; if

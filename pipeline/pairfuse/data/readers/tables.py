@@ -331,7 +331,10 @@ def _note_columns(
         if not (columns.keys() & {part, *others} or names & {*COLUMNS[part], *others}):
             log.warning(
                 "%s: no column is taken for the %s; it has %s; name one: --columns %s=...",
-                *(path, part, listed(header), part),
+                path,
+                part,
+                listed(header),
+                part,
             )
 
 
